@@ -1,0 +1,193 @@
+//! What the operator declares: lanes, deployments, routes, teams, own prices. One version of it is active at a time and
+//! all replicas follow it. Secrets are references here, never values.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::lane::Lane;
+
+/// Keys are names. In TOML `[lanes.NAME]`, `[deployments.NAME]`, `[routes.NAME]`, `[teams.NAME]`, `[[prices]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct Catalog {
+    pub lanes: BTreeMap<Lane, LaneRule>,
+    pub deployments: BTreeMap<String, Deployment>,
+    pub routes: BTreeMap<String, Route>,
+    pub teams: BTreeMap<String, TeamRule>,
+    pub prices: Vec<OwnPrice>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LaneClass {
+    /// Served before every weighted lane.
+    Strict,
+    Weighted,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LaneRule {
+    pub class: LaneClass,
+    /// Share of what strict lanes leave, among weighted lanes.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// Percent of a replica's slots, and of every deployment's quota, that only this lane may use.
+    #[serde(default)]
+    pub reserve_percent: u8,
+}
+
+/// Caps of one scope; what is absent is unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct Caps {
+    /// Calls at the same time.
+    pub slots: Option<i64>,
+    /// Requests in any minute.
+    pub rpm: Option<i64>,
+    /// Tokens in any minute, input and output.
+    pub tpm: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProviderKind {
+    /// OpenAI's API, or anything that speaks it.
+    Openai,
+}
+
+impl ProviderKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Openai => "openai",
+        }
+    }
+}
+
+/// Provider + model + credential + limits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deployment {
+    pub kind: ProviderKind,
+    /// The provider's name in prices and reports, such as `openai`; the kind's name when absent.
+    #[serde(default)]
+    pub provider: Option<String>,
+    /// Such as `https://api.openai.com/v1`: everything before `/chat/completions`.
+    pub base_url: String,
+    /// The provider's name for the model.
+    pub model: String,
+    /// `env:NAME` or `file:PATH`; absent for servers that ask for no key.
+    #[serde(default)]
+    pub credential: Option<String>,
+    #[serde(default)]
+    pub slots: Option<i64>,
+    #[serde(default)]
+    pub rpm: Option<i64>,
+    #[serde(default)]
+    pub tpm: Option<i64>,
+    #[serde(default = "default_connect_ms")]
+    pub connect_timeout_ms: u64,
+    /// The longest silence between two bytes.
+    #[serde(default = "default_read_ms")]
+    pub read_timeout_ms: u64,
+    #[serde(default = "default_total_ms")]
+    pub total_timeout_ms: u64,
+    /// What finance calls the account that pays for it.
+    #[serde(default)]
+    pub billing_account: Option<String>,
+    #[serde(default)]
+    pub provider_project: Option<String>,
+    #[serde(default)]
+    pub region: Option<String>,
+}
+
+impl Deployment {
+    pub fn provider_name(&self) -> &str {
+        self.provider.as_deref().unwrap_or(self.kind.as_str())
+    }
+    pub fn caps(&self) -> Caps {
+        Caps { slots: self.slots, rpm: self.rpm, tpm: self.tpm }
+    }
+}
+
+/// A model name as callers write it → ordered deployments.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Tried in this order.
+    pub deployments: Vec<String>,
+    /// Calls may run although no price is known; their charge is flagged `unpriced`.
+    #[serde(default)]
+    pub allow_unpriced: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TeamRule {
+    /// Share of a lane beside other teams.
+    pub weight: u32,
+    pub slots: Option<i64>,
+    pub rpm: Option<i64>,
+    pub tpm: Option<i64>,
+    /// Caps inside one lane.
+    pub lanes: BTreeMap<Lane, Caps>,
+}
+
+impl Default for TeamRule {
+    fn default() -> Self {
+        Self { weight: 1, slots: None, rpm: None, tpm: None, lanes: BTreeMap::new() }
+    }
+}
+
+impl TeamRule {
+    pub fn caps(&self) -> Caps {
+        Caps { slots: self.slots, rpm: self.rpm, tpm: self.tpm }
+    }
+}
+
+/// A price for an own or a negotiated model: USD per million tokens, as decimal text. `free = true` is the only way to zero.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnPrice {
+    pub provider: String,
+    /// The deployment's model, exactly.
+    pub model: String,
+    #[serde(default)]
+    pub free: bool,
+    #[serde(default)]
+    pub input: Option<String>,
+    #[serde(default)]
+    pub output: Option<String>,
+    #[serde(default)]
+    pub cache_read: Option<String>,
+    #[serde(default)]
+    pub cache_write: Option<String>,
+    /// First UTC day it holds; always, when absent.
+    #[serde(default)]
+    pub from: Option<chrono::NaiveDate>,
+}
+
+fn one() -> u32 {
+    1
+}
+fn default_connect_ms() -> u64 {
+    5_000
+}
+fn default_read_ms() -> u64 {
+    60_000
+}
+fn default_total_ms() -> u64 {
+    600_000
+}
+
+impl Catalog {
+    /// The lanes that exist when the operator names none.
+    pub fn default_lanes() -> BTreeMap<Lane, LaneRule> {
+        BTreeMap::from([
+            (Lane::prod(), LaneRule { class: LaneClass::Strict, weight: 1, reserve_percent: 10 }),
+            (Lane::standard(), LaneRule { class: LaneClass::Weighted, weight: 4, reserve_percent: 0 }),
+            (Lane::bulk(), LaneRule { class: LaneClass::Weighted, weight: 1, reserve_percent: 0 }),
+        ])
+    }
+}

@@ -1,0 +1,103 @@
+//! A job: what a user submits. Its state says what may happen to its requests; its counts say what did.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{attempt::words, ids::JobId, lane::Lane, money::Total, tags::Tags};
+
+words! {
+    /// Terminal states never change.
+    JobState {
+        /// Lines are still coming in; nothing of it can run.
+        Uploading = "uploading",
+        /// Accepted; requests run as lanes and limits allow.
+        Queued = "queued",
+        /// At least one request was claimed.
+        Running = "running",
+        Paused = "paused",
+        /// No new call starts; calls under way are being settled.
+        Cancelling = "cancelling",
+        Cancelled = "cancelled",
+        /// Every request has its final result, be it success or failure.
+        Completed = "completed",
+        /// Its deadline passed with requests left.
+        Expired = "expired",
+    }
+}
+
+impl JobState {
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Cancelled | Self::Completed | Self::Expired)
+    }
+}
+
+/// accepted = succeeded + failed + cancelled + expired + pending; each side is counted, none is subtracted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counts {
+    pub accepted: i64,
+    pub succeeded: i64,
+    pub failed: i64,
+    pub cancelled: i64,
+    pub expired: i64,
+    pub pending: i64,
+}
+
+/// A job as the API shows it and the CLI reads it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    pub id: JobId,
+    pub state: JobState,
+    pub team: String,
+    pub lane: Lane,
+    pub name: Option<String>,
+    pub tags: Tags,
+    pub priority: i16,
+    pub counts: Counts,
+    /// Requests under a lease now; part of `counts.pending`.
+    pub in_flight: i64,
+    /// Charged so far, in USD. Attempts without a price are counted in `unpriced` instead.
+    pub cost_usd: Total,
+    pub unpriced: i64,
+    /// Why nothing of it runs now, when that is so: `paused`, `provider_cooling`, `limit`, …
+    pub waiting_reason: Option<String>,
+    pub retry_of: Option<JobId>,
+    pub created_at: DateTime<Utc>,
+    pub started_at: Option<DateTime<Utc>>,
+    pub finished_at: Option<DateTime<Utc>>,
+    pub deadline_at: Option<DateTime<Utc>>,
+    /// When its bodies and results will be purged; set when it ends.
+    pub purge_at: Option<DateTime<Utc>>,
+}
+
+/// What can be said of a job when it is submitted. In JSON the object of a first line `{"job":{…}}`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JobParams {
+    pub name: Option<String>,
+    pub lane: Option<Lane>,
+    pub tags: Tags,
+    /// −100 to 100 among the team's own jobs in the lane; higher is sooner.
+    pub priority: Option<i16>,
+    pub deadline: Option<DateTime<Utc>>,
+    pub start_at: Option<DateTime<Utc>>,
+    /// Failed tries of one request, by errors of its own, before it is dead-lettered.
+    pub max_attempts: Option<i16>,
+    /// Told when the job ends, by a signed POST.
+    pub webhook: Option<String>,
+}
+
+impl JobParams {
+    /// These, with `over` winning where both say something.
+    pub fn overridden_by(self, over: Self) -> Self {
+        Self {
+            name: over.name.or(self.name),
+            lane: over.lane.or(self.lane),
+            tags: self.tags.overridden_by(over.tags),
+            priority: over.priority.or(self.priority),
+            deadline: over.deadline.or(self.deadline),
+            start_at: over.start_at.or(self.start_at),
+            max_attempts: over.max_attempts.or(self.max_attempts),
+            webhook: over.webhook.or(self.webhook),
+        }
+    }
+}

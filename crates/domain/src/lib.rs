@@ -1,0 +1,25 @@
+//! The nouns of Tollway, without any I/O. Modules stand in the order in which a request meets them.
+
+pub mod attempt;
+pub mod catalog;
+pub mod ids;
+pub mod job;
+pub mod lane;
+pub mod ledger;
+pub mod line;
+pub mod money;
+pub mod role;
+pub mod tags;
+pub mod usage;
+
+pub use attempt::{AttemptReason, AttemptStatus, ErrorClass};
+pub use catalog::{Catalog, Deployment, Route};
+pub use ids::{AttemptId, JobId, RequestId};
+pub use job::{Counts, Job, JobState};
+pub use lane::Lane;
+pub use ledger::LedgerRow;
+pub use line::{Endpoint, RequestLine};
+pub use money::Money;
+pub use role::Role;
+pub use tags::Tags;
+pub use usage::{Usage, UsageSource};
