@@ -1,0 +1,137 @@
+//! The operator's catalog, made ready for use: names resolved, prices found, connections prepared. A new version replaces
+//! it whole; a request that began under the old one ends under it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, RwLock},
+};
+
+use domain::{
+    Catalog, Deployment, Lane, Route,
+    catalog::{LaneRule, TeamRule},
+};
+
+/// A deployment, ready to be called.
+#[derive(Debug)]
+pub struct ActiveDeployment {
+    pub name: Arc<str>,
+    pub spec: Deployment,
+    pub target: providers::Target,
+    /// `None`: no price is known.
+    pub price: Option<pricing::PricedModel>,
+}
+
+/// A route with its deployments in order.
+#[derive(Debug)]
+pub struct ActiveRoute {
+    pub name: Arc<str>,
+    pub spec: Route,
+    pub deployments: Vec<Arc<ActiveDeployment>>,
+}
+
+impl ActiveRoute {
+    /// Whether each call through it can be charged, or need not be.
+    pub fn is_priced(&self) -> bool {
+        self.spec.allow_unpriced || self.deployments.iter().all(|d| d.price.is_some())
+    }
+}
+
+#[derive(Debug)]
+pub struct ActiveCatalog {
+    pub version: i64,
+    pub lanes: BTreeMap<Lane, LaneRule>,
+    pub teams: BTreeMap<String, TeamRule>,
+    pub routes: HashMap<Arc<str>, Arc<ActiveRoute>>,
+    pub deployments: HashMap<Arc<str>, Arc<ActiveDeployment>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BadCatalog {
+    #[error("route {route:?} names the deployment {deployment:?}, which is not declared")]
+    NoDeployment { route: String, deployment: String },
+    #[error("route {0:?} has no deployments")]
+    EmptyRoute(String),
+    #[error("route {route:?} mixes the models {a:?} and {b:?}: a route that serves embeddings must keep to one model")]
+    MixedModels { route: String, a: String, b: String },
+    #[error("deployment {deployment:?}: {reason}")]
+    Target { deployment: String, reason: String },
+    #[error("price of {0}")]
+    Price(String),
+    #[error("the lanes' reserves add up to {0} %; at most 90 can be reserved")]
+    Reserves(u32),
+    #[error("lane {0:?} has weight 0")]
+    Weight(String),
+}
+
+impl ActiveCatalog {
+    /// Resolves names, credentials and prices. Nothing is changed when it fails.
+    pub fn build(version: i64, catalog: Catalog) -> Result<Self, BadCatalog> {
+        let prices = pricing::PriceList::shipped()
+            .with_own(&catalog.prices)
+            .map_err(|e| BadCatalog::Price(e.to_string()))?;
+        let lanes = if catalog.lanes.is_empty() { Catalog::default_lanes() } else { catalog.lanes };
+        let reserved: u32 = lanes.values().map(|lane| u32::from(lane.reserve_percent)).sum();
+        if reserved > 90 {
+            return Err(BadCatalog::Reserves(reserved));
+        }
+        if let Some((lane, _)) = lanes.iter().find(|(_, rule)| rule.weight == 0) {
+            return Err(BadCatalog::Weight(lane.to_string()));
+        }
+        let mut deployments = HashMap::new();
+        for (name, spec) in catalog.deployments {
+            let target = providers::Target::resolve(&name, &spec)
+                .map_err(|e| BadCatalog::Target { deployment: name.clone(), reason: e.to_string() })?;
+            let price = prices.resolve(spec.provider_name(), &spec.model);
+            let name: Arc<str> = name.into();
+            deployments.insert(Arc::clone(&name), Arc::new(ActiveDeployment { name, spec, target, price }));
+        }
+        let mut routes = HashMap::new();
+        for (name, spec) in catalog.routes {
+            if spec.deployments.is_empty() {
+                return Err(BadCatalog::EmptyRoute(name));
+            }
+            let found: Result<Vec<_>, _> = spec
+                .deployments
+                .iter()
+                .map(|d| {
+                    deployments.get(d.as_str()).cloned().ok_or_else(|| BadCatalog::NoDeployment {
+                        route: name.clone(),
+                        deployment: d.clone(),
+                    })
+                })
+                .collect();
+            let name: Arc<str> = name.into();
+            routes.insert(Arc::clone(&name), Arc::new(ActiveRoute { name, spec, deployments: found? }));
+        }
+        Ok(Self { version, lanes, teams: catalog.teams, routes, deployments })
+    }
+
+    pub fn route(&self, name: &str) -> Option<&Arc<ActiveRoute>> {
+        self.routes.get(name)
+    }
+    pub fn deployment(&self, name: &str) -> Option<&Arc<ActiveDeployment>> {
+        self.deployments.get(name)
+    }
+}
+
+/// The active catalog, to be taken once per request or batch and held for its length.
+#[derive(Debug, Clone)]
+pub struct CatalogWatch(Arc<RwLock<Arc<ActiveCatalog>>>);
+
+impl CatalogWatch {
+    pub fn new(first: ActiveCatalog) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(first))))
+    }
+    pub fn get(&self) -> Arc<ActiveCatalog> {
+        match self.0.read() {
+            Ok(active) => Arc::clone(&active),
+            Err(poisoned) => Arc::clone(&poisoned.into_inner()),
+        }
+    }
+    pub fn replace(&self, next: ActiveCatalog) {
+        match self.0.write() {
+            Ok(mut active) => *active = Arc::new(next),
+            Err(poisoned) => *poisoned.into_inner() = Arc::new(next),
+        }
+    }
+}

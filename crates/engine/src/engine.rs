@@ -1,0 +1,61 @@
+//! What all steps share: connections, time, the operator's catalog, and the replica's own state.
+
+use std::{sync::Arc, time::Duration};
+
+use store::Pools;
+
+use crate::{admit::KeyCache, catalog::CatalogWatch, clock::Clock, limits::Limiter, route::Health, settle::Settler};
+
+/// Figures that the operator sets for one process. Defaults are in [`Settings::default`].
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Requests of jobs under way at once in this process.
+    pub slots: usize,
+    /// How long a silent worker keeps what it holds.
+    pub lease: Duration,
+    /// How long running calls may go on after a shutdown began.
+    pub drain: Duration,
+    /// Bodies and results are purged this long after their job ended.
+    pub retention: Duration,
+    /// The largest synchronous body, in bytes.
+    pub max_body: usize,
+    /// The most lines of one job.
+    pub max_lines: i32,
+    /// The most bytes of one upload, decompressed.
+    pub max_upload: u64,
+    /// Hosts on private addresses may receive webhooks.
+    pub webhooks_to_private_hosts: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            slots: 256,
+            lease: Duration::from_secs(30),
+            drain: Duration::from_secs(30),
+            retention: Duration::from_secs(30 * 24 * 3600),
+            max_body: 8 << 20,
+            max_lines: 5_000_000,
+            max_upload: 20 << 30,
+            webhooks_to_private_hosts: false,
+        }
+    }
+}
+
+/// Shared by everything in the process, behind an `Arc`.
+pub struct Engine {
+    pub pools: Pools,
+    /// New for every process; leases, grants and intents are held under it.
+    pub worker_id: i64,
+    pub settings: Settings,
+    /// The database's time, kept locally.
+    pub clock: Clock,
+    pub catalog: CatalogWatch,
+    pub keys: KeyCache,
+    pub limits: Limiter,
+    pub health: Health,
+    pub settler: Settler,
+    pub providers: crate::call::Providers,
+    /// Keys' MACs and webhooks' secrets are made under it; 32 random bytes from a file.
+    pub pepper: Arc<secrecy::SecretBox<[u8; 32]>>,
+}

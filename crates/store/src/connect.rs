@@ -1,0 +1,61 @@
+//! Pools and migrations. The API and the workers have separate pools, so that neither can use up the other's connections.
+
+use std::{str::FromStr, time::Duration};
+
+use log::LevelFilter;
+use sqlx::{
+    ConnectOptions, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+/// How many connections each kind of work may hold, and how long one statement may take.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolSizes {
+    pub api: u32,
+    pub work: u32,
+    pub statement_timeout: Duration,
+}
+
+impl Default for PoolSizes {
+    fn default() -> Self {
+        Self { api: 10, work: 8, statement_timeout: Duration::from_secs(30) }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Pools {
+    /// Requests of callers: submit, read, administer.
+    pub api: PgPool,
+    /// Claim, settle, grants, upkeep.
+    pub work: PgPool,
+}
+
+/// Connects lazily: the database may still be starting. Every statement has a time-out, so that a connection that died
+/// silently cannot hang a claim or a heartbeat.
+pub fn connect(url: &str, sizes: PoolSizes) -> sqlx::Result<Pools> {
+    let options = PgConnectOptions::from_str(url)?
+        .application_name("tollway")
+        .options([
+            ("statement_timeout", sizes.statement_timeout.as_millis().to_string()),
+            ("idle_in_transaction_session_timeout", "60000".to_owned()),
+            ("default_toast_compression", "lz4".to_owned()),
+            ("jit", "off".to_owned()),
+            ("timezone", "UTC".to_owned()),
+        ])
+        .log_statements(LevelFilter::Off)
+        .log_slow_statements(LevelFilter::Warn, Duration::from_secs(5));
+    let pool = |most: u32| {
+        PgPoolOptions::new()
+            .max_connections(most)
+            .acquire_timeout(Duration::from_secs(10))
+            .idle_timeout(Duration::from_secs(300))
+            .test_before_acquire(false)
+            .connect_lazy_with(options.clone())
+    };
+    Ok(Pools { api: pool(sizes.api), work: pool(sizes.work) })
+}
+
+/// Brings the schema up to date, under sqlx's own advisory lock.
+pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
+    sqlx::migrate!("../../migrations").run(pool).await
+}
