@@ -66,9 +66,9 @@ def line(snapshot, classes, provider, model, turn):
         context = context_of(processing, tier)
         owned = any(found is own for own in snapshot.find_provider(None, provider, None).models)
         price = found.get_prices(at, context if owned else None)
-        expected = None if lacks(price, counts) else total(snapshot, provider, model, at, context, counts)
-        if expected is not None and not whole(price, classes):
+        if not whole(price, classes):
             return None
+        expected = None if lacks(price, counts) else total(snapshot, provider, model, at, context, counts)
     except LookupError:
         expected = None
     when = at.isoformat().replace("+00:00", "Z")
