@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use domain::catalog::OwnPrice;
 
 use crate::{
-    model::{PricedModel, Unpriced},
+    model::{Known, PricedModel, Unpriced},
     own::{self, BadPrice, OwnPrices},
     price::Price,
     shipped::{Missing, SHIPPED},
@@ -24,7 +24,7 @@ const REMEMBERED: usize = 4_096;
 pub struct PriceList {
     own: OwnPrices,
     /// A provider can have a thousand rules to search, and the answer never changes.
-    known: RwLock<HashMap<String, HashMap<String, Arc<PricedModel>>>>,
+    known: RwLock<HashMap<String, HashMap<String, PricedModel>>>,
 }
 
 /// One call whose price is wanted.
@@ -60,14 +60,14 @@ impl PriceList {
         self.resolve(query.provider, query.model)?.at(at, terms)
     }
 
-    /// The handle of a model, to keep and to ask per call. That it exists does not yet mean that it has a price today.
-    pub fn resolve(&self, provider: &str, model: &str) -> Result<Arc<PricedModel>, Unpriced> {
+    /// The handle of a model, to keep and to ask per call. It has a price, if only from a later day on.
+    pub fn resolve(&self, provider: &str, model: &str) -> Result<PricedModel, Unpriced> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = known.get(provider).and_then(|models| models.get(model)) {
             return Ok(found.clone());
         }
         drop(known);
-        let found = Arc::new(self.search(provider, model)?);
+        let found = self.search(provider, model)?;
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.values().map(HashMap::len).sum::<usize>() < REMEMBERED {
             known.entry(provider.to_owned()).or_default().insert(model.to_owned(), found.clone());
@@ -78,7 +78,7 @@ impl PriceList {
     /// The handle for settling a call: `billed` is the model that the provider's answer names, such as a dated version of the
     /// deployment's `model`. An own price of the deployment's model goes first; a billed name the list does not know gives way
     /// to the deployment's model.
-    pub fn resolve_billed(&self, provider: &str, model: &str, billed: &str) -> Result<Arc<PricedModel>, Unpriced> {
+    pub fn resolve_billed(&self, provider: &str, model: &str, billed: &str) -> Result<PricedModel, Unpriced> {
         let asked = self.resolve(provider, model);
         if asked.as_ref().is_ok_and(|asked| asked.is_own()) {
             return asked;
@@ -94,7 +94,8 @@ impl PriceList {
         match (own, listing) {
             (None, Err(Missing::Provider)) => Err(Unpriced::UnknownProvider { provider, model }),
             (None, Err(Missing::Model)) => Err(Unpriced::UnknownModel { provider, model }),
-            (own, listing) => Ok(PricedModel { provider, model, own, listing: listing.ok() }),
+            (None, Ok(listing)) if !listing.model.has_token_price() => Err(Unpriced::NoTokenPrice { provider, model }),
+            (own, listing) => Ok(PricedModel(Arc::new(Known { provider, model, own, listing: listing.ok() }))),
         }
     }
 }

@@ -90,6 +90,11 @@ impl ListedModel {
         Found { rates, exact: batch_found && tier_found }
     }
 
+    /// Some day it is charged for by the token, and not only by the hour or the page.
+    pub(crate) fn has_token_price(&self) -> bool {
+        self.prices.iter().any(|line| line.rates.get(Class::Input, 0).is_some())
+    }
+
     fn standard(&self, at: DateTime<Utc>) -> Option<&Rates> {
         let mut lines = self.prices.iter().filter(|line| !line.is_variant());
         let last = lines.clone().rfind(|line| line.holds(at));

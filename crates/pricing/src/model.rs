@@ -36,9 +36,12 @@ pub enum Unpriced {
     NotYet { provider: String, model: String, from: NaiveDate },
 }
 
-/// Own prices and the list's, of one model of one provider. Resolve it once, keep it, ask it for each call.
+/// Own prices and the list's, of one model of one provider. Resolve it once, keep it, ask it for each call; a clone is cheap.
+#[derive(Debug, Clone)]
+pub struct PricedModel(pub(crate) Arc<Known>);
+
 #[derive(Debug)]
-pub struct PricedModel {
+pub(crate) struct Known {
     pub(crate) provider: String,
     pub(crate) model: String,
     pub(crate) own: Option<Arc<OwnModel>>,
@@ -48,9 +51,10 @@ pub struct PricedModel {
 impl PricedModel {
     /// The price of a call that starts at `at`. Own prices go before the list's; before the first own price begins, the list's hold.
     pub fn at(&self, at: DateTime<Utc>, terms: Terms<'_>) -> Result<Price, Unpriced> {
-        let own = self.own.as_ref().and_then(|own| own.on(at.date_naive()));
-        let listed = self.listing.as_ref().map(|listing| listing.model.rates(at, terms, listing.at_home));
-        let context = self.listing.as_ref().and_then(|listing| listing.model.context);
+        let Known { provider, model, own, listing } = &*self.0;
+        let own = own.as_ref().and_then(|own| own.on(at.date_naive()));
+        let listed = listing.as_ref().map(|listing| listing.model.rates(at, terms, listing.at_home));
+        let context = listing.as_ref().and_then(|listing| listing.model.context);
         if let Some(own) = own {
             return Ok(Price {
                 rates: own.rates.clone(),
@@ -61,9 +65,9 @@ impl PricedModel {
                 context,
             });
         }
-        let (Some(listing), Some(found)) = (&self.listing, listed) else { return Err(self.not_yet()) };
+        let (Some(listing), Some(found)) = (listing, listed) else { return Err(self.not_yet()) };
         if found.rates.get(Class::Input, 0).is_none() {
-            return Err(Unpriced::NoTokenPrice { provider: self.provider.clone(), model: self.model.clone() });
+            return Err(Unpriced::NoTokenPrice { provider: provider.clone(), model: model.clone() });
         }
         let not_batch = (terms.processing == Processing::ProviderBatch).then(|| {
             let terms = Terms { processing: Processing::Sync, ..terms };
@@ -75,21 +79,22 @@ impl PricedModel {
 
     /// An own price of the operator is declared for exactly this provider and model.
     pub fn is_own(&self) -> bool {
-        self.own.is_some()
+        self.0.own.is_some()
     }
 
     /// The list's own name for the model, such as `gpt-4o` for `gpt-4o-2024-11-20`.
     pub fn listed_as(&self) -> Option<&str> {
-        self.listing.as_ref().map(|listing| listing.model.id.as_str())
+        self.0.listing.as_ref().map(|listing| listing.model.id.as_str())
     }
 
     /// Input tokens the model takes, where the list says so.
     pub fn context(&self) -> Option<i64> {
-        self.listing.as_ref()?.model.context
+        self.0.listing.as_ref()?.model.context
     }
 
     fn not_yet(&self) -> Unpriced {
-        let from = self.own.as_ref().and_then(|own| own.first_day()).unwrap_or(NaiveDate::MIN);
-        Unpriced::NotYet { provider: self.provider.clone(), model: self.model.clone(), from }
+        let Known { provider, model, own, .. } = &*self.0;
+        let from = own.as_ref().and_then(|own| own.first_day()).unwrap_or(NaiveDate::MIN);
+        Unpriced::NotYet { provider: provider.clone(), model: model.clone(), from }
     }
 }
