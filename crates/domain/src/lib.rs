@@ -7,6 +7,7 @@ pub mod job;
 pub mod lane;
 pub mod ledger;
 pub mod line;
+pub mod manifest;
 pub mod money;
 pub mod role;
 pub mod tags;
