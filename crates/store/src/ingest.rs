@@ -1,1 +1,275 @@
+//! An upload on its way into the queue: `begin`, `append` chunk by chunk, `finish`; or `abandon` and `sweep`. Until `finish`
+//! commits there is no flow, so nothing of it can run.
 
+use chrono::{DateTime, Utc};
+use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction, query, query_scalar};
+
+use crate::{
+    Result,
+    copy::{self, Rows},
+    idempotency, share,
+};
+
+/// Claims wait on this channel; the payload is the lane.
+pub const WORK_CHANNEL: &str = "tollway_work";
+const ITEM_COLUMNS: i16 = 7;
+const COPY_ITEMS: &str = "copy item (flow_id, pos, line, est_in, max_out, custom_id, body) from stdin (format binary)";
+/// Stands in `job.upload_worker` of an upload that nobody will go on with. Workers' ids are far above it.
+const NOBODY: i64 = 0;
+/// Items deleted in one statement: about a tenth of a second.
+const SWEEP_ITEMS: i32 = 10_000;
+
+/// Who fills a job. Once it was given up in the worker's place, the worker's appends no longer find it.
+#[derive(Debug, Clone, Copy)]
+pub struct Upload {
+    pub job_id: i64,
+    pub worker_id: i64,
+}
+
+#[derive(Debug)]
+pub struct NewJob<'a> {
+    pub upload: Upload,
+    pub team_id: i64,
+    pub key_id: &'a str,
+    pub lane: &'a str,
+    pub name: Option<&'a str>,
+    pub tags: serde_json::Value,
+    pub priority: i16,
+    pub max_attempts: i16,
+    pub retry_of: Option<i64>,
+    pub webhook_url: Option<&'a str>,
+    pub start_at: Option<DateTime<Utc>>,
+    pub deadline_at: Option<DateTime<Utc>>,
+}
+
+/// One request, as it is stored.
+#[derive(Debug, Clone, Copy)]
+pub struct NewItem<'a> {
+    pub flow_id: i64,
+    pub pos: i32,
+    pub line: i32,
+    pub est_in: i32,
+    pub max_out: Option<i32>,
+    /// Without NUL.
+    pub custom_id: &'a str,
+    pub body: &'a str,
+}
+
+/// Requests that go into the table together.
+#[derive(Debug)]
+pub struct Items(Rows);
+
+impl Items {
+    pub fn new(capacity: usize) -> Self {
+        Self(Rows::new(ITEM_COLUMNS, capacity))
+    }
+    pub fn push(&mut self, item: NewItem<'_>) {
+        let mut row = self.0.row();
+        row.i64(item.flow_id).i32(item.pos).i32(item.line).i32(item.est_in);
+        row.some(item.max_out, |row, most| row.i32(most)).text(item.custom_id).text(item.body);
+    }
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+    pub fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+}
+
+/// The requests of a job that share a route, when all of them are in.
+#[derive(Debug, Clone)]
+pub struct NewFlow {
+    pub flow_id: i64,
+    pub route: String,
+    pub endpoint: i16,
+    pub items: i32,
+    pub max_in: i32,
+    pub max_out: Option<i32>,
+}
+
+/// Makes the job, in state `uploading`.
+pub async fn begin(conn: &mut PgConnection, job: &NewJob<'_>) -> Result<()> {
+    query!(
+        "insert into job (job_id, team_id, key_id, lane, name, tags, priority, max_attempts, state, upload_worker, retry_of,
+                          webhook_url, start_at, deadline_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, 'uploading', $9, $10, $11, $12, $13)",
+        job.upload.job_id,
+        job.team_id,
+        job.key_id,
+        job.lane,
+        job.name,
+        job.tags,
+        job.priority,
+        job.max_attempts,
+        job.upload.worker_id,
+        job.retry_of,
+        job.webhook_url,
+        job.start_at,
+        job.deadline_at,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// A transaction for [`append`]. Its commit does not wait for the disk: that of [`finish`] does, and the log is written in
+/// order, so a job that runs has all its items.
+pub async fn begin_append(pool: &PgPool) -> Result<Transaction<'static, Postgres>> {
+    pool.begin_with("begin; set local synchronous_commit = off").await
+}
+
+/// Adds the items and empties the buffer, inside a transaction. `flow_ids` are all flows of the job so far: by them an
+/// abandoned upload finds its items. False, with nothing written: the upload was given up in this worker's place.
+pub async fn append(conn: &mut PgConnection, upload: Upload, flow_ids: &[i64], items: &mut Items) -> Result<bool> {
+    let ours = query!(
+        "update job set flow_ids = $3 where job_id = $1 and state = 'uploading' and upload_worker = $2",
+        upload.job_id,
+        upload.worker_id,
+        flow_ids,
+    )
+    .execute(&mut *conn)
+    .await?;
+    if ours.rows_affected() == 0 {
+        return Ok(false);
+    }
+    copy::send(conn, COPY_ITEMS, &mut items.0).await?;
+    Ok(true)
+}
+
+/// Makes the job runnable and tells the claims, inside a transaction that had better end at once: it holds the team's share.
+/// False, with nothing written: the upload was given up in this worker's place.
+pub async fn finish(conn: &mut PgConnection, upload: Upload, flows: &[NewFlow], fingerprint: &[u8]) -> Result<bool> {
+    let ids: Vec<i64> = flows.iter().map(|flow| flow.flow_id).collect();
+    let accepted: i64 = flows.iter().map(|flow| i64::from(flow.items)).sum();
+    let job = query!(
+        "update job set state = 'queued', upload_worker = null, accepted = $3, flow_ids = $4
+         where job_id = $1 and state = 'uploading' and upload_worker = $2
+         returning lane, team_id",
+        upload.job_id,
+        upload.worker_id,
+        accepted,
+        &ids,
+    )
+    .fetch_optional(&mut *conn)
+    .await?;
+    let Some(job) = job else { return Ok(false) };
+    let routes: Vec<String> = flows.iter().map(|flow| flow.route.clone()).collect();
+    let endpoints: Vec<i16> = flows.iter().map(|flow| flow.endpoint).collect();
+    let tails: Vec<i32> = flows.iter().map(|flow| flow.items).collect();
+    let max_in: Vec<i32> = flows.iter().map(|flow| flow.max_in).collect();
+    let max_out: Vec<Option<i32>> = flows.iter().map(|flow| flow.max_out).collect();
+    query!(
+        "insert into flow (flow_id, job_id, team_id, lane, route, endpoint, key_id, priority, tail_pos, max_in, max_out,
+                           max_attempts, start_at, deadline_at)
+         select f.flow_id, j.job_id, j.team_id, j.lane, f.route, f.endpoint, j.key_id, j.priority, f.tail_pos, f.max_in,
+                f.max_out, j.max_attempts, j.start_at, j.deadline_at
+         from job j,
+              unnest($2::bigint[], $3::text[], $4::smallint[], $5::integer[], $6::integer[], $7::integer[])
+                  as f(flow_id, route, endpoint, tail_pos, max_in, max_out)
+         where j.job_id = $1",
+        upload.job_id,
+        &ids,
+        &routes,
+        &endpoints,
+        &tails,
+        &max_in,
+        &max_out as &[Option<i32>],
+    )
+    .execute(&mut *conn)
+    .await?;
+    idempotency::seal(&mut *conn, upload.job_id, fingerprint).await?;
+    query!("select pg_notify($1, $2)", WORK_CHANNEL, job.lane).execute(&mut *conn).await?;
+    // Last: claims pass the share over while this transaction holds it.
+    share::wake(conn, &[job.lane], &[job.team_id]).await?;
+    Ok(true)
+}
+
+/// Requests of a job that made it into the queue; `None` for one that did not.
+pub async fn accepted(conn: &mut PgConnection, job_id: i64) -> Result<Option<i64>> {
+    query_scalar!("select accepted from job where job_id = $1 and state <> 'uploading'", job_id)
+        .fetch_optional(conn)
+        .await
+}
+
+/// Gives the upload up and frees its idempotency key; its items go with [`sweep`]. False when there is nothing to give up: it
+/// was finished, or given up before. Waits for a transaction of the upload that is just committing.
+pub async fn abandon(conn: &mut PgConnection, upload: Upload) -> Result<bool> {
+    let marked = query_scalar!(
+        "with marked as (
+             update job set upload_worker = $3
+             where job_id = $1 and state = 'uploading' and upload_worker = $2
+             returning job_id
+         ), freed as (
+             delete from idempotency i using marked m where i.job_id = m.job_id
+         )
+         select job_id from marked",
+        upload.job_id,
+        upload.worker_id,
+        NOBODY,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(marked.is_some())
+}
+
+/// Gives up all uploads of a worker that died; gives their number. For the transaction that returns what it held.
+pub async fn abandon_uploads_of(conn: &mut PgConnection, worker_id: i64) -> Result<u64> {
+    let marked = query_scalar!(
+        r#"with marked as (
+             update job set upload_worker = $2
+             where finished_at is null and state = 'uploading' and upload_worker = $1
+             returning job_id
+         ), freed as (
+             delete from idempotency i using marked m where i.job_id = m.job_id
+         )
+         select count(*) as "count!" from marked"#,
+        worker_id,
+        NOBODY,
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(marked.unsigned_abs())
+}
+
+/// Removes what is left of the uploads that were given up; gives their number. Outside any transaction: it deletes in
+/// statements of bounded length. Cut short, the next sweep goes on with it; two at once do no harm.
+pub async fn sweep(conn: &mut PgConnection) -> Result<u64> {
+    debug_assert!(!conn.is_in_transaction());
+    let jobs = query!(
+        "select job_id, flow_ids from job where finished_at is null and state = 'uploading' and upload_worker = $1",
+        NOBODY,
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    for job in &jobs {
+        for flow_id in &job.flow_ids {
+            remove_items(&mut *conn, *flow_id).await?;
+        }
+        // With its items gone nothing would find it again, so it goes last.
+        query!("delete from job where job_id = $1 and state = 'uploading' and upload_worker = $2", job.job_id, NOBODY)
+            .execute(&mut *conn)
+            .await?;
+    }
+    Ok(jobs.len() as u64)
+}
+
+/// Deletes a flow's items in statements of bounded length.
+async fn remove_items(conn: &mut PgConnection, flow_id: i64) -> Result<()> {
+    let last = query_scalar!("select max(pos) from item where flow_id = $1", flow_id).fetch_one(&mut *conn).await?;
+    let mut from = 0;
+    while last.is_some_and(|last| from <= last) {
+        let below = from.saturating_add(SWEEP_ITEMS);
+        query!("delete from item where flow_id = $1 and pos >= $2 and pos < $3", flow_id, from, below)
+            .execute(&mut *conn)
+            .await?;
+        from = below;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "ingest_tests.rs"]
+mod tests;
