@@ -55,7 +55,22 @@ pub fn connect(url: &str, sizes: PoolSizes) -> sqlx::Result<Pools> {
     Ok(Pools { api: pool(sizes.api), work: pool(sizes.work) })
 }
 
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
+
 /// Brings the schema up to date, under sqlx's own advisory lock.
 pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
-    sqlx::migrate!("../../migrations").run(pool).await
+    MIGRATOR.run(pool).await
+}
+
+/// Whether the database answers and has every migration this version knows; a newer version's may be there as well.
+pub async fn is_migrated(pool: &PgPool) -> sqlx::Result<bool> {
+    // Not checked at compile time: the table is sqlx's own, and comes with the first migration.
+    let exists: bool =
+        sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null").fetch_one(pool).await?;
+    if !exists {
+        return Ok(false);
+    }
+    let applied: Vec<i64> =
+        sqlx::query_scalar("select version from _sqlx_migrations where success").fetch_all(pool).await?;
+    Ok(MIGRATOR.iter().all(|migration| applied.contains(&migration.version)))
 }

@@ -1,1 +1,205 @@
+//! API keys. The database holds a MAC of each, under a pepper it does not have: a dump holds no key.
 
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use crate::Result;
+
+#[derive(Debug)]
+pub struct NewKey<'a> {
+    /// The key's public part, 12 characters.
+    pub key_id: &'a str,
+    pub team_id: i64,
+    pub name: &'a str,
+    pub role: &'a str,
+    /// At least one; the first is its default for synchronous calls.
+    pub lanes: &'a [String],
+    /// HMAC-SHA-256, 32 bytes.
+    pub mac: &'a [u8],
+    pub slots: Option<i64>,
+    pub rpm: Option<i64>,
+    pub tpm: Option<i64>,
+}
+
+/// A key as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRow {
+    pub key_id: String,
+    pub team_id: i64,
+    pub team: String,
+    pub name: String,
+    pub role: String,
+    pub lanes: Vec<String>,
+    pub slots: Option<i64>,
+    pub rpm: Option<i64>,
+    pub tpm: Option<i64>,
+    pub created_at: DateTime<Utc>,
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+/// A key as authentication needs it.
+pub struct KeyChange {
+    pub key_id: String,
+    pub team_id: i64,
+    pub team: String,
+    pub role: String,
+    pub lanes: Vec<String>,
+    pub mac: Vec<u8>,
+    pub slots: Option<i64>,
+    pub rpm: Option<i64>,
+    pub tpm: Option<i64>,
+    pub changed_at: DateTime<Utc>,
+    pub is_revoked: bool,
+}
+
+/// Stores a key of an existing team. The caller shows the key itself once and forgets it.
+pub async fn create(conn: &mut PgConnection, new: &NewKey<'_>) -> Result<KeyRow> {
+    sqlx::query_as!(
+        KeyRow,
+        r#"with made as (
+             insert into api_key (key_id, team_id, name, role, lanes, mac, slots, rpm, tpm)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+             returning key_id, team_id, name, role, lanes, slots, rpm, tpm, created_at, revoked_at)
+           select made.key_id, made.team_id, team.name as team, made.name, made.role, made.lanes, made.slots, made.rpm,
+                  made.tpm, made.created_at, made.revoked_at
+           from made join team using (team_id)"#,
+        new.key_id,
+        new.team_id,
+        new.name,
+        new.role,
+        new.lanes,
+        new.mac,
+        new.slots,
+        new.rpm,
+        new.tpm,
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// Revokes a key for good. `None`: there is no such key. Again on a revoked key changes nothing.
+pub async fn revoke(conn: &mut PgConnection, key_id: &str) -> Result<Option<KeyRow>> {
+    sqlx::query!(
+        "update api_key set revoked_at = now(), changed_at = clock_timestamp() where key_id = $1 and revoked_at is null",
+        key_id,
+    )
+    .execute(&mut *conn)
+    .await?;
+    get(conn, key_id).await
+}
+
+pub async fn get(conn: &mut PgConnection, key_id: &str) -> Result<Option<KeyRow>> {
+    sqlx::query_as!(
+        KeyRow,
+        "select k.key_id, k.team_id, t.name as team, k.name, k.role, k.lanes, k.slots, k.rpm, k.tpm, k.created_at,
+                k.revoked_at
+         from api_key k join team t using (team_id) where k.key_id = $1",
+        key_id,
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// Keys of one team or of all, the newest first, revoked ones included; at most `limit`, older than the key `before`.
+pub async fn list(
+    conn: &mut PgConnection,
+    team_id: Option<i64>,
+    before: Option<&str>,
+    limit: i64,
+) -> Result<Vec<KeyRow>> {
+    sqlx::query_as!(
+        KeyRow,
+        "select k.key_id, k.team_id, t.name as team, k.name, k.role, k.lanes, k.slots, k.rpm, k.tpm, k.created_at,
+                k.revoked_at
+         from api_key k join team t using (team_id)
+         where ($1::bigint is null or k.team_id = $1)
+           and ($2::text is null
+                or (k.created_at, k.key_id) < (select b.created_at, b.key_id from api_key b where b.key_id = $2))
+         order by k.created_at desc, k.key_id desc limit $3",
+        team_id,
+        before,
+        limit,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Keys whose row changed at or after `since`; with `None` all that are not revoked. In the order of their change.
+pub async fn changed_since(conn: &mut PgConnection, since: Option<DateTime<Utc>>) -> Result<Vec<KeyChange>> {
+    sqlx::query_as!(
+        KeyChange,
+        r#"select k.key_id, k.team_id, t.name as team, k.role, k.lanes, k.mac, k.slots, k.rpm, k.tpm, k.changed_at,
+                  k.revoked_at is not null as "is_revoked!"
+           from api_key k join team t using (team_id)
+           where k.changed_at >= coalesce($1, '-infinity'::timestamptz) and ($1 is not null or k.revoked_at is null)
+           order by k.changed_at"#,
+        since,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::PgPool;
+
+    use super::*;
+    use crate::team;
+
+    fn new<'a>(key_id: &'a str, team_id: i64, lanes: &'a [String]) -> NewKey<'a> {
+        NewKey {
+            key_id,
+            team_id,
+            name: "ci",
+            role: "submit",
+            lanes,
+            mac: &[7; 32],
+            slots: None,
+            rpm: Some(60),
+            tpm: None,
+        }
+    }
+
+    #[sqlx::test(migrations = "../../migrations")]
+    async fn changes_are_seen_and_revocation_is_final(pool: PgPool) -> Result<()> {
+        let mut conn = pool.acquire().await?;
+        let team = team::create(&mut conn, "search", 1).await?.expect("the name is free");
+        let lanes = ["bulk".to_owned()];
+        let made = create(&mut conn, &new("aaaaaaaaaaaa", team.team_id, &lanes)).await?;
+        assert_eq!((made.team.as_str(), made.rpm, made.revoked_at), ("search", Some(60), None));
+        let first = changed_since(&mut conn, None).await?;
+        assert_eq!((first.len(), first[0].mac.as_slice(), first[0].is_revoked), (1, [7; 32].as_slice(), false));
+
+        let revoked = revoke(&mut conn, "aaaaaaaaaaaa").await?.expect("it exists");
+        assert!(revoked.revoked_at.is_some());
+        assert_eq!(revoke(&mut conn, "aaaaaaaaaaaa").await?, Some(revoked), "nothing changes");
+        let second = changed_since(&mut conn, Some(first[0].changed_at)).await?;
+        assert!(second[0].is_revoked && second[0].changed_at > first[0].changed_at);
+        assert_eq!(changed_since(&mut conn, None).await?.len(), 0, "a newcomer does not load revoked keys");
+        assert_eq!(revoke(&mut conn, "bbbbbbbbbbbb").await?, None);
+        Ok(())
+    }
+
+    #[sqlx::test(migrations = "../../migrations")]
+    async fn pages_join_without_gap_or_overlap(pool: PgPool) -> Result<()> {
+        let mut conn = pool.acquire().await?;
+        let team = team::create(&mut conn, "search", 1).await?.expect("the name is free");
+        let other = team::create(&mut conn, "chat", 1).await?.expect("the name is free");
+        let lanes = ["bulk".to_owned()];
+        for n in 0..5 {
+            create(&mut conn, &new(&format!("k{n:011}"), team.team_id, &lanes)).await?;
+        }
+        create(&mut conn, &new("otherotherot", other.team_id, &lanes)).await?;
+        let mut seen = Vec::new();
+        let mut before: Option<String> = None;
+        loop {
+            let page = list(&mut conn, Some(team.team_id), before.as_deref(), 2).await?;
+            let Some(last) = page.last() else { break };
+            before = Some(last.key_id.clone());
+            seen.extend(page.into_iter().map(|k| k.key_id));
+        }
+        assert_eq!(seen, ["k00000000004", "k00000000003", "k00000000002", "k00000000001", "k00000000000"]);
+        assert_eq!(list(&mut conn, None, None, 100).await?.len(), 6);
+        Ok(())
+    }
+}
