@@ -11,13 +11,8 @@ pub struct Clock {
 
 impl Clock {
     pub fn start() -> Self {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Self {
-            wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
-            started: Instant::now(),
-        }
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX), started: Instant::now() }
     }
 
     /// Microseconds since 1970 (UTC).

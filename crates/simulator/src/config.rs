@@ -92,19 +92,13 @@ pub enum ConfigError {
     #[error("{0}")]
     Shape(#[from] serde_json::Error),
     #[error("{field} must be {allowed}")]
-    Range {
-        field: &'static str,
-        allowed: &'static str,
-    },
+    Range { field: &'static str, allowed: &'static str },
     #[error("{0} can only be set when the simulator starts")]
     OnlyAtStart(&'static str),
     #[error("deployment name {0:?} must be 1 to 64 letters, digits, '.', '_' or '-'")]
     Name(String),
     #[error("deployment {name:?}: {source}")]
-    Deployment {
-        name: String,
-        source: Box<ConfigError>,
-    },
+    Deployment { name: String, source: Box<ConfigError> },
 }
 
 impl Default for Config {
@@ -136,30 +130,12 @@ impl Config {
     /// Says what is wrong with the values, deployments included.
     pub fn check(&self) -> Result<(), ConfigError> {
         let share = |value: f64| (0.0..=1.0).contains(&value);
-        let rates = [
-            self.error_rate,
-            self.garbage_rate,
-            self.wrong_type_rate,
-            self.cut_rate,
-            self.hang_rate,
-        ];
-        let require = |holds: bool, field, allowed| {
-            holds
-                .then_some(())
-                .ok_or(ConfigError::Range { field, allowed })
-        };
+        let rates = [self.error_rate, self.garbage_rate, self.wrong_type_rate, self.cut_rate, self.hang_rate];
+        let require = |holds: bool, field, allowed| holds.then_some(()).ok_or(ConfigError::Range { field, allowed });
         require(self.latency.is_sound(), "latency", "0 to 600,000 ms, the smaller figure first")?;
         require(self.answer_tokens <= 1_000_000, "answer_tokens", "at most 1,000,000")?;
-        require(
-            self.answer_bytes.is_none_or(|n| n <= MAX_ANSWER_BYTES),
-            "answer_bytes",
-            "at most 64 MiB",
-        )?;
-        require(
-            (1..=MAX_DIMENSIONS).contains(&self.embedding_dimensions),
-            "embedding_dimensions",
-            "1 to 8,192",
-        )?;
+        require(self.answer_bytes.is_none_or(|n| n <= MAX_ANSWER_BYTES), "answer_bytes", "at most 64 MiB")?;
+        require((1..=MAX_DIMENSIONS).contains(&self.embedding_dimensions), "embedding_dimensions", "1 to 8,192")?;
         require(
             // Shares written in decimals may add up to a hair more than 1.
             rates.into_iter().all(share) && rates.iter().sum::<f64>() < 1.000_001,
@@ -171,17 +147,9 @@ impl Config {
             "throttle.status",
             "an error status, 400 to 599",
         )?;
-        require(
-            self.throttle.iter().all(|t| share(t.share)),
-            "throttle.share",
-            "a share from 0 to 1",
-        )?;
+        require(self.throttle.iter().all(|t| share(t.share)), "throttle.share", "a share from 0 to 1")?;
         require((1..=10_000).contains(&self.stream_chunks), "stream_chunks", "1 to 10,000")?;
-        require(
-            (0.0..=600_000.0).contains(&self.stream_pace_ms),
-            "stream_pace_ms",
-            "0 to 600,000",
-        )?;
+        require((0.0..=600_000.0).contains(&self.stream_pace_ms), "stream_pace_ms", "0 to 600,000")?;
         self.deployments.keys().try_for_each(|name| {
             check_name(name)?;
             self.of_deployment(name).map(drop)
@@ -190,19 +158,12 @@ impl Config {
 
     /// The start configuration of the deployment `name`; one that `deployments` does not list behaves like the default.
     pub(crate) fn of_deployment(&self, name: &str) -> Result<Config, ConfigError> {
-        let base = Config {
-            journal_path: None,
-            deployments: BTreeMap::new(),
-            ..self.clone()
-        };
+        let base = Config { journal_path: None, deployments: BTreeMap::new(), ..self.clone() };
         match self.deployments.get(name) {
             None => Ok(base),
             Some(fields) => base
                 .patched(fields.clone())
-                .map_err(|source| ConfigError::Deployment {
-                    name: name.into(),
-                    source: Box::new(source),
-                }),
+                .map_err(|source| ConfigError::Deployment { name: name.into(), source: Box::new(source) }),
         }
     }
 
@@ -243,65 +204,4 @@ pub(crate) fn check_name(name: &str) -> Result<(), ConfigError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn fields(value: Value) -> Map<String, Value> {
-        value.as_object().expect("an object").clone()
-    }
-
-    #[track_caller]
-    fn refused(patch: Value, says: &str) {
-        let error = Config::default().patched(fields(patch)).expect_err("refused");
-        assert!(error.to_string().contains(says), "{error}");
-    }
-
-    #[test]
-    fn a_patch_replaces_what_it_names_and_null_restores_the_default() {
-        let config = Config { seed: 7, rpm: Some(3), ..Config::default() };
-        let patched = config
-            .patched(fields(json!({"rpm": null, "hang_rate": 0.5})))
-            .expect("sound");
-        assert_eq!(patched, Config { seed: 7, hang_rate: 0.5, ..Config::default() });
-    }
-
-    #[test]
-    fn deployments_differ_from_the_default_in_the_fields_they_name() {
-        let config: Config = serde_json::from_value(json!({
-            "answer_tokens": 5,
-            "deployments": {"slow": {"latency": {"kind": "fixed", "ms": 20}}}
-        }))
-        .expect("sound");
-        config.check().expect("sound");
-        let slow = config.of_deployment("slow").expect("sound");
-        assert_eq!(slow.answer_tokens, 5);
-        assert_eq!(slow.latency, Latency::Fixed { ms: 20.0 });
-        assert_eq!(config.of_deployment("other").expect("sound").latency, Latency::default());
-    }
-
-    #[test]
-    fn bad_values_are_named() {
-        refused(json!({"hang_rat": 1}), "unknown field `hang_rat`");
-        refused(json!({"hang_rate": 0.6, "cut_rate": 0.6}), "add up to at most 1");
-        refused(json!({"latency": {"kind": "uniform", "min_ms": 9, "max_ms": 1}}), "latency");
-        refused(json!({"throttle": [{"status": 200, "for_ms": 1}]}), "throttle.status");
-        refused(json!({"embedding_dimensions": 0}), "embedding_dimensions");
-        refused(json!({"journal_path": "/tmp/j"}), "only be set when the simulator starts");
-        refused(json!({"deployments": {"a": {}}}), "only be set when the simulator starts");
-    }
-
-    #[test]
-    fn a_deployments_bad_field_or_name_is_found_at_the_start() {
-        let check = |deployments: Value| {
-            serde_json::from_value::<Config>(json!({ "deployments": deployments }))
-                .expect("shape")
-                .check()
-                .expect_err("refused")
-                .to_string()
-        };
-        assert!(check(json!({"b": {"sead": 1}})).contains("deployment \"b\": unknown field `sead`"));
-        assert!(check(json!({"a/b": {}})).contains("deployment name \"a/b\""));
-    }
-}
+mod tests;

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-use crate::config::{Config, Throttle};
+use serde_json::{Map, Value};
+
+use crate::config::{Config, ConfigError, Throttle};
 use crate::dice::Dice;
 use crate::sync::{locked, reading, writing};
 use crate::vectors::{Vectors, vectors};
@@ -11,7 +13,6 @@ use crate::vectors::{Vectors, vectors};
 pub struct Deployment {
     /// Its number in the journal.
     pub number: u16,
-    pub name: Box<str>,
     plan: RwLock<Arc<Plan>>,
     calls: AtomicU64,
     minute: Mutex<Minute>,
@@ -43,20 +44,14 @@ impl Plan {
         let tokens = usize::try_from(config.answer_tokens).unwrap_or(usize::MAX);
         let length = config.answer_bytes.unwrap_or(0).max(4 * tokens);
         let filler = SENTENCE.repeat(length.div_ceil(SENTENCE.len()));
-        Self {
-            throttle_since_us,
-            filler: filler.into(),
-            vectors: vectors(config.embedding_dimensions),
-            config,
-        }
+        Self { throttle_since_us, filler: filler.into(), vectors: vectors(config.embedding_dimensions), config }
     }
 }
 
 impl Deployment {
-    pub fn new(number: u16, name: &str, config: Config, now_us: u64) -> Self {
+    pub fn new(number: u16, config: Config, now_us: u64) -> Self {
         Self {
             number,
-            name: name.into(),
             plan: RwLock::new(Arc::new(Plan::new(config, now_us))),
             calls: AtomicU64::new(0),
             minute: Mutex::default(),
@@ -72,10 +67,15 @@ impl Deployment {
         *writing(&self.plan) = Arc::new(Plan::new(config, now_us));
     }
 
-    /// Replaces the configuration but for `throttle`, which goes on counting.
-    pub fn set_keeping_throttle(&self, config: Config) {
+    /// Replaces some fields. `throttle` goes on counting unless it is among them.
+    pub fn patch(&self, fields: Map<String, Value>, now_us: u64) -> Result<(), ConfigError> {
         let mut plan = writing(&self.plan);
-        *plan = Arc::new(Plan::new(config, plan.throttle_since_us));
+        let since = match fields.contains_key("throttle") {
+            true => now_us,
+            false => plan.throttle_since_us,
+        };
+        *plan = Arc::new(Plan::new(plan.config.patched(fields)?, since));
+        Ok(())
     }
 
     /// Adds a throttle window whose `from_ms` counts from now, and drops those that are over.
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     fn deployment() -> Deployment {
-        Deployment::new(0, "default", Config::default(), 1_000)
+        Deployment::new(0, Config::default(), 1_000)
     }
 
     #[test]
@@ -136,13 +136,7 @@ mod tests {
     #[test]
     fn an_added_window_starts_now_and_old_ones_go() {
         let d = deployment();
-        let window = |for_ms| Throttle {
-            status: 529,
-            from_ms: 0,
-            for_ms,
-            retry_after_s: None,
-            share: 1.0,
-        };
+        let window = |for_ms| Throttle { status: 529, from_ms: 0, for_ms, retry_after_s: None, share: 1.0 };
         d.add_throttle(window(10), 1_000);
         d.add_throttle(window(30), 6_000);
         d.add_throttle(window(20), 21_000);

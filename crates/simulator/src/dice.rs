@@ -38,9 +38,7 @@ pub fn fingerprint(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
     let mut hash = mix(bytes.len() as u64 ^ 0x51_6d_75_6c);
     for word in words {
-        hash = (hash ^ u64::from_le_bytes(*word))
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .rotate_left(29);
+        hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
     }
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
@@ -61,9 +59,7 @@ mod tests {
 
     #[test]
     fn fractions_fill_the_unit_interval_evenly() {
-        let below = (0..10_000)
-            .filter(|&call| Dice::new(1, call).fraction() < 0.2)
-            .count();
+        let below = (0..10_000).filter(|&call| Dice::new(1, call).fraction() < 0.2).count();
         assert!((1_850..2_150).contains(&below), "{below} of 10,000 below 0.2");
     }
 

@@ -24,19 +24,13 @@ pub fn decide(deployment: &Deployment, plan: &Plan, dice: &mut Dice, now_us: u64
     for window in &plan.config.throttle {
         let over = window.from_ms.saturating_add(window.for_ms);
         if (window.from_ms..over).contains(&since_ms) && dice.fraction() < window.share {
-            return Fate::Throttle {
-                status: window.status,
-                retry_after_s: window.retry_after_s,
-            };
+            return Fate::Throttle { status: window.status, retry_after_s: window.retry_after_s };
         }
     }
     if let Some(rpm) = plan.config.rpm
         && let Err(seconds) = deployment.take_call(rpm, now_us)
     {
-        return Fate::Throttle {
-            status: 429,
-            retry_after_s: Some(seconds),
-        };
+        return Fate::Throttle { status: 429, retry_after_s: Some(seconds) };
     }
     let faults = [
         (plan.config.error_rate, Fate::ServerError),
@@ -61,11 +55,9 @@ mod tests {
     use crate::config::{Config, Throttle};
 
     fn fates(config: Config, now_us: u64) -> Vec<Fate> {
-        let deployment = Deployment::new(0, "default", config, 0);
+        let deployment = Deployment::new(0, config, 0);
         let plan = deployment.plan();
-        (0..1_000)
-            .map(|_| decide(&deployment, &plan, &mut deployment.dice(&plan), now_us))
-            .collect()
+        (0..1_000).map(|_| decide(&deployment, &plan, &mut deployment.dice(&plan), now_us)).collect()
     }
 
     fn count(fates: &[Fate], fate: Fate) -> usize {
@@ -100,13 +92,7 @@ mod tests {
     #[test]
     fn a_window_refuses_its_share_while_it_lasts() {
         let config = Config {
-            throttle: vec![Throttle {
-                status: 529,
-                from_ms: 100,
-                for_ms: 50,
-                retry_after_s: Some(3),
-                share: 0.5,
-            }],
+            throttle: vec![Throttle { status: 529, from_ms: 100, for_ms: 50, retry_after_s: Some(3), share: 0.5 }],
             ..Config::default()
         };
         let refused = Fate::Throttle { status: 529, retry_after_s: Some(3) };

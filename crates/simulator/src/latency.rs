@@ -10,11 +10,19 @@ use crate::dice::Dice;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Latency {
-    Fixed { ms: f64 },
-    Uniform { min_ms: f64, max_ms: f64 },
+    Fixed {
+        ms: f64,
+    },
+    Uniform {
+        min_ms: f64,
+        max_ms: f64,
+    },
     /// A long right tail, as real providers have it: half of all calls are faster than `p50_ms`, one in a hundred is
     /// slower than `p99_ms`.
-    Lognormal { p50_ms: f64, p99_ms: f64 },
+    Lognormal {
+        p50_ms: f64,
+        p99_ms: f64,
+    },
 }
 
 /// No call waits longer, whatever the tail says.
@@ -58,9 +66,8 @@ mod tests {
     use super::*;
 
     fn sorted(latency: Latency) -> Vec<f64> {
-        let mut all: Vec<f64> = (0..10_000)
-            .map(|call| latency.sample(&mut Dice::new(5, call)).as_secs_f64() * 1_000.0)
-            .collect();
+        let mut all: Vec<f64> =
+            (0..10_000).map(|call| latency.sample(&mut Dice::new(5, call)).as_secs_f64() * 1_000.0).collect();
         all.sort_unstable_by(f64::total_cmp);
         all
     }

@@ -12,26 +12,27 @@ use base64::engine::general_purpose::STANDARD;
 use crate::dice::{Dice, fingerprint};
 use crate::sync::locked;
 
-/// `-0.123456789,`: without its first byte, the same number above zero.
+/// `-0.123456789,` or `0.123456789,` and a byte that the next number overwrites. Copying a fixed size is what makes it quick.
 type Digits = [u8; 13];
 
+/// Vectors of one width. Each table has the numbers above zero first, then those below.
 pub struct Vectors {
-    values: Box<[f32]>,
-    digits: Box<[Digits]>,
+    values: [Box<[f32]>; 2],
+    digits: [Box<[Digits]>; 2],
 }
 
 /// The vector that the simulator answers for `text`, for tests that check it.
 #[must_use]
 pub fn embedding(text: &str, dimensions: usize) -> Vec<f32> {
     let vectors = vectors(dimensions);
-    vectors.floats(fingerprint(text.as_bytes())).collect()
+    vectors.floats(fingerprint(text.as_bytes()))
 }
 
 /// The vectors of a width. The few widths in use are kept.
 pub fn vectors(dimensions: usize) -> Arc<Vectors> {
     static KEPT: Mutex<Vec<Arc<Vectors>>> = Mutex::new(Vec::new());
     let mut kept = locked(&KEPT);
-    if let Some(vectors) = kept.iter().find(|v| v.values.len() == dimensions) {
+    if let Some(vectors) = kept.iter().find(|v| v.width() == dimensions) {
         return vectors.clone();
     }
     let vectors = Arc::new(Vectors::new(dimensions));
@@ -46,28 +47,33 @@ impl Vectors {
         let mut dice = Dice::new(dimensions as u64, 0);
         let raw: Vec<f64> = (0..dimensions).map(|_| 0.25 + dice.fraction()).collect();
         let norm = raw.iter().map(|v| v * v).sum::<f64>().sqrt();
-        let (mut values, mut digits) = (Vec::new(), Vec::new());
-        for value in raw {
-            let text = format!("-{:.9},", value / norm);
-            let number: f32 = text[1..12].parse().unwrap_or_default();
-            values.push(number);
-            digits.push(text.as_bytes().try_into().unwrap_or(*b"-0.000000000,"));
-        }
-        Self { values: values.into(), digits: digits.into() }
+        let digits = |text: String| text.as_bytes().try_into().unwrap_or(*b"0.000000000, ");
+        let above: Box<[Digits]> = raw.iter().map(|v| digits(format!("{:.9}, ", v / norm))).collect();
+        let below = raw.iter().map(|v| digits(format!("-{:.9},", v / norm))).collect();
+        // What is read back from the digits, so that both encodings carry the same floats.
+        let value = |digits: &Digits| -> f32 {
+            let text = std::str::from_utf8(&digits[..11]);
+            text.ok().and_then(|text| text.parse().ok()).unwrap_or_default()
+        };
+        let values: Box<[f32]> = above.iter().map(value).collect();
+        Self { values: [values.clone(), values.iter().map(|v| -v).collect()], digits: [above, below] }
+    }
+
+    fn width(&self) -> usize {
+        self.values[0].len()
     }
 
     /// Appends the vector as a JSON array.
     pub fn write_json(&self, print: u64, out: &mut Vec<u8>) {
-        out.reserve(self.digits.len() * size_of::<Digits>() + 2);
         out.push(b'[');
-        let mut signs = Signs::new(print);
-        let (before, from) = self.digits.split_at(self.start(print));
-        for digits in from.iter().chain(before) {
-            match signs.negative() {
-                true => out.extend_from_slice(digits),
-                false => out.extend_from_slice(&digits[1..]),
-            }
-        }
+        let mut at = out.len();
+        out.resize(at + self.width() * size_of::<Digits>(), 0);
+        self.each(print, |n, negative| {
+            let digits = &self.digits[usize::from(negative)][n];
+            out[at..at + digits.len()].copy_from_slice(digits);
+            at += digits.len() - usize::from(!negative);
+        });
+        out.truncate(at);
         // The last comma becomes the bracket.
         out.pop();
         out.push(b']');
@@ -75,45 +81,41 @@ impl Vectors {
 
     /// Appends the vector as a JSON string: little-endian floats in base64, as OpenAI's SDKs ask for it.
     pub fn write_base64(&self, print: u64, out: &mut Vec<u8>) {
-        let bytes: Vec<u8> = self.floats(print).flat_map(f32::to_le_bytes).collect();
+        let mut bytes = vec![0; 4 * self.width()];
+        let mut places = bytes.as_chunks_mut().0.iter_mut();
+        self.each(print, |n, negative| {
+            if let Some(place) = places.next() {
+                *place = self.values[usize::from(negative)][n].to_le_bytes();
+            }
+        });
         out.push(b'"');
-        out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+        let at = out.len();
+        out.resize(at + (bytes.len().div_ceil(3) * 4), 0);
+        // There is room for all of it, so it cannot fail.
+        let _ = STANDARD.encode_slice(&bytes, &mut out[at..]);
         out.push(b'"');
     }
 
-    fn floats(&self, print: u64) -> impl Iterator<Item = f32> {
-        let mut signs = Signs::new(print);
-        let (before, from) = self.values.split_at(self.start(print));
-        from.iter().chain(before).map(move |&value| match signs.negative() {
-            true => -value,
-            false => value,
-        })
+    fn floats(&self, print: u64) -> Vec<f32> {
+        let mut floats = Vec::with_capacity(self.width());
+        self.each(print, |n, negative| floats.push(self.values[usize::from(negative)][n]));
+        floats
     }
 
-    fn start(&self, print: u64) -> usize {
-        (print % self.values.len().max(1) as u64) as usize
-    }
-}
-
-/// An endless row of bits.
-struct Signs {
-    dice: Dice,
-    bits: u64,
-    left: u32,
-}
-
-impl Signs {
-    fn new(print: u64) -> Self {
-        Self { dice: Dice::new(print, 1), bits: 0, left: 0 }
-    }
-
-    fn negative(&mut self) -> bool {
-        if self.left == 0 {
-            self.bits = self.dice.roll();
-            self.left = 64;
+    /// Calls `take` for every component in order: its place in the tables, and whether it is below zero.
+    fn each(&self, print: u64, mut take: impl FnMut(usize, bool)) {
+        let mut dice = Dice::new(print, 1);
+        let mut bits = 0;
+        let width = self.width();
+        let mut n = print.checked_rem(width as u64).unwrap_or(0) as usize;
+        for component in 0..width {
+            if component % 64 == 0 {
+                bits = dice.roll();
+            }
+            take(n, bits & 1 == 1);
+            bits >>= 1;
+            n = if n + 1 == width { 0 } else { n + 1 };
         }
-        self.left -= 1;
-        self.bits >> self.left & 1 == 1
     }
 }
 

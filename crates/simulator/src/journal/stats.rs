@@ -29,8 +29,8 @@ pub struct Counts {
     pub max_in_flight: u64,
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
-    /// Ended calls by status; 0 stands for those that got none.
-    pub by_status: BTreeMap<u16, u64>,
+    /// Ended calls by status, `"200"` for one; `"none"` stands for those that got no status line.
+    pub by_status: BTreeMap<String, u64>,
     pub by_outcome: BTreeMap<Outcome, u64>,
 }
 
@@ -67,11 +67,7 @@ impl Tally {
     }
 
     pub fn reset(&mut self) {
-        *self = Tally {
-            in_flight: self.in_flight,
-            max_in_flight: self.in_flight,
-            ..Tally::default()
-        };
+        *self = Tally { in_flight: self.in_flight, max_in_flight: self.in_flight, ..Tally::default() };
     }
 
     pub fn counts(&self) -> Counts {
@@ -82,8 +78,12 @@ impl Tally {
             max_in_flight: self.max_in_flight,
             prompt_tokens: self.prompt_tokens,
             completion_tokens: self.completion_tokens,
-            by_status: self.by_status.iter().copied().collect(),
+            by_status: self.by_status.iter().map(|&(status, count)| (name(status), count)).collect(),
             by_outcome: outcomes.filter(|(_, count)| *count > 0).collect(),
         }
     }
+}
+
+fn name(status: u16) -> String {
+    if status == 0 { "none".into() } else { status.to_string() }
 }

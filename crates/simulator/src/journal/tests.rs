@@ -1,12 +1,6 @@
 use super::*;
 
-const OK: End = End {
-    outcome: Outcome::Ok,
-    status: 200,
-    prompt_tokens: 10,
-    completion_tokens: 3,
-    bytes: 99,
-};
+const OK: End = End { outcome: Outcome::Ok, status: 200, prompt_tokens: 10, completion_tokens: 3, bytes: 99 };
 
 const ID: &str = "01938c5e-0000-7000-8000-0123456789ab";
 
@@ -57,7 +51,9 @@ fn a_call_is_open_until_it_ends() {
 fn ids_come_back_as_they_were_sent() {
     let journal = journal(None);
     let sent = [ID, &ID.to_uppercase(), &ID.replace('-', ""), "order 7 \"é\""];
-    sent.iter().for_each(|id| drop(arrive(&journal, id)));
+    for id in sent {
+        arrive(&journal, id);
+    }
     journal.arrive(0, Endpoint::Models, ClientId::None);
     let read = lines(&journal, 0);
     let read: Vec<Option<&str>> = read.iter().map(|l| l.client_request_id.as_deref()).collect();
@@ -84,7 +80,9 @@ fn repeated_ids_are_counted_across_pages_and_questions() {
 #[test]
 fn reading_goes_on_at_a_number() {
     let journal = journal(None);
-    (0..10).for_each(|_| drop(arrive(&journal, ID)));
+    for _ in 0..10 {
+        arrive(&journal, ID);
+    }
     let mut out = Vec::new();
     assert_eq!(journal.lines(4, 3, &mut out), 7);
     let seqs: Vec<u64> = parse(&out).iter().map(|line| line.seq).collect();
@@ -132,8 +130,5 @@ fn the_file_outlives_the_journal_and_numbers_go_on() {
     let whole: Vec<&str> = text.lines().filter(|line| line.ends_with('}')).collect();
     let read = parse(whole.join("\n").as_bytes());
     let seen: Vec<(u64, Outcome)> = read.iter().map(|line| (line.seq, line.outcome)).collect();
-    assert_eq!(
-        seen,
-        [(1, Outcome::Open), (1, Outcome::Ok), (2, Outcome::Open), (3, Outcome::Open)]
-    );
+    assert_eq!(seen, [(1, Outcome::Open), (1, Outcome::Ok), (2, Outcome::Open), (3, Outcome::Open)]);
 }

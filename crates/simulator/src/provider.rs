@@ -1,0 +1,226 @@
+//! The provider's side: a call comes in, meets its fate, and is answered accordingly.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CACHE_CONTROL, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response};
+
+use crate::call::Call;
+use crate::deployment::{Deployment, Plan};
+use crate::fate::{self, Fate};
+use crate::incoming::{self, Unreadable};
+use crate::journal::{Endpoint, Outcome};
+use crate::reply::{self, CutBody, EventBody, Reply, SocketEnd};
+use crate::sim::Sim;
+use crate::tokens::{Tokens, prompt_tokens};
+use crate::wire::chat::ChatAnswer;
+use crate::wire::refusal::Refusal;
+use crate::wire::request::{ChatRequest, EmbeddingRequest};
+use crate::wire::stream::Events;
+use crate::wire::{embeddings, models};
+
+/// A request that can be answered.
+enum Ask<'a> {
+    Chat(ChatRequest<'a>),
+    Embeddings(EmbeddingRequest<'a>),
+    Models,
+}
+
+/// What is answered where nothing goes wrong.
+enum Answer {
+    Whole(Vec<u8>, Tokens),
+    Stream(Events),
+}
+
+pub fn endpoint(path: &str) -> Endpoint {
+    match path {
+        "chat/completions" => Endpoint::Chat,
+        "embeddings" => Endpoint::Embeddings,
+        "models" => Endpoint::Models,
+        _ => Endpoint::Other,
+    }
+}
+
+pub async fn answer(
+    sim: Arc<Sim>,
+    deployment: Arc<Deployment>,
+    endpoint: Endpoint,
+    request: Request<Incoming>,
+) -> Response<Reply> {
+    let (head, body) = request.into_parts();
+    let mut call = Call::arrive(&sim, &deployment, endpoint, &head.headers);
+    let body = match incoming::read(body).await {
+        Ok(body) => body,
+        Err(Unreadable::TooLarge) => {
+            return refuse(call, &Refusal::new(413, "invalid_request_error", "The body is over 64 MiB"));
+        }
+        // Nobody is there to read it; dropping the call books that.
+        Err(Unreadable::Gone) => return reply::json(400, Bytes::new()),
+    };
+    let plan = deployment.plan();
+    let ask = match parse(endpoint, &head, &body, &plan) {
+        Ok(ask) => ask,
+        Err(refusal) => return refuse(call, &refusal),
+    };
+    call.parsed(ask.model());
+
+    let mut dice = deployment.dice(&plan);
+    let fate = fate::decide(&deployment, &plan, &mut dice, sim.journal.now_us());
+    if let Fate::Throttle { status, retry_after_s } = fate {
+        return refuse(call, &Refusal::throttled(status, retry_after_s));
+    }
+    if fate == Fate::Hang {
+        call.hang();
+        match pending::<Infallible>().await {}
+    }
+    let wait = plan.config.latency.sample(&mut dice);
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+    match fate {
+        Fate::ServerError => refuse(call, &Refusal::server_error()),
+        Fate::Garbage => rubbish(call, ask.content_type(), ask.garbage()),
+        Fate::WrongType => rubbish(call, "text/html; charset=utf-8", PROXY_PAGE),
+        _ => {
+            let answer = ask.answer(&call, sim.journal.now_us(), body.len(), &plan);
+            send(call, ask.content_type(), answer, fate, &plan)
+        }
+    }
+}
+
+const PROXY_PAGE: &[u8] = b"<!doctype html><title>Please wait</title><h1>Checking your connection</h1>\n";
+
+fn parse<'a>(endpoint: Endpoint, head: &Parts, body: &'a [u8], plan: &Plan) -> Result<Ask<'a>, Refusal> {
+    if let Some(key) = &plan.config.require_key {
+        let sent = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        if sent.and_then(|value| value.strip_prefix("Bearer ")) != Some(key) {
+            return Err(Refusal::wrong_key());
+        }
+    }
+    match (endpoint, &head.method) {
+        (Endpoint::Chat, &Method::POST) => ChatRequest::parse(body).map(Ask::Chat),
+        (Endpoint::Embeddings, &Method::POST) => EmbeddingRequest::parse(body).map(Ask::Embeddings),
+        (Endpoint::Models, &Method::GET) => Ok(Ask::Models),
+        (Endpoint::Chat | Endpoint::Embeddings, _) => Err(Refusal::method("POST")),
+        (Endpoint::Models, _) => Err(Refusal::method("GET")),
+        (Endpoint::Other, _) => Err(Refusal::not_found(head.uri.path())),
+    }
+}
+
+impl Ask<'_> {
+    fn model(&self) -> &str {
+        match self {
+            Ask::Chat(request) => &request.model,
+            Ask::Embeddings(request) => &request.model,
+            Ask::Models => "",
+        }
+    }
+
+    fn is_streamed(&self) -> bool {
+        matches!(self, Ask::Chat(request) if request.is_streamed())
+    }
+
+    fn content_type(&self) -> &'static str {
+        if self.is_streamed() { "text/event-stream" } else { reply::JSON }
+    }
+
+    /// Of the promised type, but not readable as such.
+    fn garbage(&self) -> &'static [u8] {
+        if self.is_streamed() {
+            b"data: {\"id\":\"chatcmpl-sim\",\"choices\":[{\"index\":0,\"delta\":{\"conte\n\ndata: [DONE]\n\n"
+        } else {
+            b"{\"id\":\"sim\",\"object\":\"list\",\"data\":[{\"index\":0,\xff\xfe\x00 out of tape"
+        }
+    }
+
+    fn answer(&self, call: &Call, now_us: u64, body_len: usize, plan: &Plan) -> Answer {
+        let (config, filler) = (&plan.config, &*plan.filler);
+        match self {
+            Ask::Chat(request) => {
+                let answer = ChatAnswer::new(call.seq, now_us, request, body_len, config);
+                if request.is_streamed() {
+                    return Answer::Stream(Events::new(&answer, request.wants_usage(), config, filler));
+                }
+                Answer::Whole(answer.body(config, filler), answer.tokens)
+            }
+            Ask::Embeddings(request) => {
+                let prompt = prompt_tokens(body_len);
+                let tokens = Tokens { prompt, completion: 0 };
+                Answer::Whole(embeddings::body(request, prompt, plan), tokens)
+            }
+            Ask::Models => Answer::Whole(models::body(&config.models), Tokens::default()),
+        }
+    }
+}
+
+/// Sends an answer, or half of it where that is its fate.
+fn send(mut call: Call, content_type: &'static str, answer: Answer, fate: Fate, plan: &Plan) -> Response<Reply> {
+    let seq = call.seq;
+    let reply = match answer {
+        Answer::Whole(body, tokens) if fate == Fate::Cut => {
+            let part = Bytes::copy_from_slice(&body[..body.len() / 2]);
+            call.sent(200, tokens, part.len());
+            Reply::Cut(Box::new(CutBody { part, total: body.len() as u64, end: SocketEnd::of(call) }))
+        }
+        Answer::Whole(body, tokens) => {
+            call.sent(200, tokens, body.len());
+            call.finish(Outcome::Ok);
+            Reply::Whole(body.into())
+        }
+        Answer::Stream(events) => {
+            let after = events.count() / 2;
+            call.sent(200, Tokens::default(), 0);
+            Reply::Events(Box::new(EventBody {
+                cut: (fate == Fate::Cut).then(|| (after, SocketEnd::default())),
+                pace: Duration::from_secs_f64(plan.config.stream_pace_ms / 1_000.0),
+                pause: None,
+                call: Some(call),
+                bytes: 0,
+                events,
+            }))
+        }
+    };
+    let mut response = reply::response(200, content_type, reply);
+    if matches!(response.body(), Reply::Events(_)) {
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    }
+    with_id(response, seq)
+}
+
+fn rubbish(mut call: Call, content_type: &'static str, body: &'static [u8]) -> Response<Reply> {
+    let seq = call.seq;
+    call.sent(200, Tokens::default(), body.len());
+    call.finish(Outcome::Error);
+    let reply = Reply::Whole(Bytes::from_static(body));
+    with_id(reply::response(200, content_type, reply), seq)
+}
+
+fn refuse(mut call: Call, refusal: &Refusal) -> Response<Reply> {
+    let seq = call.seq;
+    let response = reply::refusal(refusal);
+    if let Reply::Whole(body) = response.body() {
+        call.sent(refusal.status, Tokens::default(), body.len());
+    }
+    call.finish(match refusal.status {
+        429 | 529 => Outcome::Throttled,
+        _ => Outcome::Error,
+    });
+    with_id(response, seq)
+}
+
+/// The provider's own name for a call, as OpenAI sends it: the journal's number.
+fn with_id(mut response: Response<Reply>, seq: u64) -> Response<Reply> {
+    const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+    let id = Bytes::from(format!("req_sim{seq:012x}"));
+    if let Ok(id) = HeaderValue::from_maybe_shared(id) {
+        response.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    response
+}
