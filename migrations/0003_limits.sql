@@ -21,6 +21,8 @@ create table limit_use (
     worker_id    bigint not null,
     granted      bigint not null default 0,
     used         bigint not null default 0,
+    -- What it could use now, held part included: by this, the others make room for it.
+    wanted       bigint not null default 0,
     primary key (limit_id, worker_id)
 ) with (fillfactor = 50);
 create index limit_use_by_worker on limit_use (worker_id);

@@ -43,6 +43,7 @@ pub struct ActiveCatalog {
     pub teams: BTreeMap<String, TeamRule>,
     pub routes: HashMap<Arc<str>, Arc<ActiveRoute>>,
     pub deployments: HashMap<Arc<str>, Arc<ActiveDeployment>>,
+    pub prices: pricing::PriceList,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +52,6 @@ pub enum BadCatalog {
     NoDeployment { route: String, deployment: String },
     #[error("route {0:?} has no deployments")]
     EmptyRoute(String),
-    #[error("route {route:?} mixes the models {a:?} and {b:?}: a route that serves embeddings must keep to one model")]
-    MixedModels { route: String, a: String, b: String },
     #[error("deployment {deployment:?}: {reason}")]
     Target { deployment: String, reason: String },
     #[error("price of {0}")]
@@ -66,9 +65,8 @@ pub enum BadCatalog {
 impl ActiveCatalog {
     /// Resolves names, credentials and prices. Nothing is changed when it fails.
     pub fn build(version: i64, catalog: Catalog) -> Result<Self, BadCatalog> {
-        let prices = pricing::PriceList::shipped()
-            .with_own(&catalog.prices)
-            .map_err(|e| BadCatalog::Price(e.to_string()))?;
+        let prices =
+            pricing::PriceList::shipped().with_own(&catalog.prices).map_err(|e| BadCatalog::Price(e.to_string()))?;
         let lanes = if catalog.lanes.is_empty() { Catalog::default_lanes() } else { catalog.lanes };
         let reserved: u32 = lanes.values().map(|lane| u32::from(lane.reserve_percent)).sum();
         if reserved > 90 {
@@ -81,7 +79,7 @@ impl ActiveCatalog {
         for (name, spec) in catalog.deployments {
             let target = providers::Target::resolve(&name, &spec)
                 .map_err(|e| BadCatalog::Target { deployment: name.clone(), reason: e.to_string() })?;
-            let price = prices.resolve(spec.provider_name(), &spec.model);
+            let price = prices.resolve(spec.provider_name(), &spec.model).ok();
             let name: Arc<str> = name.into();
             deployments.insert(Arc::clone(&name), Arc::new(ActiveDeployment { name, spec, target, price }));
         }
@@ -94,16 +92,16 @@ impl ActiveCatalog {
                 .deployments
                 .iter()
                 .map(|d| {
-                    deployments.get(d.as_str()).cloned().ok_or_else(|| BadCatalog::NoDeployment {
-                        route: name.clone(),
-                        deployment: d.clone(),
-                    })
+                    deployments
+                        .get(d.as_str())
+                        .cloned()
+                        .ok_or_else(|| BadCatalog::NoDeployment { route: name.clone(), deployment: d.clone() })
                 })
                 .collect();
             let name: Arc<str> = name.into();
             routes.insert(Arc::clone(&name), Arc::new(ActiveRoute { name, spec, deployments: found? }));
         }
-        Ok(Self { version, lanes, teams: catalog.teams, routes, deployments })
+        Ok(Self { version, lanes, teams: catalog.teams, routes, deployments, prices })
     }
 
     pub fn route(&self, name: &str) -> Option<&Arc<ActiveRoute>> {

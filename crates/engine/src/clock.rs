@@ -39,6 +39,7 @@ impl Clock {
     /// The database's time at a local moment.
     pub fn at(&self, moment: Instant) -> DateTime<Utc> {
         let elapsed = moment.saturating_duration_since(self.started).as_micros() as i64;
-        DateTime::from_timestamp_micros(self.origin_us.load(Ordering::Relaxed) + elapsed).unwrap_or(DateTime::UNIX_EPOCH)
+        DateTime::from_timestamp_micros(self.origin_us.load(Ordering::Relaxed) + elapsed)
+            .unwrap_or(DateTime::UNIX_EPOCH)
     }
 }

@@ -4,7 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use store::Pools;
 
-use crate::{admit::KeyCache, catalog::CatalogWatch, clock::Clock, limits::Limiter, route::Health, settle::Settler};
+use crate::{
+    admit::KeyCache,
+    call::Providers,
+    catalog::CatalogWatch,
+    claim::{Bell, Slots},
+    clock::Clock,
+    direct::Intents,
+    fence::{Fence, Live},
+    limits::Limiter,
+    route::Health,
+    settle::Settler,
+};
 
 /// Figures that the operator sets for one process. Defaults are in [`Settings::default`].
 #[derive(Debug, Clone)]
@@ -47,15 +58,22 @@ pub struct Engine {
     pub pools: Pools,
     /// New for every process; leases, grants and intents are held under it.
     pub worker_id: i64,
+    pub roles: Vec<String>,
     pub settings: Settings,
+    pub fence: Fence,
+    pub live: Live,
     /// The database's time, kept locally.
     pub clock: Clock,
     pub catalog: CatalogWatch,
     pub keys: KeyCache,
     pub limits: Limiter,
     pub health: Health,
+    pub slots: Arc<Slots>,
+    /// Rings when there may be something to claim.
+    pub bell: Bell,
     pub settler: Settler,
-    pub providers: crate::call::Providers,
+    pub intents: Intents,
+    pub providers: Providers,
     /// Keys' MACs and webhooks' secrets are made under it; 32 random bytes from a file.
     pub pepper: Arc<secrecy::SecretBox<[u8; 32]>>,
 }

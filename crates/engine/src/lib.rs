@@ -1,22 +1,23 @@
 //! The way of a request. Modules stand in the order in which it meets them; `Engine` is what they share.
 
-pub mod engine;
-pub mod clock;
 pub mod catalog;
+pub mod clock;
+pub mod engine;
+pub mod fence;
 
 pub mod admit;
-pub mod submit;
-pub mod limits;
-pub mod claim;
-pub mod work;
-pub mod route;
 pub mod call;
-pub mod meter;
-pub mod settle;
+pub mod claim;
 pub mod direct;
 pub mod jobs;
+pub mod limits;
+pub mod meter;
 pub mod results;
-pub mod webhook;
+pub mod route;
+pub mod settle;
+pub mod submit;
 pub mod upkeep;
+pub mod webhook;
+pub mod work;
 
 pub use engine::{Engine, Settings};

@@ -1,1 +1,280 @@
+//! The claim: one transaction of separate statements, in this order. A single statement would count limits and cursors by
+//! a snapshot from before its locks.
 
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, query, query_as, query_scalar};
+use uuid::Uuid;
+
+use crate::Result;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareRow {
+    pub lane: String,
+    pub team_id: i64,
+    pub weight: i32,
+}
+
+/// Locks the least recently served shares of each lane, at most `per_lane`; shares that another claim holds are passed over.
+pub async fn lock_shares(conn: &mut PgConnection, lanes: &[String], per_lane: i64) -> Result<Vec<ShareRow>> {
+    query_as!(
+        ShareRow,
+        r#"select s.lane as "lane!", s.team_id as "team_id!", s.weight as "weight!"
+           from unnest($1::text[]) as l(lane)
+           cross join lateral (
+               select lane, team_id, weight from share
+               where lane = l.lane and blocked_until <= now()
+               order by served_at
+               limit $2
+               for no key update skip locked
+           ) s"#,
+        lanes,
+        per_lane,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// A flow as a claim sees it, with what its requests need of job and team.
+#[derive(Debug, Clone)]
+pub struct FlowRow {
+    pub flow_id: i64,
+    pub job_id: i64,
+    pub team_id: i64,
+    pub team: String,
+    pub lane: String,
+    pub route: String,
+    pub endpoint: i16,
+    pub key_id: String,
+    pub priority: i16,
+    pub next_pos: i32,
+    pub tail_pos: i32,
+    pub max_in: i32,
+    pub max_out: Option<i32>,
+    pub max_attempts: i16,
+    pub deadline_at: Option<DateTime<Utc>>,
+    pub submitted_at: DateTime<Utc>,
+    pub tags: serde_json::Value,
+    /// Retries that are due, counted up to a bound.
+    pub due_retries: i64,
+}
+
+/// Reads and locks the flows of the locked shares, at most `per_share` of each, with a snapshot taken after the locks.
+/// Pausing or cancelling waits for the claim's commit, and the claim for theirs.
+pub async fn flows(conn: &mut PgConnection, shares: &[ShareRow], per_share: i64, most: i64) -> Result<Vec<FlowRow>> {
+    let lanes: Vec<String> = shares.iter().map(|s| s.lane.clone()).collect();
+    let teams: Vec<i64> = shares.iter().map(|s| s.team_id).collect();
+    query_as!(
+        FlowRow,
+        r#"select f.flow_id as "flow_id!", f.job_id as "job_id!", f.team_id as "team_id!", t.name as "team!", f.lane as "lane!",
+                  f.route as "route!", f.endpoint as "endpoint!", f.key_id as "key_id!", f.priority as "priority!",
+                  f.next_pos as "next_pos!", f.tail_pos as "tail_pos!", f.max_in as "max_in!", f.max_out,
+                  f.max_attempts as "max_attempts!", f.deadline_at, j.created_at as "submitted_at!", j.tags as "tags!",
+                  r.due as "due_retries!"
+           from unnest($1::text[], $2::bigint[]) as s(lane, team_id)
+           cross join lateral (
+               select * from flow
+               where lane = s.lane and team_id = s.team_id and state = 'ready'
+                 and blocked_until <= now() and (start_at is null or start_at <= now())
+               order by priority desc, served_at, flow_id
+               limit $3
+               for no key update skip locked
+           ) f
+           join job j on j.job_id = f.job_id
+           join team t on t.team_id = f.team_id
+           -- Counted up to a bound: a million due retries must not cost a claim a million index entries.
+           cross join lateral (
+               select count(*) as due from
+                   (select 1 from retry where flow_id = f.flow_id and due_at <= now() limit $4) d
+           ) r"#,
+        &lanes,
+        &teams,
+        per_share,
+        most,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+#[derive(Debug, Clone)]
+pub struct RetryRow {
+    pub flow_id: i64,
+    pub pos: i32,
+    pub epoch: i32,
+    pub attempt_no: i32,
+    pub failures: i16,
+    pub last_deployment: Option<String>,
+}
+
+/// Takes due retries of the flows, as many of each as it was granted.
+pub async fn take_retries(conn: &mut PgConnection, flow_ids: &[i64], counts: &[i64]) -> Result<Vec<RetryRow>> {
+    query_as!(
+        RetryRow,
+        r#"delete from retry r using (
+               select d.flow_id, d.pos
+               from unnest($1::bigint[], $2::bigint[]) as g(flow_id, n)
+               cross join lateral (
+                   select flow_id, pos from retry
+                   where flow_id = g.flow_id and due_at <= now()
+                   order by due_at limit g.n
+               ) d
+           ) d
+           where r.flow_id = d.flow_id and r.pos = d.pos
+           returning r.flow_id, r.pos, r.epoch, r.attempt_no, r.failures, r.last_deployment"#,
+        flow_ids,
+        counts,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+#[derive(Debug, Clone)]
+pub struct Body {
+    pub flow_id: i64,
+    pub pos: i32,
+    pub line: i32,
+    pub est_in: i32,
+    pub max_out: Option<i32>,
+    pub custom_id: String,
+    pub body: String,
+}
+
+/// Reads runs of items: `n` from `from_pos` on, of each flow. A range of the primary key each, whatever the statistics say.
+pub async fn bodies(conn: &mut PgConnection, flow_ids: &[i64], from_pos: &[i32], counts: &[i32]) -> Result<Vec<Body>> {
+    query_as!(
+        Body,
+        r#"select i.flow_id as "flow_id!", i.pos as "pos!", i.line as "line!", i.est_in as "est_in!", i.max_out,
+                  i.custom_id as "custom_id!", i.body as "body!"
+           from unnest($1::bigint[], $2::integer[], $3::integer[]) as w(flow_id, from_pos, n)
+           cross join lateral (
+               select * from item
+               where item.flow_id = w.flow_id and item.pos >= w.from_pos and item.pos < w.from_pos + w.n
+               order by item.pos
+               limit w.n
+           ) i"#,
+        flow_ids,
+        from_pos,
+        counts,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// What a claim decided about each flow and share it looked at. Each of them moves back in the order or sleeps, also when it
+/// was granted nothing: otherwise two teams at their cap, first in the order for ever, would starve a third.
+#[derive(Debug, Default)]
+pub struct Verdicts {
+    pub flow_ids: Vec<i64>,
+    /// How far the cursor moves.
+    pub advances: Vec<i32>,
+    pub flow_blocked_until: Vec<Option<DateTime<Utc>>>,
+    /// Sleeps until something wakes it.
+    pub flow_asleep: Vec<bool>,
+    pub flow_reasons: Vec<Option<String>>,
+    pub share_lanes: Vec<String>,
+    pub share_teams: Vec<i64>,
+    pub share_blocked_until: Vec<Option<DateTime<Utc>>>,
+    pub share_asleep: Vec<bool>,
+}
+
+/// The leases a claim makes. A claim takes no more than can start at once, so its commit is also the mark that precedes
+/// the calls: `started_at` is set here.
+#[derive(Debug, Default)]
+pub struct NewLeases {
+    pub flow_ids: Vec<i64>,
+    pub positions: Vec<i32>,
+    pub epochs: Vec<i32>,
+    pub attempt_nos: Vec<i32>,
+    pub attempt_ids: Vec<Uuid>,
+    pub deployments: Vec<String>,
+    pub failures: Vec<i16>,
+}
+
+/// Advances cursors, puts flows and shares in their new order, inserts the leases.
+pub async fn grant(conn: &mut PgConnection, worker_id: i64, verdicts: &Verdicts, leases: &NewLeases) -> Result<()> {
+    query!(
+        "with moved as (
+             update flow f set next_pos = f.next_pos + v.advance, served_at = clock_timestamp(),
+                 blocked_until = case when v.asleep then 'infinity' else coalesce(v.blocked_until, '-infinity') end,
+                 blocked_reason = v.reason
+             from unnest($1::bigint[], $2::integer[], $3::timestamptz[], $4::boolean[], $5::text[])
+                 as v(flow_id, advance, blocked_until, asleep, reason)
+             where f.flow_id = v.flow_id
+         ), queued as (
+             update share s set served_at = clock_timestamp(),
+                 blocked_until = case when v.asleep then 'infinity' else coalesce(v.blocked_until, '-infinity') end
+             from unnest($6::text[], $7::bigint[], $8::timestamptz[], $9::boolean[])
+                 as v(lane, team_id, blocked_until, asleep)
+             where s.lane = v.lane and s.team_id = v.team_id
+         )
+         insert into lease (flow_id, pos, epoch, worker_id, attempt_no, attempt_id, deployment, failures, started_at)
+         select l.flow_id, l.pos, l.epoch, $10, l.attempt_no, l.attempt_id, l.deployment, l.failures, now()
+         from unnest($11::bigint[], $12::integer[], $13::integer[], $14::integer[], $15::uuid[], $16::text[], $17::smallint[])
+             as l(flow_id, pos, epoch, attempt_no, attempt_id, deployment, failures)",
+        &verdicts.flow_ids,
+        &verdicts.advances,
+        &verdicts.flow_blocked_until as &[Option<DateTime<Utc>>],
+        &verdicts.flow_asleep,
+        &verdicts.flow_reasons as &[Option<String>],
+        &verdicts.share_lanes,
+        &verdicts.share_teams,
+        &verdicts.share_blocked_until as &[Option<DateTime<Utc>>],
+        &verdicts.share_asleep,
+        worker_id,
+        &leases.flow_ids,
+        &leases.positions,
+        &leases.epochs,
+        &leases.attempt_nos,
+        &leases.attempt_ids,
+        &leases.deployments,
+        &leases.failures,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Marks jobs as running. Outside the claim's transaction: cancelling locks the job before its flows.
+pub async fn mark_running(conn: &mut PgConnection, job_ids: &[i64]) -> Result<()> {
+    query!(
+        "update job set state = 'running', started_at = coalesce(started_at, now())
+         where job_id = any($1) and state = 'queued'",
+        job_ids,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// When the first of the lanes' shares may be looked at again: now, when another claim holds it; `None`: not before it is woken.
+pub async fn next_wake(conn: &mut PgConnection, lanes: &[String]) -> Result<Option<DateTime<Utc>>> {
+    query_scalar!(
+        "select min(greatest(blocked_until, now())) from share where lane = any($1) and blocked_until < 'infinity'",
+        lanes,
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// When each share's first flow may run again; `None`: not before it is woken. The shares are locked.
+pub async fn share_wakes(
+    conn: &mut PgConnection,
+    shares: &[&ShareRow],
+) -> Result<HashMap<(String, i64), Option<DateTime<Utc>>>> {
+    let lanes: Vec<String> = shares.iter().map(|s| s.lane.clone()).collect();
+    let teams: Vec<i64> = shares.iter().map(|s| s.team_id).collect();
+    let rows = query!(
+        r#"select s.lane as "lane!", s.team_id as "team_id!", f.wakes
+           from unnest($1::text[], $2::bigint[]) as s(lane, team_id)
+           cross join lateral (
+               select min(greatest(blocked_until, coalesce(start_at, '-infinity'), now())) as wakes from flow
+               where lane = s.lane and team_id = s.team_id and state = 'ready' and blocked_until < 'infinity'
+           ) f"#,
+        &lanes,
+        &teams,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| ((row.lane, row.team_id), row.wakes)).collect())
+}

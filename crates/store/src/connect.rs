@@ -4,8 +4,8 @@ use std::{str::FromStr, time::Duration};
 
 use log::LevelFilter;
 use sqlx::{
-    ConnectOptions, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    ConnectOptions, Connection, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 
 /// How many connections each kind of work may hold, and how long one statement may take.
@@ -65,12 +65,39 @@ pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
 /// Whether the database answers and has every migration this version knows; a newer version's may be there as well.
 pub async fn is_migrated(pool: &PgPool) -> sqlx::Result<bool> {
     // Not checked at compile time: the table is sqlx's own, and comes with the first migration.
-    let exists: bool =
-        sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null").fetch_one(pool).await?;
+    let exists: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null").fetch_one(pool).await?;
     if !exists {
         return Ok(false);
     }
     let applied: Vec<i64> =
         sqlx::query_scalar("select version from _sqlx_migrations where success").fetch_all(pool).await?;
     Ok(MIGRATOR.iter().all(|migration| applied.contains(&migration.version)))
+}
+
+/// Begins a transaction on a connection that the caller keeps.
+pub async fn begin(conn: &mut PgConnection) -> sqlx::Result<sqlx::Transaction<'_, sqlx::Postgres>> {
+    conn.begin().await
+}
+
+/// A connection of its own that hears the notifications of one channel.
+pub async fn listen(pool: &PgPool, channel: &str) -> sqlx::Result<PgListener> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(channel).await?;
+    Ok(listener)
+}
+
+/// Does `work` while holding a session's advisory lock of this name; `None`: somebody else holds it.
+pub async fn exclusively<T>(pool: &PgPool, name: &str, work: impl Future<Output = T>) -> sqlx::Result<Option<T>> {
+    let mut conn = pool.acquire().await?;
+    let mine = sqlx::query_scalar!(r#"select pg_try_advisory_lock(hashtext($1)) as "mine!""#, name)
+        .fetch_one(&mut *conn)
+        .await?;
+    if !mine {
+        return Ok(None);
+    }
+    // Should the work be abandoned, the connection is closed with its lock, not handed to somebody else.
+    let conn = conn.detach();
+    let done = work.await;
+    conn.close().await?;
+    Ok(Some(done))
 }

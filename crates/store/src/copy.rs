@@ -70,12 +70,9 @@ impl Row<'_> {
         self
     }
     /// One column from an option: `row.some(value, |row, v| row.i64(v))`.
-    pub fn some<T>(&mut self, value: Option<T>, put: impl FnOnce(&mut Self, T)) -> &mut Self {
+    pub fn some<T>(&mut self, value: Option<T>, put: impl FnOnce(&mut Self, T) -> &mut Self) -> &mut Self {
         match value {
-            Some(value) => {
-                put(self, value);
-                self
-            }
+            Some(value) => put(self, value),
             None => self.null(),
         }
     }

@@ -1,1 +1,78 @@
+//! Flows end when all their requests have. Settling does not touch them, so this does, a little later.
 
+use sqlx::{PgConnection, query, query_scalar};
+
+use crate::Result;
+
+/// Deletes those of the flows, all of one job, that have nothing left: no item ahead of the cursor, no lease, no retry.
+/// Inside a transaction that holds the job's row. Gives how many flows the job still has.
+pub async fn remove_drained(conn: &mut PgConnection, job_id: i64) -> Result<i64> {
+    // Two statements: the second must see what was committed before the locks were had.
+    query!("select flow_id from flow where job_id = $1 order by flow_id for update", job_id)
+        .fetch_all(&mut *conn)
+        .await?;
+    query!(
+        "delete from flow f where f.job_id = $1 and f.next_pos = f.tail_pos
+           and not exists (select 1 from lease l where l.flow_id = f.flow_id)
+           and not exists (select 1 from retry r where r.flow_id = f.flow_id)",
+        job_id,
+    )
+    .execute(&mut *conn)
+    .await?;
+    query_scalar!(r#"select count(*) as "n!" from flow where job_id = $1"#, job_id).fetch_one(conn).await
+}
+
+/// Which of these jobs look drained, without a lock: worth a closer look.
+pub async fn drained(conn: &mut PgConnection, job_ids: &[i64]) -> Result<Vec<i64>> {
+    query_scalar!(
+        r#"select j as "job_id!" from unnest($1::bigint[]) j
+           where not exists (
+               select 1 from flow f where f.job_id = j
+                 and (f.next_pos < f.tail_pos
+                      or exists (select 1 from lease l where l.flow_id = f.flow_id)
+                      or f.state <> 'ended' and exists (select 1 from retry r where r.flow_id = f.flow_id)))"#,
+        job_ids,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Removes retries of flows that were ended while their calls were under way; gives how many. Holds the job's lock.
+pub async fn remove_ended_retries(conn: &mut PgConnection, job_id: i64) -> Result<i64> {
+    query_scalar!(
+        r#"with gone as (
+               delete from retry where flow_id in (select flow_id from flow where job_id = $1 and state = 'ended') returning 1
+           )
+           select count(*) as "n!" from gone"#,
+        job_id,
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// Jobs without any flow that can still be claimed or settled: what a crash between settling and finishing leaves.
+pub async fn jobs_to_finish(conn: &mut PgConnection, most: i64) -> Result<Vec<i64>> {
+    query_scalar!(
+        "select j.job_id from job j
+         where j.finished_at is null and j.state in ('queued', 'running', 'cancelling')
+           and not exists (
+               select 1 from flow f where f.job_id = j.job_id
+                 and (f.next_pos < f.tail_pos
+                      or exists (select 1 from lease l where l.flow_id = f.flow_id)
+                      or f.state <> 'ended' and exists (select 1 from retry r where r.flow_id = f.flow_id)))
+         limit $1",
+        most,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Jobs whose deadline has passed with work left.
+pub async fn jobs_past_deadline(conn: &mut PgConnection, most: i64) -> Result<Vec<i64>> {
+    query_scalar!(
+        r#"select distinct job_id as "job_id!" from flow where deadline_at <= now() and state <> 'ended' limit $1"#,
+        most,
+    )
+    .fetch_all(conn)
+    .await
+}

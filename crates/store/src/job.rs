@@ -1,1 +1,320 @@
+//! Jobs: the permanent record, their transitions, and their counts. A transition is guarded by the state it expects.
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use domain::{Counts, Job, JobId, JobState, Lane, Tags, money::Total};
+use sqlx::{PgConnection, query, query_as, query_scalar};
+
+use crate::Result;
+
+/// Whose jobs a caller can see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    Team(i64),
+    All,
+}
+
+impl Scope {
+    fn team(self) -> Option<i64> {
+        match self {
+            Self::Team(id) => Some(id),
+            Self::All => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct JobRow {
+    job_id: i64,
+    state: String,
+    team: String,
+    lane: String,
+    name: Option<String>,
+    tags: serde_json::Value,
+    priority: i16,
+    accepted: i64,
+    succeeded: i64,
+    failed: i64,
+    cancelled: i64,
+    expired: i64,
+    pending: i64,
+    in_flight: i64,
+    cost_pico: String,
+    unpriced: i64,
+    waiting_reason: Option<String>,
+    retry_of: Option<i64>,
+    created_at: DateTime<Utc>,
+    started_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+    deadline_at: Option<DateTime<Utc>>,
+    purge_at: Option<DateTime<Utc>>,
+}
+
+fn decode<E: std::error::Error + Send + Sync + 'static>(error: E) -> sqlx::Error {
+    sqlx::Error::Decode(Box::new(error))
+}
+
+impl TryFrom<JobRow> for Job {
+    type Error = sqlx::Error;
+
+    fn try_from(r: JobRow) -> Result<Self> {
+        Ok(Self {
+            id: JobId(r.job_id),
+            state: JobState::from_word(&r.state)
+                .ok_or_else(|| sqlx::Error::Decode(format!("job state {}", r.state).into()))?,
+            team: r.team,
+            lane: r.lane.parse::<Lane>().map_err(decode)?,
+            name: r.name,
+            tags: serde_json::from_value::<Tags>(r.tags).map_err(decode)?,
+            priority: r.priority,
+            counts: Counts {
+                accepted: r.accepted,
+                succeeded: r.succeeded,
+                failed: r.failed,
+                cancelled: r.cancelled,
+                expired: r.expired,
+                pending: r.pending,
+            },
+            in_flight: r.in_flight,
+            cost_usd: Total(r.cost_pico.parse().map_err(decode)?),
+            unpriced: r.unpriced,
+            waiting_reason: r.waiting_reason,
+            retry_of: r.retry_of.map(JobId),
+            created_at: r.created_at,
+            started_at: r.started_at,
+            finished_at: r.finished_at,
+            deadline_at: r.deadline_at,
+            purge_at: r.purge_at,
+        })
+    }
+}
+
+/// What a list asks for: newest first, before a job, of a state, of a lane.
+#[derive(Debug, Clone, Default)]
+pub struct ListQuery {
+    pub state: Option<JobState>,
+    pub lane: Option<Lane>,
+    pub before: Option<JobId>,
+    pub limit: i64,
+}
+
+/// Jobs with their counts, all from one snapshot. Pending is counted, never subtracted.
+async fn select(conn: &mut PgConnection, scope: Scope, one: Option<JobId>, list: &ListQuery) -> Result<Vec<Job>> {
+    query_as!(
+        JobRow,
+        r#"select j.job_id, j.state, t.name as team, j.lane, j.name, j.tags, j.priority, j.accepted,
+                  coalesce(n.succeeded, 0)::bigint as "succeeded!", coalesce(n.failed, 0)::bigint as "failed!",
+                  j.cancelled, j.expired,
+                  coalesce(p.waiting + p.leased + p.retrying, 0)::bigint as "pending!", coalesce(p.leased, 0)::bigint as "in_flight!",
+                  coalesce(n.cost_pico, 0)::text as "cost_pico!", coalesce(n.unpriced, 0)::bigint as "unpriced!",
+                  case when j.state = 'paused' then 'paused' else p.reason end as waiting_reason,
+                  j.retry_of, j.created_at, j.started_at, j.finished_at, j.deadline_at, j.purge_at
+           from (
+               select * from job
+               where ($1::bigint is null or team_id = $1) and ($2::bigint is null or job_id = $2)
+                 and ($3::text is null or state = $3) and ($4::text is null or lane = $4)
+                 and ($5::bigint is null or job_id < $5)
+               order by job_id desc
+               limit $6
+           ) j
+           join team t on t.team_id = j.team_id
+           left join lateral (
+               select sum(succeeded) as succeeded, sum(failed) as failed, sum(cost_pico) as cost_pico, sum(unpriced) as unpriced
+               from job_tally where job_id = j.job_id
+           ) n on true
+           left join lateral (
+               select sum(f.tail_pos - f.next_pos) as waiting,
+                      sum((select count(*) from lease l where l.flow_id = f.flow_id)) as leased,
+                      sum((select count(*) from retry r where r.flow_id = f.flow_id)) as retrying,
+                      max(f.blocked_reason) filter (where f.blocked_until > now() and f.blocked_until < 'infinity') as reason
+               from flow f where f.job_id = j.job_id
+           ) p on true
+           order by j.job_id desc"#,
+        scope.team(),
+        one.map(|id| id.0),
+        list.state.map(JobState::as_str),
+        list.lane.as_ref().map(Lane::as_str),
+        list.before.map(|id| id.0),
+        list.limit,
+    )
+    .fetch_all(conn)
+    .await?
+    .into_iter()
+    .map(Job::try_from)
+    .collect()
+}
+
+pub async fn get(conn: &mut PgConnection, scope: Scope, id: JobId) -> Result<Option<Job>> {
+    let one = ListQuery { limit: 1, ..ListQuery::default() };
+    Ok(select(conn, scope, Some(id), &one).await?.pop())
+}
+
+pub async fn list(conn: &mut PgConnection, scope: Scope, query: &ListQuery) -> Result<Vec<Job>> {
+    select(conn, scope, None, query).await
+}
+
+/// Locks the job for a transition and gives its state; `None` when it is not in scope.
+pub async fn lock(conn: &mut PgConnection, scope: Scope, id: JobId) -> Result<Option<JobState>> {
+    let state = query_scalar!(
+        "select state from job where job_id = $1 and ($2::bigint is null or team_id = $2) for update",
+        id.0,
+        scope.team()
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(state.as_deref().and_then(JobState::from_word))
+}
+
+/// queued, running → paused. Calls under way go on; nothing new starts. Holds the job's lock.
+pub async fn pause(conn: &mut PgConnection, id: JobId) -> Result<()> {
+    query!("update job set state = 'paused' where job_id = $1 and state in ('queued', 'running')", id.0)
+        .execute(&mut *conn)
+        .await?;
+    query!("update flow set state = 'paused' where job_id = $1 and state = 'ready'", id.0).execute(conn).await?;
+    Ok(())
+}
+
+/// paused → queued or running. Holds the job's lock.
+pub async fn resume(conn: &mut PgConnection, id: JobId) -> Result<()> {
+    query!(
+        "update job set state = case when started_at is null then 'queued' else 'running' end
+         where job_id = $1 and state = 'paused'",
+        id.0
+    )
+    .execute(&mut *conn)
+    .await?;
+    let flows = query!(
+        "update flow set state = 'ready', blocked_until = '-infinity' where job_id = $1 and state = 'paused' returning lane, team_id",
+        id.0
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let lanes: Vec<String> = flows.iter().map(|f| f.lane.clone()).collect();
+    let teams: Vec<i64> = flows.iter().map(|f| f.team_id).collect();
+    crate::share::wake(&mut *conn, &lanes, &teams).await?;
+    if let Some(lane) = lanes.first() {
+        notify_work(conn, lane).await?;
+    }
+    Ok(())
+}
+
+/// Tells idle claimers of a lane that there is work.
+pub async fn notify_work(conn: &mut PgConnection, lane: &str) -> Result<()> {
+    query!("select pg_notify('tollway_work', $1)", lane).execute(conn).await?;
+    Ok(())
+}
+
+/// How what was not claimed yet is counted when a job ends early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndAs {
+    Cancelled,
+    Expired,
+}
+
+/// Ends all that waits, in one statement a table however many requests there are: cursors jump to their ends, retries go.
+/// Leases stay until their calls are settled. Holds the job's lock; gives how many requests were ended.
+pub async fn end_waiting(conn: &mut PgConnection, id: JobId, how: EndAs) -> Result<i64> {
+    // The cursor's remainder is read under the flow's lock: no claim can move it in between.
+    let waiting = query_scalar!(
+        r#"with held as (
+               select flow_id, tail_pos - next_pos as n from flow where job_id = $1 order by flow_id for update
+           ), ended as (
+               update flow f set next_pos = f.tail_pos, state = 'ended', blocked_until = 'infinity'
+               from held where f.flow_id = held.flow_id
+               returning held.n
+           )
+           select coalesce(sum(n), 0)::bigint as "n!" from ended"#,
+        id.0
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    let retrying = query_scalar!(
+        r#"with gone as (
+               delete from retry where flow_id in (select flow_id from flow where job_id = $1) returning 1
+           )
+           select count(*) as "n!" from gone"#,
+        id.0
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    count_ended(conn, id, how, waiting + retrying).await?;
+    Ok(waiting + retrying)
+}
+
+/// Adds to the job's own count of requests that ended without a result.
+pub async fn count_ended(conn: &mut PgConnection, id: JobId, how: EndAs, n: i64) -> Result<()> {
+    let (cancelled, expired) = if how == EndAs::Cancelled { (n, 0) } else { (0, n) };
+    query!(
+        "update job set cancelled = cancelled + $2, expired = expired + $3 where job_id = $1",
+        id.0,
+        cancelled,
+        expired
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// No new call starts from here on; it ends when the calls under way are settled. Holds the job's lock.
+pub async fn set_cancelling(conn: &mut PgConnection, id: JobId) -> Result<()> {
+    query!("update job set state = 'cancelling' where job_id = $1 and state in ('queued', 'running', 'paused')", id.0)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Ends a job that has no flow left. Holds the job's lock. Gives the terminal state, or `None` when it had ended before.
+pub async fn finish(conn: &mut PgConnection, id: JobId, retention: Duration) -> Result<Option<JobState>> {
+    let state = query_scalar!(
+        "update job set
+             state = case when state = 'cancelling' then 'cancelled' when expired > 0 then 'expired' else 'completed' end,
+             finished_at = now(), purge_at = now() + make_interval(secs => $2)
+         where job_id = $1 and state in ('queued', 'running', 'cancelling')
+         returning state",
+        id.0,
+        retention.as_secs_f64(),
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(state.as_deref().and_then(JobState::from_word))
+}
+
+/// Where a job's end is to be told, if anywhere.
+pub async fn webhook_of(conn: &mut PgConnection, id: JobId) -> Result<Option<(i64, String)>> {
+    let row = query!("select team_id, webhook_url from job where job_id = $1", id.0).fetch_optional(conn).await?;
+    Ok(row.and_then(|r| r.webhook_url.map(|url| (r.team_id, url))))
+}
+
+/// What a lane's queue looks like.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct LaneView {
+    pub lane: String,
+    pub waiting: i64,
+    pub retrying: i64,
+    pub in_flight: i64,
+    /// When the oldest job with waiting requests was submitted.
+    pub oldest_at: Option<DateTime<Utc>>,
+    pub teams: i64,
+    /// Why its head waits, when it does.
+    pub waiting_reason: Option<String>,
+}
+
+pub async fn lanes(conn: &mut PgConnection, scope: Scope) -> Result<Vec<LaneView>> {
+    query_as!(
+        LaneView,
+        r#"select f.lane, coalesce(sum(f.tail_pos - f.next_pos), 0)::bigint as "waiting!",
+                  coalesce(sum((select count(*) from retry r where r.flow_id = f.flow_id)), 0)::bigint as "retrying!",
+                  coalesce(sum((select count(*) from lease l where l.flow_id = f.flow_id)), 0)::bigint as "in_flight!",
+                  min(j.created_at) filter (where f.next_pos < f.tail_pos) as oldest_at,
+                  count(distinct f.team_id) as "teams!",
+                  coalesce(max(f.blocked_reason) filter (where f.blocked_until > now() and f.blocked_until < 'infinity'),
+                           max(f.state) filter (where f.state = 'paused')) as waiting_reason
+           from flow f join job j on j.job_id = f.job_id
+           where ($1::bigint is null or f.team_id = $1)
+           group by f.lane order by f.lane"#,
+        scope.team()
+    )
+    .fetch_all(conn)
+    .await
+}

@@ -4,28 +4,29 @@
 pub mod connect;
 pub mod copy;
 
-pub mod team;
-pub mod key;
+pub mod claim;
+pub mod complete;
 pub mod config;
-pub mod worker;
-pub mod job;
+pub mod flow;
 pub mod idempotency;
 pub mod ingest;
-pub mod share;
-pub mod claim;
-pub mod lease;
-pub mod retry;
-pub mod complete;
-pub mod flow;
-pub mod result;
-pub mod limit;
 pub mod intent;
+pub mod job;
+pub mod key;
+pub mod lease;
 pub mod ledger;
-pub mod segment;
+pub mod limit;
 pub mod outbox;
+pub mod result;
 pub mod retention;
+pub mod retry;
+pub mod segment;
+pub mod share;
+pub mod team;
+pub mod worker;
 
-pub use connect::{Pools, connect, migrate};
+pub use connect::{Pools, begin, connect, migrate};
 pub use sqlx::{Error, PgConnection, PgPool};
 
+pub type Transaction<'c> = sqlx::Transaction<'c, sqlx::Postgres>;
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,1 +1,69 @@
+//! Processes that hold leases, grants and intents. Their time is the database's.
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, query, query_scalar};
+
+use crate::Result;
+
+/// Makes the row under which everything else is held; gives the database's time.
+pub async fn register(
+    conn: &mut PgConnection,
+    worker_id: i64,
+    host: &str,
+    roles: &[String],
+    lease: Duration,
+) -> Result<DateTime<Utc>> {
+    query_scalar!(
+        r#"insert into worker (worker_id, host, roles, lease_until)
+           values ($1, $2, $3, clock_timestamp() + make_interval(secs => $4))
+           on conflict (worker_id) do update set lease_until = excluded.lease_until
+           returning clock_timestamp() as "now!""#,
+        worker_id,
+        host,
+        roles,
+        lease.as_secs_f64(),
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// Prolongs the worker's lease; `None` when it was taken for dead and what it held was returned. Gives the database's time.
+pub async fn heartbeat(conn: &mut PgConnection, worker_id: i64, lease: Duration) -> Result<Option<DateTime<Utc>>> {
+    query_scalar!(
+        r#"update worker set lease_until = clock_timestamp() + make_interval(secs => $2)
+           where worker_id = $1
+           returning clock_timestamp() as "now!""#,
+        worker_id,
+        lease.as_secs_f64(),
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// Locks one worker whose lease has ended, for the length of the transaction; other replicas pass over it.
+pub async fn lock_dead(conn: &mut PgConnection) -> Result<Option<i64>> {
+    query_scalar!("select worker_id from worker where lease_until < clock_timestamp() limit 1 for update skip locked")
+        .fetch_optional(conn)
+        .await
+}
+
+/// Forgets a worker, its grants included. What else it held must have been returned before, in the same transaction.
+pub async fn remove(conn: &mut PgConnection, worker_id: i64) -> Result<()> {
+    query!("delete from limit_use where worker_id = $1", worker_id).execute(&mut *conn).await?;
+    query!("delete from worker where worker_id = $1", worker_id).execute(conn).await?;
+    Ok(())
+}
+
+pub async fn database_now(conn: &mut PgConnection) -> Result<DateTime<Utc>> {
+    query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(conn).await
+}
+
+/// Ends its lease now: what it still holds is returned without waiting.
+pub async fn expire(conn: &mut PgConnection, worker_id: i64) -> Result<()> {
+    query!("update worker set lease_until = clock_timestamp() - interval '1 ms' where worker_id = $1", worker_id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! A claimed request: everything that calling and settling it needs.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use domain::{AttemptReason, Endpoint, JobId, Lane, RequestId, Tags};
+use store::{claim::Body, lease::LeaseKey};
+
+use crate::{
+    catalog::{ActiveCatalog, ActiveDeployment, ActiveRoute},
+    limits::Permit,
+    meter::{Attempt, Subject},
+    settle::Hold,
+};
+
+/// What the requests of one flow have in common.
+#[derive(Debug)]
+pub struct JobInfo {
+    pub job_id: i64,
+    pub team_id: i64,
+    pub team: Arc<str>,
+    pub key_id: Arc<str>,
+    pub lane: Lane,
+    pub tags: Arc<Tags>,
+    pub submitted_at: DateTime<Utc>,
+    pub max_attempts: i16,
+    pub deadline_at: Option<DateTime<Utc>>,
+    pub endpoint: Endpoint,
+    /// Whether its lane may use what is reserved.
+    pub strict: bool,
+    pub route: Arc<ActiveRoute>,
+    /// The catalog under which it was claimed; it ends under the same.
+    pub catalog: Arc<ActiveCatalog>,
+}
+
+#[derive(Debug)]
+pub struct Request {
+    pub key: LeaseKey,
+    pub job: Arc<JobInfo>,
+    pub line: i32,
+    pub est_in: i32,
+    pub max_out: Option<i32>,
+    pub custom_id: String,
+    pub body: String,
+    /// Failed tries that count, before this lease.
+    pub failures: i16,
+    /// The attempt its lease stands for; replaced when it goes on to another deployment.
+    attempt: Mutex<Attempt>,
+    /// Taken by whoever settles it.
+    hold: Mutex<Option<Hold>>,
+}
+
+impl Request {
+    #[expect(clippy::too_many_arguments, reason = "made in one place, from all that a claim read")]
+    pub(super) fn new(
+        key: LeaseKey,
+        job: Arc<JobInfo>,
+        body: Body,
+        deployment: Arc<ActiveDeployment>,
+        reason: AttemptReason,
+        attempt_no: i32,
+        failures: i16,
+        claimed_at: DateTime<Utc>,
+        hold: Hold,
+    ) -> Self {
+        let attempt = Attempt {
+            id: uuid::Uuid::now_v7(),
+            no: attempt_no,
+            reason,
+            fallback_from: None,
+            deployment,
+            reserved_at: claimed_at,
+        };
+        Self {
+            key,
+            job,
+            line: body.line,
+            est_in: body.est_in,
+            max_out: body.max_out,
+            custom_id: body.custom_id,
+            body: body.body,
+            failures,
+            attempt: Mutex::new(attempt),
+            hold: Mutex::new(Some(hold)),
+        }
+    }
+
+    pub fn subject(&self) -> Subject {
+        let id = RequestId { job: JobId(self.job.job_id), line: self.line };
+        Subject {
+            request_id: id.to_string(),
+            job_id: Some(self.job.job_id),
+            custom_id: Some(self.custom_id.clone()),
+            team: Arc::clone(&self.job.team),
+            tags: Arc::clone(&self.job.tags),
+            key_id: Arc::clone(&self.job.key_id),
+            lane: self.job.lane.clone(),
+            model: Arc::clone(&self.job.route.name),
+            submitted_at: self.job.submitted_at,
+            est_in: i64::from(self.est_in),
+            max_out: self.max_out.map(i64::from),
+        }
+    }
+
+    /// The attempt under way, or about to be.
+    pub fn attempt(&self) -> Attempt {
+        self.attempt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_attempt(&self, next: Attempt) {
+        *self.attempt.lock().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    /// Takes another deployment's permit in place of the last one's, whose slot is free from here on.
+    pub(crate) fn swap_deployment(&self, permit: Permit) {
+        if let Some(hold) = self.hold.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            hold.deployment = permit;
+        }
+    }
+
+    /// Estimated tokens, for limits in tokens.
+    pub fn tokens(&self) -> i64 {
+        i64::from(self.est_in) + i64::from(self.max_out.unwrap_or(0))
+    }
+
+    pub fn take_hold(&self) -> Hold {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+    }
+}

@@ -1,0 +1,147 @@
+//! Admission of a synchronous call: route, lane, price, and the caller's own caps.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use domain::{AttemptReason, Endpoint, JobId, RequestId, catalog::LaneClass, line::CallBody, line::estimate_tokens};
+
+use super::{Direct, DirectError};
+use crate::{
+    Engine,
+    admit::Caller,
+    catalog::{ActiveCatalog, ActiveDeployment, ActiveRoute},
+    limits::{Permit, Rule},
+    meter::{Attempt, Subject},
+    route::{self, Choice, Next},
+};
+
+/// A grant comes within milliseconds if there is any; longer than this a caller is not kept waiting.
+const PATIENCE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(4);
+
+pub(super) struct Admitted {
+    pub subject: Subject,
+    pub endpoint: Endpoint,
+    pub body: Bytes,
+    pub stream: bool,
+    pub strict: bool,
+    pub route: Arc<ActiveRoute>,
+    pub catalog: Arc<ActiveCatalog>,
+    pub permit: Permit,
+}
+
+impl Admitted {
+    pub fn text(&self) -> &str {
+        // Admission parsed it as a str.
+        std::str::from_utf8(&self.body).unwrap_or_default()
+    }
+    pub fn tokens(&self) -> i64 {
+        self.subject.est_in + self.subject.max_out.unwrap_or(0)
+    }
+}
+
+pub(super) async fn admit(engine: &Engine, caller: &Caller, direct: &Direct) -> Result<Admitted, DirectError> {
+    let text = std::str::from_utf8(&direct.body).map_err(|_| DirectError::Invalid("the body is not UTF-8".into()))?;
+    let call = CallBody::parse(direct.endpoint, text).map_err(|e| DirectError::Invalid(e.to_string()))?;
+    let catalog = engine.catalog.get();
+    let route = catalog
+        .route(&call.model)
+        .cloned()
+        .ok_or_else(|| DirectError::UnknownModel(call.model.chars().take(128).collect()))?;
+    if !route.is_priced() {
+        return Err(DirectError::Unpriced(route.name.to_string()));
+    }
+    let lane = match &direct.lane {
+        Some(lane) => lane.clone(),
+        None => caller.lanes[0].clone(),
+    };
+    if !caller.may_use(&lane) || !catalog.lanes.contains_key(&lane) {
+        return Err(DirectError::LaneForbidden(lane));
+    }
+    let now = engine.clock.now();
+    let subject = Subject {
+        request_id: RequestId { job: JobId::new(now), line: 0 }.to_string(),
+        job_id: None,
+        custom_id: None,
+        team: Arc::clone(&caller.team),
+        tags: Arc::new(direct.tags.clone()),
+        key_id: Arc::clone(&caller.key_id),
+        lane: lane.clone(),
+        model: Arc::clone(&route.name),
+        submitted_at: now,
+        est_in: estimate_tokens(text.len()),
+        max_out: call.max_output,
+    };
+    let rules = engine.limits.caller_rules(caller.team_id, &lane, &caller.key_id);
+    let permit = take(engine, &rules, subject.est_in + subject.max_out.unwrap_or(0)).await?;
+    Ok(Admitted {
+        subject,
+        endpoint: direct.endpoint,
+        stream: call.stream,
+        body: direct.body.clone(),
+        strict: catalog.lanes[&lane].class == LaneClass::Strict,
+        route,
+        catalog,
+        permit,
+    })
+}
+
+/// Takes from the caller's caps, with some patience for a grant to arrive.
+async fn take(engine: &Engine, rules: &[Arc<Rule>], tokens: i64) -> Result<Permit, DirectError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match engine.limits.try_take(rules, tokens) {
+            Ok(permit) => return Ok(permit),
+            Err(refused) if Instant::now() >= deadline => {
+                return Err(DirectError::Limited { what: refused.reason(), retry_after: Duration::from_secs(1) });
+            }
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+/// The next deployment to try, with some patience for its limits; `None`: there is none.
+pub(super) async fn next(
+    engine: &Engine,
+    admitted: &Admitted,
+    tried: &[Arc<str>],
+) -> Result<(Arc<ActiveDeployment>, Permit), (Duration, String)> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let choice = Choice {
+            route: &admitted.route,
+            endpoint: admitted.endpoint,
+            tried,
+            strict: admitted.strict,
+            tokens: admitted.tokens(),
+        };
+        match route::next(choice, &engine.health, &engine.limits) {
+            Next::Use(deployment, permit) => return Ok((deployment, permit)),
+            Next::Wait { after, reason }
+                if after > PATIENCE || Instant::now() >= deadline || exhausted(admitted, tried) =>
+            {
+                return Err((after, reason));
+            }
+            Next::Wait { .. } => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+fn exhausted(admitted: &Admitted, tried: &[Arc<str>]) -> bool {
+    route::candidates(&admitted.route, admitted.endpoint).all(|d| tried.iter().any(|t| **t == *d.name))
+}
+
+/// The attempt that is about to be made on a deployment.
+pub(super) fn attempt(engine: &Engine, deployment: Arc<ActiveDeployment>, tried: &[Arc<str>]) -> Attempt {
+    Attempt {
+        id: uuid::Uuid::now_v7(),
+        no: tried.len() as i32 + 1,
+        reason: if tried.is_empty() { AttemptReason::Primary } else { AttemptReason::Fallback },
+        fallback_from: tried.last().cloned(),
+        deployment,
+        reserved_at: engine.clock.now(),
+    }
+}

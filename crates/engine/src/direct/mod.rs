@@ -1,0 +1,91 @@
+//! Synchronous calls: the same way as a job's requests, through the same functions, without the queue. What a call may cost is
+//! durable before its first byte reaches the caller; its ledger row follows within a second. A caller that goes away
+//! changes nothing: the call ends, is metered and booked.
+
+mod admit;
+mod intents;
+mod stream;
+mod whole;
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use domain::{Endpoint, ErrorClass, Lane, Money, Tags};
+use futures::Stream;
+
+pub use intents::{IntentQueue, Intents, run as write_intents};
+
+use crate::{Engine, admit::Caller};
+
+/// A call as the gateway received it.
+#[derive(Debug, Clone)]
+pub struct Direct {
+    pub endpoint: Endpoint,
+    /// The caller's JSON; its model is the route's name.
+    pub body: Bytes,
+    pub tags: Tags,
+    /// The key's first lane when absent.
+    pub lane: Option<Lane>,
+}
+
+/// What happened, for the answer's headers.
+#[derive(Debug, Clone)]
+pub struct Meta {
+    pub request_id: String,
+    pub deployment: Arc<str>,
+    pub model: String,
+    pub attempts: u32,
+    /// `None`: unpriced, or not known before a stream's end.
+    pub cost_usd: Option<Money>,
+}
+
+pub type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, DirectError>> + Send>>;
+
+pub enum DirectAnswer {
+    Whole { status: u16, body: Bytes, meta: Meta },
+    Stream { meta: Meta, body: Chunks },
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DirectError {
+    #[error("there is no model {0:?}")]
+    UnknownModel(String),
+    #[error("model {0:?} has no price; the operator can declare one")]
+    Unpriced(String),
+    #[error("this key may not use the lane {0}")]
+    LaneForbidden(Lane),
+    #[error("{0}")]
+    Invalid(String),
+    /// A cap of the caller's, or of all deployments, is full.
+    #[error("{what} is used up")]
+    Limited { what: String, retry_after: Duration },
+    /// The provider refused the request itself; its words are the caller's.
+    #[error("{message}")]
+    Refused { status: u16, class: ErrorClass, message: String, body: Option<Bytes> },
+    /// No deployment could answer.
+    #[error("{message}")]
+    Exhausted { class: ErrorClass, message: String, retry_after: Option<Duration> },
+    /// Nothing can be booked now, so nothing is called.
+    #[error("the gateway cannot book calls now")]
+    Unavailable,
+}
+
+/// Makes the call. The future may be dropped at any time; the call is booked all the same.
+pub async fn call(engine: &Arc<Engine>, caller: &Arc<Caller>, direct: Direct) -> Result<DirectAnswer, DirectError> {
+    if !engine.fence.may_start() {
+        return Err(DirectError::Unavailable);
+    }
+    let admitted = admit::admit(engine, caller, &direct).await?;
+    let engine = Arc::clone(engine);
+    // A task of its own: it outlives a caller that hangs up.
+    let task = tokio::spawn(async move {
+        if admitted.stream { stream::run(engine, admitted).await } else { whole::run(&engine, admitted).await }
+    });
+    task.await.unwrap_or_else(|_| {
+        Err(DirectError::Exhausted {
+            class: ErrorClass::Panic,
+            message: "Tollway failed on this request".to_owned(),
+            retry_after: None,
+        })
+    })
+}

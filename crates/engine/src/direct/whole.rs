@@ -1,0 +1,107 @@
+//! A call whose answer comes whole.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use domain::{ErrorClass, Money, attempt::Fault};
+use providers::{Answer, CallError};
+
+use super::{
+    DirectAnswer, DirectError, Meta,
+    admit::{self, Admitted},
+};
+use crate::{
+    Engine, call,
+    meter::{self, Ended},
+    settle::{Direct as Booking, Op},
+};
+
+pub(super) async fn run(engine: &Engine, mut admitted: Admitted) -> Result<DirectAnswer, DirectError> {
+    let mut tried: Vec<Arc<str>> = Vec::new();
+    let mut last: Option<CallError> = None;
+    loop {
+        let (deployment, mut permit) = match admit::next(engine, &admitted, &tried).await {
+            Ok(next) => next,
+            Err((after, reason)) => return Err(give_up(last, after, reason)),
+        };
+        let attempt = admit::attempt(engine, deployment, &tried);
+        let now = engine.clock.now();
+        let pessimist = meter::unknown_row(engine.worker_id, &admitted.subject, &attempt, now, now);
+        let durable = engine.intents.write(&pessimist);
+        let outcome = call::once(engine, &attempt.deployment, admitted.endpoint, admitted.text(), attempt.id).await;
+        let durable = durable.reached().await;
+        let ended = match &outcome.result {
+            Ok(answer) => Ended::answer(outcome.started, outcome.ended, answer),
+            Err(error) => Ended::error(outcome.started, outcome.ended, error),
+        };
+        let is_final = matches!(&outcome.result, Ok(_) | Err(CallError { class: ErrorClass::InvalidRequest, .. }));
+        let row = meter::row(
+            engine.worker_id,
+            &engine.clock,
+            &admitted.catalog,
+            &admitted.subject,
+            &attempt,
+            &ended,
+            is_final,
+        );
+        let cost = row.contracted_cost.map(Money);
+        let tokens = row.prompt_total.unwrap_or(0) + row.output_text.unwrap_or(0) + row.output_reasoning.unwrap_or(0);
+        permit.settle_tokens(tokens);
+        engine.settler.put(Op::Direct(Box::new(Booking { ledger: row }))).await;
+        if !durable {
+            return Err(DirectError::Unavailable);
+        }
+        match outcome.result {
+            Ok(answer) => {
+                admitted.permit.settle_tokens(tokens);
+                let meta = Meta {
+                    request_id: admitted.subject.request_id.clone(),
+                    deployment: Arc::clone(&attempt.deployment.name),
+                    model: answer.model.clone().unwrap_or_else(|| attempt.deployment.spec.model.clone()),
+                    attempts: attempt.no.unsigned_abs(),
+                    cost_usd: cost,
+                };
+                return Ok(DirectAnswer::Whole { status: answer.status, body: render(answer, admitted.text()), meta });
+            }
+            Err(error) => {
+                engine.health.failed(&attempt.deployment.name, error.class, error.retry_after);
+                if error.class.fault() == Fault::Request {
+                    return Err(refused(error));
+                }
+                tried.push(Arc::clone(&attempt.deployment.name));
+                last = Some(error);
+            }
+        }
+    }
+}
+
+/// The answer's JSON, with embeddings put back into it in the form that was asked for.
+fn render(answer: Answer, asked: &str) -> Bytes {
+    let Some(vectors) = answer.vectors else { return answer.body };
+    let mut out = Vec::with_capacity(answer.body.len() + vectors.data.len() * 3);
+    providers::render_embeddings(&answer.body, &vectors, providers::wants_base64(asked), &mut out);
+    out.into()
+}
+
+pub(super) fn refused(error: CallError) -> DirectError {
+    DirectError::Refused {
+        status: error.http_status.unwrap_or(400),
+        class: error.class,
+        message: error.message,
+        body: error.body,
+    }
+}
+
+pub(super) fn give_up(last: Option<CallError>, after: Duration, reason: String) -> DirectError {
+    match last {
+        Some(error) => DirectError::Exhausted {
+            class: error.class,
+            message: error.message,
+            retry_after: Some(error.retry_after.unwrap_or(after)),
+        },
+        None if reason.starts_with("limit") => {
+            DirectError::Limited { what: reason, retry_after: after.max(Duration::from_secs(1)) }
+        }
+        None => DirectError::Exhausted { class: ErrorClass::Overloaded, message: reason, retry_after: Some(after) },
+    }
+}

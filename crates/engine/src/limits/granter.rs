@@ -1,0 +1,110 @@
+//! Takes grants from Postgres as they are asked for, and gives back what is not needed.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use store::limit::{LimitRow, Want};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{Limiter, Rule, rule::Kind};
+use crate::Engine;
+
+const TICK: Duration = Duration::from_millis(250);
+/// Between two rounds that demand alone starts.
+const SHORTEST: Duration = Duration::from_millis(5);
+/// A rate's grant that nobody spent for this many ticks is dropped, so that it cannot pile up beside a later minute's.
+const RATE_EXPIRES: u32 = 4;
+
+/// Runs until cancelled. `granted` is called whenever somebody who was refused may try again.
+pub async fn run(engine: Arc<Engine>, granted: impl Fn() + Send, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(TICK) => {
+                if let Err(error) = reload(&engine).await {
+                    warn!(%error, "Limits could not be read; the known ones hold");
+                    continue;
+                }
+            }
+            () = engine.limits.demand.notified() => {}
+        }
+        match round(&engine).await {
+            Ok(true) => granted(),
+            Ok(false) => {}
+            Err(error) => warn!(%error, "No grants could be taken; what is limited waits"),
+        }
+        tokio::time::sleep(SHORTEST).await;
+    }
+}
+
+/// Follows the rules in force, keeping the state of those that stay.
+pub async fn reload(engine: &Engine) -> store::Result<()> {
+    let mut conn = engine.pools.work.acquire().await?;
+    let rows = store::limit::active(&mut conn).await?;
+    drop(conn);
+    let limits = &engine.limits;
+    let known: HashMap<i64, Arc<Rule>> = limits.all().into_iter().map(|rule| (rule.id, rule)).collect();
+    let mut next: HashMap<Arc<str>, Vec<Arc<Rule>>> = HashMap::new();
+    for LimitRow { limit_id, scope, kind, .. } in rows {
+        let Some(kind) = Kind::from_word(&kind) else { continue };
+        let rule = known.get(&limit_id).cloned().unwrap_or_else(|| Arc::new(Rule::new(limit_id, &scope, kind)));
+        next.entry(scope.into()).or_default().push(rule);
+    }
+    *limits.by_scope.write().unwrap_or_else(std::sync::PoisonError::into_inner) = next;
+    Ok(())
+}
+
+impl Limiter {
+    fn all(&self) -> Vec<Arc<Rule>> {
+        self.by_scope.read().unwrap_or_else(std::sync::PoisonError::into_inner).values().flatten().cloned().collect()
+    }
+}
+
+/// One exchange with Postgres, if anything is wanted or to be given back. Tells whether anything was refused before it.
+async fn round(engine: &Engine) -> store::Result<bool> {
+    let (mut slots, mut rates) = (Vec::new(), Vec::new());
+    for rule in engine.limits.all() {
+        let mut state = rule.state();
+        state.idle_ticks = state.idle_ticks.saturating_add(1);
+        match rule.kind {
+            Kind::Slots => {
+                // A quarter of headroom, so that a growing load does not ask for each slot.
+                let busy = state.used + state.unmet;
+                let wanted = if busy == 0 && state.idle_ticks > 2 { 0 } else { busy + busy / 4 + 2 };
+                if state.unmet > 0 || wanted < state.granted {
+                    // Nothing more is taken until the answer is there: it may be less than what is held.
+                    state.granted = state.granted.min(state.used);
+                    slots.push((Arc::clone(&rule), Want { limit_id: rule.id, used: state.used, wanted }));
+                }
+            }
+            Kind::Rpm | Kind::Tpm => {
+                if state.idle_ticks > RATE_EXPIRES {
+                    state.granted = state.granted.min(0);
+                }
+                if state.unmet > 0 {
+                    // A debt from an underestimated call is paid first.
+                    let wanted = (state.unmet.max(state.spent) - state.granted).max(1);
+                    rates.push((Arc::clone(&rule), Want { limit_id: rule.id, used: 0, wanted }));
+                }
+                state.spent = 0;
+            }
+        }
+        state.unmet = 0;
+    }
+    if slots.is_empty() && rates.is_empty() {
+        return Ok(false);
+    }
+    let wants = |rules: &[(Arc<Rule>, Want)]| rules.iter().map(|(_, want)| *want).collect::<Vec<_>>();
+    let mut tx = engine.pools.work.begin().await?;
+    let slot_grants = store::limit::grant_slots(&mut tx, engine.worker_id, &wants(&slots)).await?;
+    let rate_grants =
+        if rates.is_empty() { HashMap::new() } else { store::limit::grant_rate(&mut tx, &wants(&rates)).await? };
+    tx.commit().await?;
+    for (rule, want) in slots {
+        rule.state().granted = slot_grants.get(&want.limit_id).copied().unwrap_or(want.used);
+    }
+    for (rule, want) in rates {
+        rule.state().granted += rate_grants.get(&want.limit_id).copied().unwrap_or(0);
+    }
+    Ok(true)
+}

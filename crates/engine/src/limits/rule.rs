@@ -1,0 +1,188 @@
+//! One limit as this replica sees it: what it was granted, and what of that is in use.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Refused;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Slots,
+    Rpm,
+    Tpm,
+}
+
+impl Kind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Slots => "slots",
+            Self::Rpm => "rpm",
+            Self::Tpm => "tpm",
+        }
+    }
+    pub(super) fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "slots" => Some(Self::Slots),
+            "rpm" => Some(Self::Rpm),
+            "tpm" => Some(Self::Tpm),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Rule {
+    pub id: i64,
+    pub scope: Arc<str>,
+    pub kind: Kind,
+    pub(super) state: Mutex<State>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct State {
+    /// Slots: how many may be in use. Rates: what is left to spend.
+    pub granted: i64,
+    /// Slots in use now.
+    pub used: i64,
+    /// What was refused since the granter last looked.
+    pub unmet: i64,
+    /// Rates: what was spent since the granter last looked.
+    pub spent: i64,
+    /// Ticks since anything was taken or refused.
+    pub idle_ticks: u32,
+}
+
+impl Rule {
+    pub(super) fn new(id: i64, scope: &str, kind: Kind) -> Self {
+        Self { id, scope: scope.into(), kind, state: Mutex::default() }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn amount(&self, tokens: i64) -> i64 {
+        if self.kind == Kind::Tpm { tokens.max(1) } else { 1 }
+    }
+
+    fn take(&self, tokens: i64) -> bool {
+        let amount = self.amount(tokens);
+        let mut state = self.state();
+        state.idle_ticks = 0;
+        let fits = match self.kind {
+            Kind::Slots => state.used < state.granted,
+            Kind::Rpm | Kind::Tpm => state.granted >= amount,
+        };
+        if !fits {
+            state.unmet += amount;
+            return false;
+        }
+        match self.kind {
+            Kind::Slots => state.used += 1,
+            Kind::Rpm | Kind::Tpm => {
+                state.granted -= amount;
+                state.spent += amount;
+            }
+        }
+        true
+    }
+
+    /// Undoes a take that led to no call: a refused call burns no limit.
+    fn undo(&self, tokens: i64) {
+        let amount = self.amount(tokens);
+        let mut state = self.state();
+        match self.kind {
+            Kind::Slots => state.used -= 1,
+            Kind::Rpm | Kind::Tpm => {
+                state.granted += amount;
+                state.spent -= amount;
+            }
+        }
+    }
+}
+
+/// What one call took. Slots go back when it is dropped; rates are spent, unless it is [`Permit::cancel`]led.
+#[derive(Debug, Default)]
+pub struct Permit {
+    rules: Vec<Arc<Rule>>,
+    tokens: i64,
+}
+
+impl Permit {
+    pub(super) fn take(rules: &[Arc<Rule>], tokens: i64) -> Result<Self, Refused> {
+        for (n, rule) in rules.iter().enumerate() {
+            if !rule.take(tokens) {
+                rules[..n].iter().for_each(|taken| taken.undo(tokens));
+                return Err(Refused { scope: Arc::clone(&rule.scope), kind: rule.kind });
+            }
+        }
+        Ok(Self { rules: rules.to_vec(), tokens })
+    }
+
+    /// Gives everything back: no call was made.
+    pub fn cancel(mut self) {
+        for rule in std::mem::take(&mut self.rules) {
+            rule.undo(self.tokens);
+        }
+    }
+
+    /// Corrects the tokens that were estimated by those that were used.
+    pub fn settle_tokens(&mut self, used: i64) {
+        for rule in self.rules.iter().filter(|rule| rule.kind == Kind::Tpm) {
+            rule.state().granted += self.tokens - used;
+        }
+        self.tokens = used;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        for rule in self.rules.iter().filter(|rule| rule.kind == Kind::Slots) {
+            rule.state().used -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rule(kind: Kind, granted: i64) -> Arc<Rule> {
+        let rule = Arc::new(Rule::new(1, "team:1", kind));
+        rule.state().granted = granted;
+        rule
+    }
+
+    #[test]
+    fn all_or_nothing() {
+        let (slots, rpm) = (rule(Kind::Slots, 5), rule(Kind::Rpm, 0));
+        let refused = Permit::take(&[Arc::clone(&slots), Arc::clone(&rpm)], 10).unwrap_err();
+        assert_eq!(refused.kind, Kind::Rpm);
+        assert_eq!((slots.state().used, rpm.state().unmet), (0, 1));
+    }
+
+    #[test]
+    fn a_slot_comes_back_and_a_rate_does_not() {
+        let (slots, tpm) = (rule(Kind::Slots, 1), rule(Kind::Tpm, 100));
+        let mut permit = Permit::take(&[Arc::clone(&slots), Arc::clone(&tpm)], 40).unwrap();
+        assert!(Permit::take(&[Arc::clone(&slots)], 1).is_err());
+        permit.settle_tokens(30);
+        drop(permit);
+        assert_eq!((slots.state().used, tpm.state().granted), (0, 70));
+        Permit::take(&[Arc::clone(&tpm)], 40).unwrap().cancel();
+        assert_eq!(tpm.state().granted, 70);
+    }
+
+    proptest! {
+        #[test]
+        fn use_never_exceeds_the_grant(cap in 0i64..8, steps in proptest::collection::vec(any::<bool>(), 0..64)) {
+            let slots = rule(Kind::Slots, cap);
+            let mut held = Vec::new();
+            for take in steps {
+                if take { held.extend(Permit::take(&[Arc::clone(&slots)], 1).ok()); } else { held.pop(); }
+                prop_assert!(slots.state().used <= cap);
+                prop_assert_eq!(slots.state().used, held.len() as i64);
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! How deployments fare, as this replica sees it. One that throttles or fails cools down; then a single call probes it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use domain::attempt::{ErrorClass, Fault};
+
+const FIRST_COOLING: Duration = Duration::from_millis(500);
+const LONGEST_COOLING: Duration = Duration::from_secs(30);
+/// A provider's own Retry-After is believed up to this.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
+/// Failures in a row of the kind that may be the request's own fault, before the deployment is taken to be down.
+const BREAKER_OPENS_AT: u32 = 10;
+/// A probe that is not heard of for so long is sent again.
+const PROBE_PATIENCE: Duration = Duration::from_secs(15);
+/// Looked at again by those who wait for a probe's answer.
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Closed,
+    Cooling { until: Instant },
+    Probing { since: Instant },
+}
+
+#[derive(Debug)]
+struct Record {
+    state: State,
+    /// Times it cooled since the last success.
+    coolings: u32,
+    failures_in_a_row: u32,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self { state: State::Closed, coolings: 0, failures_in_a_row: 0 }
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Health(Mutex<HashMap<Arc<str>, Record>>);
+
+impl Health {
+    fn records(&self) -> MutexGuard<'_, HashMap<Arc<str>, Record>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a call may start now; else when to ask again.
+    pub fn ready(&self, deployment: &str) -> Result<(), Duration> {
+        self.ready_at(deployment, Instant::now())
+    }
+
+    fn ready_at(&self, deployment: &str, now: Instant) -> Result<(), Duration> {
+        match self.records().get(deployment).map_or(State::Closed, |record| record.state) {
+            State::Closed => Ok(()),
+            State::Cooling { until } if now < until => Err(until - now),
+            State::Cooling { .. } => Ok(()),
+            State::Probing { since } if now < since + PROBE_PATIENCE => Err(PROBE_PAUSE),
+            State::Probing { .. } => Ok(()),
+        }
+    }
+
+    /// A call begins. After cooling it is the probe, and nothing else starts until it is heard of.
+    pub fn started(&self, deployment: &str) {
+        if let Some(record) = self.records().get_mut(deployment)
+            && !matches!(record.state, State::Closed)
+        {
+            record.state = State::Probing { since: Instant::now() };
+        }
+    }
+
+    pub fn succeeded(&self, deployment: &str) {
+        let mut records = self.records();
+        if let Some(record) = records.get_mut(deployment) {
+            *record = Record::default();
+        }
+    }
+
+    /// Takes note of a failure. Tells whether the deployment is to blame: then the request's tries are not counted.
+    pub fn failed(&self, deployment: &Arc<str>, class: ErrorClass, retry_after: Option<Duration>) -> bool {
+        self.failed_at(deployment, class, retry_after, Instant::now())
+    }
+
+    fn failed_at(&self, deployment: &Arc<str>, class: ErrorClass, retry_after: Option<Duration>, now: Instant) -> bool {
+        let mut records = self.records();
+        let record = records.entry(Arc::clone(deployment)).or_default();
+        match class.fault() {
+            Fault::Request => {
+                // It answered, so it is up.
+                *record = Record::default();
+                return false;
+            }
+            Fault::Either => {
+                record.failures_in_a_row += 1;
+                if record.failures_in_a_row < BREAKER_OPENS_AT && matches!(record.state, State::Closed) {
+                    return false;
+                }
+            }
+            Fault::Outage => {}
+        }
+        // Calls that were under way when it began to cool say nothing new, unless they know of a longer wait.
+        let cooling = match record.state {
+            State::Cooling { until } => Some(until),
+            _ => None,
+        };
+        let pause = match (retry_after, cooling) {
+            (Some(asked), _) => asked.min(LONGEST_RETRY_AFTER),
+            (None, Some(_)) => return true,
+            (None, None) => backoff(record.coolings),
+        };
+        if cooling.is_none() {
+            record.coolings += 1;
+        }
+        let until = (now + pause).max(cooling.unwrap_or(now));
+        record.state = State::Cooling { until };
+        true
+    }
+
+    /// Deployments that take no calls now, with the time left.
+    pub fn cooling(&self) -> Vec<(Arc<str>, Duration)> {
+        let now = Instant::now();
+        self.records()
+            .iter()
+            .filter_map(|(name, record)| match record.state {
+                State::Cooling { until } if now < until => Some((Arc::clone(name), until - now)),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// Full jitter: anything up to twice as long as the last time.
+pub fn backoff(times: u32) -> Duration {
+    let longest = FIRST_COOLING.saturating_mul(1 << times.min(6)).min(LONGEST_COOLING);
+    longest.mul_f64(rand::random_range(0.25..1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deployment() -> Arc<str> {
+        Arc::from("a")
+    }
+
+    #[test]
+    fn a_retry_after_is_honoured_to_the_end() {
+        let (health, now) = (Health::default(), Instant::now());
+        assert!(health.failed_at(&deployment(), ErrorClass::Throttled, Some(Duration::from_secs(7)), now));
+        assert_eq!(health.ready_at("a", now + Duration::from_secs(3)), Err(Duration::from_secs(4)));
+        assert_eq!(health.ready_at("a", now + Duration::from_secs(7)), Ok(()));
+    }
+
+    #[test]
+    fn one_probe_goes_first() {
+        let (health, now) = (Health::default(), Instant::now());
+        health.failed_at(&deployment(), ErrorClass::Overloaded, Some(Duration::ZERO), now);
+        assert_eq!(health.ready("a"), Ok(()));
+        health.started("a");
+        assert_eq!(health.ready("a"), Err(PROBE_PAUSE));
+        health.succeeded("a");
+        assert_eq!(health.ready("a"), Ok(()));
+    }
+
+    #[test]
+    fn a_request_of_its_own_fault_opens_no_breaker() {
+        let health = Health::default();
+        for _ in 0..100 {
+            assert!(!health.failed(&deployment(), ErrorClass::InvalidRequest, None));
+        }
+        assert_eq!(health.ready("a"), Ok(()));
+    }
+
+    #[test]
+    fn server_errors_in_a_row_are_an_outage() {
+        let health = Health::default();
+        let blamed: Vec<bool> = (0..11).map(|_| health.failed(&deployment(), ErrorClass::ServerError, None)).collect();
+        assert_eq!(blamed.iter().filter(|blamed| **blamed).count(), 2);
+        assert!(health.ready("a").is_err());
+    }
+}

@@ -1,0 +1,108 @@
+//! Settling: results, ledger rows and the ends of leases go to Postgres in batches, each in one transaction.
+
+mod batch;
+mod op;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, mpsc};
+use tracing::warn;
+
+pub use op::{Direct, Hold, Op, Release, Settlement, Then};
+
+use crate::Engine;
+
+/// So many at most wait to be settled: beyond, calls wait before they begin. Nothing is ever dropped.
+const QUEUE: usize = 4_096;
+/// The most of one transaction, which is what a fast burst makes of them.
+const LARGEST_BATCH: usize = 512;
+/// The largest payload of one transaction, so that large answers make small batches.
+const LARGEST_BYTES: usize = 16 << 20;
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// Where things to be settled are handed in.
+#[derive(Debug)]
+pub struct Settler {
+    send: mpsc::Sender<Op>,
+    /// Jobs some of whose requests ended: the finisher looks whether any is done.
+    touched: Mutex<HashSet<i64>>,
+    pub(crate) touch: Notify,
+}
+
+/// The other end, for [`run`].
+pub struct Queue(mpsc::Receiver<Op>);
+
+impl Settler {
+    pub fn new() -> (Self, Queue) {
+        let (send, receive) = mpsc::channel(QUEUE);
+        (Self { send, touched: Mutex::default(), touch: Notify::new() }, Queue(receive))
+    }
+
+    /// Hands in; waits when too much is waiting.
+    pub async fn put(&self, op: Op) {
+        // The queue closes only after everything that hands in has ended.
+        let _ = self.send.send(op).await;
+    }
+
+    pub(crate) fn touched(&self, jobs: impl Iterator<Item = i64>) {
+        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = touched.len();
+        touched.extend(jobs);
+        if touched.len() > before {
+            self.touch.notify_one();
+        }
+    }
+
+    pub(crate) fn take_touched(&self) -> HashSet<i64> {
+        std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Settles until `stop` is cancelled and the queue is empty. While Postgres is away it keeps trying: what was called must be booked.
+pub async fn run(engine: Arc<Engine>, Queue(mut queue): Queue, stop: tokio_util::sync::CancellationToken) {
+    let mut ops = Vec::with_capacity(LARGEST_BATCH);
+    let mut next = None;
+    loop {
+        let first = match next.take() {
+            Some(op) => op,
+            None => tokio::select! {
+                biased;
+                op = queue.recv() => match op { Some(op) => op, None => return },
+                () = stop.cancelled() => return,
+            },
+        };
+        let mut bytes = first.bytes();
+        ops.push(first);
+        while ops.len() < LARGEST_BATCH {
+            let Ok(op) = queue.try_recv() else { break };
+            bytes += op.bytes();
+            if bytes > LARGEST_BYTES {
+                next = Some(op);
+                break;
+            }
+            ops.push(op);
+        }
+        let mut again = false;
+        loop {
+            match batch::commit(&engine, &ops, again).await {
+                Ok(done) => {
+                    engine.settler.touched(done.jobs.into_iter());
+                    engine.live.remove(ops.iter().filter_map(Op::ended));
+                    for op in ops.drain(..) {
+                        op.done(&done.lost);
+                    }
+                    break;
+                }
+                Err(error) => {
+                    warn!(%error, waiting = ops.len(), "Results could not be stored; trying again");
+                    again = true;
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+            }
+        }
+    }
+}

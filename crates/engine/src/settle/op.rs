@@ -1,0 +1,97 @@
+//! What can be settled.
+
+use std::collections::HashSet;
+
+use domain::LedgerRow;
+use store::{
+    complete::NewResult,
+    lease::{Advance, LeaseKey},
+    retry::NewRetry,
+};
+use tokio::sync::oneshot;
+
+use crate::{claim::SlotGuard, limits::Permit};
+
+/// What a request holds while it runs; goes back when its end is committed.
+#[derive(Debug, Default)]
+pub struct Hold {
+    pub slot: Option<SlotGuard>,
+    pub caller: Permit,
+    pub deployment: Permit,
+}
+
+/// How a lease ends.
+#[derive(Debug)]
+pub enum Then {
+    Result(NewResult),
+    Retry(NewRetry),
+}
+
+#[derive(Debug)]
+pub struct Settlement {
+    pub key: LeaseKey,
+    pub job_id: i64,
+    pub ledger: LedgerRow,
+    pub then: Then,
+    pub hold: Hold,
+}
+
+/// A claimed request that was not called goes back to the queue.
+#[derive(Debug)]
+pub struct Release {
+    pub key: LeaseKey,
+    pub retry: NewRetry,
+    pub hold: Hold,
+}
+
+/// A synchronous call's row; its intent ends with it.
+#[derive(Debug)]
+pub struct Direct {
+    pub ledger: LedgerRow,
+}
+
+#[derive(Debug)]
+pub enum Op {
+    Settle(Box<Settlement>),
+    /// One attempt failed and the next begins once this is committed; the answer says whether the lease is still held.
+    Advance {
+        advance: Advance,
+        job_id: i64,
+        ledger: Box<LedgerRow>,
+        held: Option<oneshot::Sender<bool>>,
+    },
+    Release(Box<Release>),
+    Direct(Box<Direct>),
+}
+
+impl Op {
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Settle(s) => match &s.then {
+                Then::Result(r) => {
+                    1_024
+                        + r.body.as_ref().map_or(0, bytes::Bytes::len)
+                        + r.vectors.as_ref().map_or(0, bytes::Bytes::len)
+                }
+                Then::Retry(_) => 1_024,
+            },
+            _ => 1_024,
+        }
+    }
+
+    /// The lease that ends with it.
+    pub(super) fn ended(&self) -> Option<&LeaseKey> {
+        match self {
+            Self::Settle(settlement) => Some(&settlement.key),
+            Self::Release(release) => Some(&release.key),
+            Self::Advance { .. } | Self::Direct(_) => None,
+        }
+    }
+
+    /// Committed: what it held goes back, and who waits hears of it.
+    pub(super) fn done(self, lost: &HashSet<LeaseKey>) {
+        if let Self::Advance { advance, held: Some(held), .. } = self {
+            let _ = held.send(!lost.contains(&advance.key));
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Ends jobs whose last request was settled, and what is left of jobs past their deadline.
+
+use std::{sync::Arc, time::Duration};
+
+use domain::JobId;
+use store::job::{EndAs, Scope};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::{Engine, jobs::finish_if_drained};
+
+/// Between two looks at the same busy job.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Jobs that nobody touched, such as those of a process that died, are looked for this often.
+const SWEEP: Duration = Duration::from_secs(5);
+
+pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
+    let mut sweep = tokio::time::interval(SWEEP);
+    loop {
+        let swept = tokio::select! {
+            () = stop.cancelled() => return,
+            () = engine.settler.touch.notified() => false,
+            _ = sweep.tick() => true,
+        };
+        if let Err(error) = look(&engine, swept).await {
+            warn!(%error, "Jobs could not be ended; trying again");
+        }
+        tokio::time::sleep(DEBOUNCE).await;
+    }
+}
+
+async fn look(engine: &Engine, sweep: bool) -> store::Result<()> {
+    let touched: Vec<i64> = engine.settler.take_touched().into_iter().collect();
+    let mut conn = engine.pools.work.acquire().await?;
+    let mut drained = store::flow::drained(&mut conn, &touched)
+        .await
+        .inspect_err(|_| engine.settler.touched(touched.iter().copied()))?;
+    if sweep {
+        for job in store::flow::jobs_past_deadline(&mut conn, 100).await? {
+            expire(engine, &mut conn, JobId(job)).await?;
+        }
+        drained.extend(store::flow::jobs_to_finish(&mut conn, 1_000).await?);
+    }
+    for job in drained {
+        let mut tx = store::begin(&mut conn).await?;
+        finish_if_drained(engine, &mut tx, JobId(job)).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+async fn expire(engine: &Engine, conn: &mut store::PgConnection, id: JobId) -> store::Result<()> {
+    let mut tx = store::begin(conn).await?;
+    if store::job::lock(&mut tx, Scope::All, id).await?.is_some_and(|state| !state.is_terminal()) {
+        store::job::end_waiting(&mut tx, id, EndAs::Expired).await?;
+        finish_if_drained(engine, &mut tx, id).await?;
+    }
+    tx.commit().await
+}

@@ -1,0 +1,59 @@
+//! Follows the operator's catalog: the active version is the same on all replicas within a second.
+
+use std::{sync::Arc, time::Duration};
+
+use domain::Catalog;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    Engine,
+    catalog::{ActiveCatalog, BadCatalog},
+    limits,
+};
+
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Applies a file's catalog: makes it the active version if it differs, with its teams and limits. One transaction.
+pub async fn apply_catalog(conn: &mut store::PgConnection, catalog: &Catalog, by: &str) -> store::Result<i64> {
+    let applied = store::config::apply(conn, catalog, by).await?;
+    let teams = store::team::list(conn).await?;
+    let declared =
+        limits::declared(catalog, |name| teams.iter().find(|team| team.name == name).map(|team| team.team_id));
+    store::limit::apply(conn, &declared).await?;
+    Ok(applied.version())
+}
+
+pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        if let Err(error) = look(&engine).await {
+            warn!(%error, "The active configuration could not be read; going on with the known one");
+        }
+    }
+}
+
+async fn look(engine: &Engine) -> store::Result<()> {
+    let known = engine.catalog.get().version;
+    let mut conn = engine.pools.work.acquire().await?;
+    let Some(next) = store::config::newer_than(&mut conn, known).await? else { return Ok(()) };
+    drop(conn);
+    match ActiveCatalog::build(next.version, next.catalog) {
+        Ok(active) => {
+            info!(version = next.version, "Following a new configuration");
+            engine.catalog.replace(active);
+            limits::reload(engine).await?;
+            engine.bell.ring();
+        }
+        // Such as a credential that this replica was not given. It goes on as it was, and says so until it is mended.
+        Err(reason) => complain(next.version, &reason),
+    }
+    Ok(())
+}
+
+fn complain(version: i64, reason: &BadCatalog) {
+    error!(version, %reason, "The active configuration cannot be used here; going on with the one before");
+}

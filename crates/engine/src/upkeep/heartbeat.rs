@@ -1,0 +1,91 @@
+//! This process's sign of life, in database time; and the comparison of what it holds with what Postgres says it holds.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use store::retry::NewRetry;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::Engine;
+
+/// Leases younger than this may belong to a claim whose answer is still on its way.
+const GRACE: Duration = Duration::from_secs(15);
+
+pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
+    let lease = engine.settings.lease;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(lease / 6) => {}
+        }
+        if let Err(error) = beat(&engine, lease).await {
+            warn!(%error, "No heartbeat; nothing new starts once the lease runs out");
+        }
+        if !engine.fence.may_start() && !engine.live.is_empty() {
+            // Others may take its requests from here on: what runs must not go on beside them.
+            engine.fence.abort_running();
+            engine.live.clear();
+        }
+    }
+}
+
+async fn beat(engine: &Engine, lease: Duration) -> store::Result<()> {
+    let asked = Instant::now();
+    let mut conn = engine.pools.work.acquire().await?;
+    match store::worker::heartbeat(&mut conn, engine.worker_id, lease).await? {
+        Some(now) => engine.clock.set(now, asked + asked.elapsed() / 2),
+        None => {
+            error!(
+                "This process was taken for dead and its requests were given away; stopping them and starting afresh"
+            );
+            engine.fence.abort_running();
+            engine.live.clear();
+            let asked = Instant::now();
+            let now = store::worker::register(&mut conn, engine.worker_id, &hostname(), &engine.roles, lease).await?;
+            engine.clock.set(now, asked + asked.elapsed() / 2);
+            engine.fence.prolong(lease, asked);
+            return Ok(());
+        }
+    }
+    engine.fence.prolong(lease, asked);
+    release_strangers(engine, &mut conn).await
+}
+
+/// Hands back leases that this process never heard of: their claim was committed, but its acknowledgement was lost. None of
+/// them was called.
+async fn release_strangers(engine: &Engine, conn: &mut store::PgConnection) -> store::Result<()> {
+    let held = store::lease::of_worker(conn, engine.worker_id, GRACE).await?;
+    let strangers: Vec<_> = held.into_iter().filter(|lease| !engine.live.contains(&lease.key())).collect();
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    warn!(leases = strangers.len(), "Handing back leases of a claim whose acknowledgement was lost");
+    let mut tx = store::begin(conn).await?;
+    let keys: Vec<_> = strangers.iter().map(store::lease::Held::key).collect();
+    let ended = store::lease::end(&mut tx, &keys).await?;
+    let retries: Vec<NewRetry> = strangers
+        .iter()
+        .filter(|lease| ended.contains(&lease.key()))
+        .map(|lease| NewRetry {
+            flow_id: lease.flow_id,
+            pos: lease.pos,
+            epoch: lease.epoch + 1,
+            attempt_no: lease.attempt_no - 1,
+            failures: lease.failures,
+            due_at: engine.clock.now(),
+            last_error: Some("claim lost".to_owned()),
+            last_deployment: None,
+        })
+        .collect();
+    store::retry::insert(&mut tx, &retries).await?;
+    tx.commit().await
+}
+
+pub fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_else(|_| "unknown".to_owned())
+}

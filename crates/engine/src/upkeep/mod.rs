@@ -1,0 +1,36 @@
+//! Upkeep: what keeps the queue true while requests pass through it. Each is one small loop; chores by the clock are
+//! registered in the binary.
+
+mod finisher;
+mod follow;
+mod heartbeat;
+mod reaper;
+mod waker;
+
+pub use finisher::run as finish_jobs;
+pub use follow::{apply_catalog, run as follow_catalog};
+pub use heartbeat::{hostname, run as heartbeat};
+pub use reaper::run as reap;
+pub use waker::{listen, run as wake_retries};
+
+use crate::Engine;
+
+/// Drops partitions that no job needs any more, and makes those that will be needed. Daily.
+pub async fn rotate_partitions(engine: &Engine) -> store::Result<()> {
+    let mut conn = engine.pools.work.acquire().await?;
+    store::retention::make_partitions(&mut conn).await?;
+    for day in store::retention::droppable_days(&mut conn, engine.clock.now()).await? {
+        tracing::info!(%day, "Dropping the bodies and results of a day whose jobs are past their retention");
+        store::retention::drop_day(&mut conn, day).await?;
+    }
+    Ok(())
+}
+
+/// Vacuums the hot tables, which autovacuum alone leaves to bloat under load.
+pub async fn vacuum(engine: &Engine) -> store::Result<()> {
+    let mut conn = engine.pools.work.acquire().await?;
+    for table in store::retention::HOT_TABLES {
+        store::retention::vacuum(&mut conn, table).await?;
+    }
+    Ok(())
+}

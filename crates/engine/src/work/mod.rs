@@ -1,0 +1,38 @@
+//! Working: claimed requests run under apalis, each in a task of its own, and are settled whatever becomes of them.
+
+mod backend;
+mod handle;
+
+use std::sync::Arc;
+
+use apalis::{layers::WorkerBuilderExt, prelude::*};
+use tokio::sync::mpsc;
+
+pub use backend::Leases;
+
+use crate::{Engine, claim::Request};
+
+/// The worker that runs what the claimer hands over. Registered with the binary's `Monitor`.
+///
+/// Handlers run in tasks of their own: without `parallelize` all of them would share one. A panic becomes a failed try of
+/// its request: without `catch_panic` the first would end the worker.
+///
+/// Ends when the claimer has and everything that was handed over is done.
+pub async fn run(engine: Arc<Engine>, work: mpsc::Receiver<Arc<Request>>) -> Result<(), MonitorError> {
+    let backend = Leases::new(work, Arc::clone(&engine));
+    let name = format!("tollway-{}", engine.worker_id);
+    // The monitor builds a worker once; it would build another only after an error, and the backend gives none.
+    let backend = std::sync::Mutex::new(Some(backend));
+    Monitor::new()
+        .register(move |_| {
+            let backend = backend.lock().ok().and_then(|mut backend| backend.take()).unwrap_or_else(Leases::ended);
+            WorkerBuilder::new(name.as_str())
+                .backend(backend)
+                .data(Arc::clone(&engine))
+                .catch_panic()
+                .parallelize(tokio::spawn)
+                .build(handle::handle)
+        })
+        .run()
+        .await
+}

@@ -1,0 +1,106 @@
+//! Chores by the clock, under apalis-cron. A tick fires on every replica; an advisory lock lets one of them do it.
+
+use std::{str::FromStr, sync::Arc};
+
+use anyhow::Context;
+use apalis::prelude::*;
+use apalis_cron::{CronScheduler, Tick};
+use engine::{Engine, upkeep};
+use lake::{LakeError, LakeStore};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Chore {
+    /// Ledger rows become files of the lake.
+    Export,
+    /// Small files of past days become large ones.
+    Compact,
+    Webhooks,
+    Vacuum,
+    /// Partitions ahead are made, those past their retention dropped.
+    Partitions,
+    /// What abandoned uploads and old webhooks left.
+    Sweep,
+}
+
+/// Second, minute, hour, day, month, weekday; UTC.
+const CHORES: [(Chore, &str); 6] = [
+    (Chore::Export, "*/15 * * * * *"),
+    (Chore::Webhooks, "*/2 * * * * *"),
+    (Chore::Vacuum, "30 * * * * *"),
+    (Chore::Sweep, "10 * * * * *"),
+    (Chore::Compact, "0 20 1 * * *"),
+    (Chore::Partitions, "0 5 0 * * *"),
+];
+
+/// Runs them until `stop` is cancelled.
+pub async fn run(engine: Arc<Engine>, lake: LakeStore, stop: CancellationToken) {
+    let lake = Arc::new(lake);
+    let mut monitor = Monitor::new();
+    for (chore, when) in CHORES {
+        let (engine, lake) = (Arc::clone(&engine), Arc::clone(&lake));
+        let Ok(schedule) = cron::Schedule::from_str(when) else { continue };
+        monitor = monitor.register(move |_| {
+            let (engine, lake) = (Arc::clone(&engine), Arc::clone(&lake));
+            let perform = move |_: Tick| {
+                let (engine, lake) = (Arc::clone(&engine), Arc::clone(&lake));
+                async move {
+                    perform(chore, &engine, &lake).await;
+                    Ok::<(), BoxDynError>(())
+                }
+            };
+            WorkerBuilder::new(format!("chore-{chore:?}").as_str())
+                .backend(CronScheduler::new(schedule.clone()))
+                .catch_panic()
+                .build(perform)
+        });
+    }
+    let ended = monitor
+        .run_with_signal(async move {
+            stop.cancelled().await;
+            Ok(())
+        })
+        .await;
+    if let Err(error) = ended {
+        warn!(%error, "Chores ended");
+    }
+}
+
+async fn perform(chore: Chore, engine: &Engine, lake: &LakeStore) {
+    let name = format!("tollway_chore_{chore:?}");
+    match store::connect::exclusively(&engine.pools.work, &name, work(chore, engine, lake)).await {
+        // Another replica is at it.
+        Ok(None) | Ok(Some(Ok(()))) => {}
+        Ok(Some(Err(error))) => {
+            warn!(?chore, error = format!("{error:#}"), "A chore failed; it is tried again at its next time")
+        }
+        Err(error) => warn!(?chore, %error, "A chore could not begin; it is tried again at its next time"),
+    }
+}
+
+async fn work(chore: Chore, engine: &Engine, lake: &LakeStore) -> anyhow::Result<()> {
+    let (pool, now) = (&engine.pools.work, engine.clock.now());
+    match chore {
+        Chore::Export => match lake::export(pool, lake, now).await {
+            Ok(_) | Err(LakeError::Busy) => {}
+            Err(error) => return Err(error).context("the ledger could not be exported; its rows stay in the database"),
+        },
+        Chore::Compact => match lake::compact(pool, lake, now).await {
+            Ok(done) => info!(?done, "Compacted the lake"),
+            Err(LakeError::Busy) => {}
+            Err(error) => return Err(error).context("the lake could not be compacted"),
+        },
+        Chore::Webhooks => {
+            engine::webhook::deliver_due(engine).await?;
+        }
+        Chore::Vacuum => upkeep::vacuum(engine).await?,
+        Chore::Partitions => upkeep::rotate_partitions(engine).await?,
+        Chore::Sweep => {
+            let mut conn = pool.acquire().await?;
+            store::ingest::sweep(&mut conn).await?;
+            store::outbox::prune(&mut conn, engine.settings.retention).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! Builds the gateway out of its parts and runs it.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration, time::Instant};
+
+use anyhow::Context;
+use domain::ids::time_id;
+use engine::{
+    Engine,
+    admit::KeyCache,
+    call::Providers,
+    catalog::{ActiveCatalog, CatalogWatch},
+    claim::{Bell, Slots},
+    clock::Clock,
+    direct::{IntentQueue, Intents},
+    fence::{Fence, Live},
+    limits::Limiter,
+    route::Health,
+    settle::{Queue, Settler},
+    upkeep,
+};
+use gateway::{App, Children};
+use secrecy::ExposeSecret;
+use store::Pools;
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{chores, config::Config, roles::Roles};
+
+/// Reports running at once, and how long one may take.
+const REPORTS: usize = 2;
+const REPORT_TIMEOUT: Duration = Duration::from_secs(300);
+/// A database that is starting, or failing over, is waited for.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What to run, and with what.
+pub struct Serving {
+    pub config: Config,
+    pub roles: Roles,
+    /// Handed to child processes as `--config`, so that they find the same database and lake.
+    pub config_file: Option<PathBuf>,
+}
+
+/// Runs until `stop` is cancelled, then lets running calls end. `started` is told the address once requests are taken.
+pub async fn run(
+    serving: Serving,
+    stop: CancellationToken,
+    started: impl FnOnce(SocketAddr) -> anyhow::Result<()> + Send,
+) -> anyhow::Result<()> {
+    let Serving { config, roles, config_file } = serving;
+    let listener = match roles.api {
+        true => Some(
+            TcpListener::bind(&config.server.listen)
+                .await
+                .with_context(|| format!("cannot listen on {}", config.server.listen))?,
+        ),
+        false => None,
+    };
+    let lake = lake::LakeStore::open(&config.lake_url()).context("cannot open the lake")?;
+    let (engine, intents, settlements) = build(&config, roles).await?;
+
+    // In this order they end: callers, claims, calls, settlements.
+    let running = Running::start(&engine, roles, intents, settlements);
+    let chores =
+        roles.maintenance.then(|| tokio::spawn(chores::run(Arc::clone(&engine), lake, running.background.clone())));
+    match listener {
+        Some(listener) => {
+            let app = App::new(Arc::clone(&engine), gateway::telemetry::install()?, children(config_file)?);
+            tokio::spawn(gateway::telemetry::keep_up(app.metrics.clone()));
+            started(listener.local_addr()?)?;
+            gateway::serve(listener, app, stop.cancelled_owned()).await;
+        }
+        None => {
+            info!(roles = %roles, "Working, without an API");
+            stop.cancelled().await;
+        }
+    }
+    running.end(&engine).await;
+    if let Some(chores) = chores {
+        chores.abort();
+    }
+    Ok(())
+}
+
+fn children(config_file: Option<PathBuf>) -> anyhow::Result<Children> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let first_args = config_file.map_or_else(Vec::new, |file| vec!["--config".into(), file.into()]);
+    Ok(Children::new(program, first_args, REPORTS, REPORT_TIMEOUT))
+}
+
+/// Connects, migrates, applies the file's catalog and takes a place among the workers.
+async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, IntentQueue, Queue)> {
+    let settings = config.settings();
+    let pools =
+        store::connect(config.database_url()?.expose_secret(), config.pool_sizes()).context("the database's URL")?;
+    wait_for(&pools).await?;
+    store::migrate(&pools.work).await.context("cannot bring the schema up to date")?;
+
+    let catalog = config.catalog();
+    // Before it becomes the active version for all: a file that cannot be used is refused here.
+    ActiveCatalog::build(0, catalog.clone()).context("the configuration cannot be used")?;
+    let mut tx = pools.work.begin().await?;
+    upkeep::apply_catalog(&mut tx, &catalog, &upkeep::hostname()).await.context("cannot apply the configuration")?;
+    let active = store::config::load_active(&mut tx).await?.context("no configuration is active")?;
+    store::retention::make_partitions(&mut tx).await?;
+    tx.commit().await?;
+    let active = ActiveCatalog::build(active.version, active.catalog).context("the configuration cannot be used")?;
+
+    let role_names: Vec<String> = roles.to_string().split(',').map(str::to_owned).collect();
+    let asked = Instant::now();
+    let mut conn = pools.work.acquire().await?;
+    let now = store::worker::database_now(&mut conn).await?;
+    let worker_id = time_id(now);
+    let now = store::worker::register(&mut conn, worker_id, &upkeep::hostname(), &role_names, settings.lease).await?;
+    drop(conn);
+
+    let (settler, settlements) = Settler::new();
+    let (intents, intent_queue) = Intents::new();
+    let engine = Arc::new(Engine {
+        worker_id,
+        roles: role_names,
+        fence: Fence::new(settings.lease, asked),
+        live: Live::default(),
+        clock: Clock::new(now),
+        catalog: CatalogWatch::new(active),
+        keys: KeyCache::new(),
+        limits: Limiter::default(),
+        health: Health::default(),
+        slots: Slots::new(settings.slots),
+        bell: Bell::default(),
+        settler,
+        intents,
+        providers: Providers::new(&providers::HttpClients::new()),
+        pepper: Arc::new(config.pepper()?),
+        settings,
+        pools,
+    });
+    engine::limits::reload(&engine).await?;
+    engine.keys.refresh(&engine.pools.work).await?;
+    Ok((engine, intent_queue, settlements))
+}
+
+async fn wait_for(pools: &Pools) -> anyhow::Result<()> {
+    let deadline = Instant::now() + DATABASE_PATIENCE;
+    loop {
+        match pools.work.acquire().await {
+            Ok(_) => return Ok(()),
+            Err(error) if Instant::now() >= deadline => return Err(error).context("cannot reach the database"),
+            Err(error) => {
+                warn!(%error, "Waiting for the database");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+/// The loops of a running gateway.
+struct Running {
+    claiming: CancellationToken,
+    background: CancellationToken,
+    settling: CancellationToken,
+    working: Option<(JoinHandle<()>, JoinHandle<()>)>,
+    settler: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(engine: &Arc<Engine>, roles: Roles, intents: IntentQueue, settlements: Queue) -> Self {
+        let (claiming, background, settling) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let (e, stop) = (|| Arc::clone(engine), || background.clone());
+        tokio::spawn(upkeep::heartbeat(e(), stop()));
+        tokio::spawn(upkeep::follow_catalog(e(), stop()));
+        tokio::spawn(engine::admit::follow_keys(e()));
+        let ringer = e();
+        tokio::spawn(engine::limits::run(e(), move || ringer.bell.ring(), stop()));
+        tokio::spawn(engine::direct::write_intents(e(), intents));
+        let settler = tokio::spawn(engine::settle::run(e(), settlements, settling.clone()));
+        if roles.worker || roles.maintenance {
+            tokio::spawn(upkeep::finish_jobs(e(), stop()));
+            tokio::spawn(upkeep::wake_retries(e(), stop()));
+        }
+        if roles.maintenance {
+            tokio::spawn(upkeep::reap(e(), stop()));
+        }
+        let working = roles.worker.then(|| {
+            tokio::spawn(upkeep::listen(e(), stop()));
+            let (send, receive) = mpsc::channel(engine.settings.slots.max(1));
+            let claimer = tokio::spawn(engine::claim::run(e(), send, claiming.clone()));
+            let engine = e();
+            let worker = tokio::spawn(async move {
+                if let Err(error) = engine::work::run(engine, receive).await {
+                    tracing::error!(%error, "The worker ended with an error");
+                }
+            });
+            (claimer, worker)
+        });
+        Self { claiming, background, settling, working, settler }
+    }
+
+    /// Unstarted requests go back at once, calls under way may end, everything is booked.
+    async fn end(self, engine: &Engine) {
+        self.claiming.cancel();
+        engine.fence.stop_starting();
+        if let Some((claimer, mut worker)) = self.working {
+            let _ = claimer.await;
+            if tokio::time::timeout(engine.settings.drain, &mut worker).await.is_err() {
+                warn!("Some calls did not end in time; they are booked as of unknown outcome and run again");
+                engine.fence.abort_running();
+                let _ = tokio::time::timeout(Duration::from_secs(5), worker).await;
+            }
+        }
+        self.settling.cancel();
+        let _ = self.settler.await;
+        self.background.cancel();
+        if let Err(error) = leave(engine).await {
+            warn!(%error, "This process's place among the workers could not be given up; others will once its lease ends");
+        }
+    }
+}
+
+/// Gives up the place among the workers, so that nobody waits for its lease to end. What is still held is left to the reaper.
+async fn leave(engine: &Engine) -> store::Result<()> {
+    let mut tx = engine.pools.work.begin().await?;
+    if engine.live.is_empty() {
+        store::worker::remove(&mut tx, engine.worker_id).await?;
+    } else {
+        store::worker::expire(&mut tx, engine.worker_id).await?;
+    }
+    tx.commit().await
+}
