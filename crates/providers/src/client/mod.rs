@@ -1,0 +1,57 @@
+//! What every provider shares: connections, time limits, bodies, and what a refusal says.
+
+mod body;
+mod patience;
+mod pool;
+mod refusal;
+mod retry_after;
+mod send;
+mod sent;
+pub(crate) mod sse;
+mod status;
+
+pub(crate) use body::{broken, content_is, whole};
+pub(crate) use patience::Patience;
+pub use pool::HttpClients;
+pub(crate) use refusal::{error_inside, refused};
+pub(crate) use send::{Post, Reply, post};
+
+use domain::{ErrorClass, Usage};
+
+use crate::{error::CallError, target::Target};
+
+/// What is wrong with an answer that came with a good status.
+#[derive(Debug)]
+pub(crate) struct Unfit {
+    pub class: ErrorClass,
+    /// Completes "the answer of deployment d …".
+    pub what: &'static str,
+    /// Tokens it reports all the same.
+    pub usage: Option<Usage>,
+}
+
+impl Unfit {
+    pub const CUT: Self = Self { class: ErrorClass::Cut, what: "ended before it was whole", usage: None };
+
+    pub fn garbage(what: &'static str) -> Self {
+        Self { class: ErrorClass::Garbage, what, usage: None }
+    }
+
+    /// JSON that ends too early was cut; any other fault of it is the provider's doing.
+    pub fn json(error: &serde_json::Error, what: &'static str) -> Self {
+        match error.is_eof() {
+            true => Self::CUT,
+            false => Self::garbage(what),
+        }
+    }
+
+    pub fn with_usage(self, usage: Option<Usage>) -> Self {
+        Self { usage, ..self }
+    }
+
+    pub fn into_error(self, target: &Target) -> CallError {
+        let mut error = CallError::new(self.class, format!("the answer of deployment {} {}", target.name, self.what));
+        error.usage = self.usage;
+        error
+    }
+}

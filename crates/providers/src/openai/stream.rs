@@ -1,0 +1,239 @@
+//! OpenAI's chunks, read as they pass.
+
+use domain::{Endpoint, ErrorClass};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{answer::text, usage};
+use crate::{
+    client::{Unfit, error_inside, sse::Event},
+    error::CallError,
+    stream::{Metering, Step, StreamEnd},
+    target::{Extra, Target},
+};
+
+pub(super) struct Meter {
+    hides_usage: bool,
+    begun: Indexes,
+    finished: Indexes,
+}
+
+/// Indexes of choices; `n` is at most 128.
+#[derive(Default, PartialEq, Eq, Clone, Copy)]
+struct Indexes(u128);
+
+impl Indexes {
+    fn add(&mut self, index: u32) {
+        self.0 |= 1 << index.min(127);
+    }
+}
+
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    choices: Option<Vec<Choice<'a>>>,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    service_tier: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(default)]
+    index: u32,
+    #[serde(borrow, default)]
+    delta: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    finish_reason: Option<&'a RawValue>,
+}
+
+impl Meter {
+    /// `added`: what Tollway asked for beyond the caller's request.
+    pub fn new(added: Option<Extra>) -> Self {
+        let hides_usage = added == Some(Extra::StreamUsage);
+        Self { hides_usage, begun: Indexes::default(), finished: Indexes::default() }
+    }
+
+    fn end(&self, target: &Target) -> Result<Step, CallError> {
+        if self.finished == Indexes::default() || self.finished != self.begun {
+            return Err(Unfit::garbage("ended without a finish reason").into_error(target));
+        }
+        Ok(Step::Done)
+    }
+}
+
+impl Metering for Meter {
+    fn take(&mut self, event: &Event, target: &Target, so_far: &mut StreamEnd) -> Result<Step, CallError> {
+        let Some(data) = &event.data else {
+            return Ok(Step::Pass);
+        };
+        if data.trim_ascii() == b"[DONE]" {
+            return self.end(target);
+        }
+        // The event is whole, so JSON that is not was made so.
+        let chunk: Chunk<'_> = serde_json::from_slice(data)
+            .map_err(|_| Unfit::garbage("has an event that is no JSON chunk").into_error(target))?;
+        if let Some(usage) = usage::read(chunk.usage, Endpoint::ChatCompletions) {
+            so_far.usage = Some(usage);
+        }
+        if let Some(error) = chunk.error {
+            return Err(error_inside(error, data.clone(), target));
+        }
+        if event.name.as_deref() == Some(b"error") {
+            let failed = Unfit { class: ErrorClass::ServerError, what: "broke off with an error event", usage: None };
+            return Err(failed.into_error(target));
+        }
+        if so_far.model.is_none() {
+            so_far.model = text(chunk.model).filter(|model| !model.is_empty());
+        }
+        if let Some(tier) = text(chunk.service_tier) {
+            so_far.service_tier = Some(tier);
+        }
+        let choices = chunk.choices.unwrap_or_default();
+        for choice in &choices {
+            self.begun.add(choice.index);
+            so_far.output_bytes += choice.delta.map_or(0, output_bytes);
+            let Some(reason) = text(choice.finish_reason).filter(|reason| !reason.is_empty()) else {
+                continue;
+            };
+            if reason == "error" {
+                let failed = Unfit { class: ErrorClass::ServerError, what: "says that the model failed", usage: None };
+                return Err(failed.into_error(target));
+            }
+            self.finished.add(choice.index);
+            so_far.finish_reason = Some(reason);
+        }
+        so_far.finish_seen = self.finished != Indexes::default() && self.finished == self.begun;
+        Ok(if self.hides_usage && choices.is_empty() && chunk.usage.is_some() { Step::Hide } else { Step::Pass })
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Delta<'a> {
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reasoning_content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reasoning: Option<&'a RawValue>,
+    #[serde(borrow)]
+    refusal: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_calls: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct ToolCall<'a> {
+    #[serde(borrow, default)]
+    function: Option<Function<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Function<'a> {
+    #[serde(borrow, default)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    arguments: Option<&'a RawValue>,
+}
+
+fn output_bytes(delta: &RawValue) -> u64 {
+    let Ok(delta) = serde_json::from_str::<Delta<'_>>(delta.get()) else {
+        return 0;
+    };
+    let calls: Vec<ToolCall<'_>> =
+        delta.tool_calls.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    let of_calls = calls.iter().filter_map(|call| call.function.as_ref()).flat_map(|f| [f.name, f.arguments]);
+    [delta.content, delta.reasoning_content, delta.reasoning, delta.refusal]
+        .into_iter()
+        .chain(of_calls)
+        .map(text_bytes)
+        .sum()
+}
+
+/// The length of a JSON string's text.
+fn text_bytes(raw: Option<&RawValue>) -> u64 {
+    let Some(json) = raw.map(RawValue::get) else {
+        return 0;
+    };
+    if json.starts_with('"') && !json.contains('\\') {
+        return json.len() as u64 - 2;
+    }
+    serde_json::from_str::<String>(json).map_or(0, |text| text.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{client::sse::Events, target::tests::deployment};
+
+    /// One letter an event: Pass, Hide, Done, or the class of the error that ended it.
+    fn run(added: Option<Extra>, stream: &str) -> (String, StreamEnd) {
+        let target = Target::resolve("d", &deployment("http://x")).unwrap();
+        let (mut meter, mut so_far, mut events) = (Meter::new(added), StreamEnd::default(), Events::default());
+        events.push(stream.as_bytes());
+        let mut steps = String::new();
+        while let Some(event) = events.next().unwrap() {
+            match meter.take(&event, &target, &mut so_far) {
+                Ok(Step::Pass) => steps.push('P'),
+                Ok(Step::Hide) => steps.push('H'),
+                Ok(Step::Done) => steps.push('D'),
+                Err(error) => return (steps + error.class.as_str(), so_far),
+            }
+        }
+        (steps, so_far)
+    }
+
+    const WORDS: &str = "data: {\"model\":\"m-1\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n\
+        : ping\n\n\
+        data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"h\\u00e9\"},\"finish_reason\":null}],\"usage\":null}\n\n";
+    const STOP: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2}}\n\n";
+    const DONE: &str = "data: [DONE]\n\n";
+
+    fn check(added: Option<Extra>, parts: &[&str], steps: &str) -> StreamEnd {
+        let (got, end) = run(added, &parts.concat());
+        assert_eq!(got, steps, "{parts:?}");
+        end
+    }
+
+    #[test]
+    fn usage_is_hidden_only_from_callers_who_did_not_ask() {
+        let end = check(Some(Extra::StreamUsage), &[WORDS, STOP, USAGE, DONE], "PPPPHD");
+        assert_eq!(end.usage.and_then(|usage| usage.output_total()), Some(2));
+        assert_eq!((end.model.as_deref(), end.finish_reason.as_deref()), (Some("m-1"), Some("stop")));
+        assert_eq!((end.finish_seen, end.output_bytes), (true, 3));
+        check(None, &[WORDS, STOP, USAGE, DONE], "PPPPPD");
+    }
+
+    #[test]
+    fn an_end_without_a_finish_reason_is_no_end() {
+        assert!(!check(None, &[WORDS, DONE], "PPPgarbage").finish_seen);
+        check(None, &[DONE], "garbage");
+        let second = "data: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"x\"}}]}\n\n";
+        check(None, &[WORDS, second, STOP, DONE], "PPPPPgarbage");
+    }
+
+    #[test]
+    fn an_error_in_the_stream_is_an_error() {
+        check(None, &[WORDS, "data: {\"error\":{\"type\":\"overloaded_error\"}}\n\n", DONE], "PPPoverloaded");
+        check(None, &[WORDS, "event: error\ndata: {\"message\":\"x\"}\n\n", DONE], "PPPserver_error");
+        check(None, &["data: {\"choices\":[{\"finish_reason\":\"error\"}]}\n\n"], "server_error");
+        check(None, &[WORDS, "data: <html>\n\n"], "PPPgarbage");
+        check(None, &[WORDS, "data: {\"choices\":[{\n\n"], "PPPgarbage");
+    }
+
+    #[test]
+    fn all_output_is_counted() {
+        let output = |delta: &str| output_bytes(serde_json::from_str(delta).unwrap());
+        assert_eq!(output(r#"{"content":"abc","reasoning_content":"de","refusal":null}"#), 5);
+        assert_eq!(output(r#"{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"{\"a\":1}"}}]}"#), 8);
+        assert_eq!(output(r#"{"content":[{"text":"not ours to count"}]}"#), 0);
+        assert_eq!(output("7"), 0);
+    }
+}

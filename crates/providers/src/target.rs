@@ -1,0 +1,226 @@
+//! A deployment, ready to be called: everything that one call would otherwise compute again.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use domain::{Deployment, Endpoint};
+use reqwest::{
+    Url,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
+};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::credential::{self, BadCredential};
+
+/// One deployment's connection settings, its credential resolved. Built once per deployment and kept: it remembers the
+/// connection pool and what the deployment turned out not to support. A clone shares both.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The deployment's name.
+    pub name: Arc<str>,
+    pub base_url: Url,
+    /// The provider's name for the model.
+    pub model: Arc<str>,
+    pub credential: Option<SecretString>,
+    /// Name lookup, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// The longest silence, counted from when the request went out or from the last bytes of the answer; of its head,
+    /// until all of it is in.
+    pub read_timeout: Duration,
+    /// The whole call.
+    pub total_timeout: Duration,
+    prepared: Arc<Prepared>,
+}
+
+/// What every call needs and none should compute.
+#[derive(Debug)]
+struct Prepared {
+    chat_url: Url,
+    embeddings_url: Url,
+    headers: HeaderMap,
+    model_json: String,
+    client: OnceLock<reqwest::Client>,
+    refused: [AtomicBool; 2],
+}
+
+/// Why a deployment cannot be called. Safe to show and to log.
+#[derive(Debug, thiserror::Error)]
+#[error("deployment {deployment:?}: {fault}")]
+pub struct BadTarget {
+    pub deployment: String,
+    #[source]
+    pub fault: TargetFault,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TargetFault {
+    #[error("base_url is not a URL: {0}")]
+    NotAUrl(String),
+    #[error("base_url must begin with http:// or https://")]
+    Scheme,
+    #[error("base_url must not carry a user or password; use credential = \"env:NAME\"")]
+    UserInUrl,
+    #[error("model is empty")]
+    NoModel,
+    #[error("{0} is 0; a time-out of at least 1 ms is needed")]
+    NoTime(&'static str),
+    #[error(transparent)]
+    Credential(#[from] BadCredential),
+}
+
+/// What Tollway adds to a request on its own account. A deployment that refuses one is not asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extra {
+    /// `encoding_format: "base64"`: a third of the bytes, and exact.
+    Base64 = 0,
+    /// `stream_options.include_usage`: some providers forbid it and report usage all the same.
+    StreamUsage = 1,
+}
+
+impl Target {
+    /// Reads the credential from the environment or its file, and checks the rest.
+    pub fn resolve(name: &str, deployment: &Deployment) -> Result<Self, BadTarget> {
+        build(name, deployment).map_err(|fault| BadTarget { deployment: name.to_owned(), fault })
+    }
+
+    pub(crate) fn url(&self, endpoint: Endpoint) -> &Url {
+        match endpoint {
+            Endpoint::ChatCompletions => &self.prepared.chat_url,
+            Endpoint::Embeddings => &self.prepared.embeddings_url,
+        }
+    }
+
+    /// Content type and authorization.
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.prepared.headers
+    }
+
+    /// The model as JSON text, quotes included.
+    pub(crate) fn model_json(&self) -> &str {
+        &self.prepared.model_json
+    }
+
+    pub(crate) fn client(&self) -> &OnceLock<reqwest::Client> {
+        &self.prepared.client
+    }
+
+    pub(crate) fn takes(&self, extra: Extra) -> bool {
+        !self.prepared.refused[extra as usize].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn refuses(&self, extra: Extra) {
+        self.prepared.refused[extra as usize].store(true, Ordering::Relaxed);
+    }
+}
+
+fn build(name: &str, deployment: &Deployment) -> Result<Target, TargetFault> {
+    let base_url = Url::parse(&deployment.base_url).map_err(|e| TargetFault::NotAUrl(e.to_string()))?;
+    if !matches!(base_url.scheme(), "http" | "https") {
+        return Err(TargetFault::Scheme);
+    }
+    if !base_url.username().is_empty() || base_url.password().is_some() {
+        return Err(TargetFault::UserInUrl);
+    }
+    if deployment.model.is_empty() {
+        return Err(TargetFault::NoModel);
+    }
+    let credential = deployment.credential.as_deref().map(credential::read).transpose()?;
+    let prepared = Prepared {
+        chat_url: below(&base_url, Endpoint::ChatCompletions)?,
+        embeddings_url: below(&base_url, Endpoint::Embeddings)?,
+        headers: headers(credential.as_ref())?,
+        model_json: serde_json::Value::from(deployment.model.as_str()).to_string(),
+        client: OnceLock::new(),
+        refused: Default::default(),
+    };
+    Ok(Target {
+        name: name.into(),
+        base_url,
+        model: deployment.model.as_str().into(),
+        credential,
+        connect_timeout: time("connect_timeout_ms", deployment.connect_timeout_ms)?,
+        read_timeout: time("read_timeout_ms", deployment.read_timeout_ms)?,
+        total_timeout: time("total_timeout_ms", deployment.total_timeout_ms)?,
+        prepared: Arc::new(prepared),
+    })
+}
+
+/// `base_url` with the endpoint's path after its own; a query, such as Azure's `api-version`, stays.
+fn below(base_url: &Url, endpoint: Endpoint) -> Result<Url, TargetFault> {
+    let mut url = base_url.clone();
+    url.path_segments_mut()
+        .map_err(|()| TargetFault::NotAUrl("it has no path".into()))?
+        .pop_if_empty()
+        .extend(endpoint.path().split('/').skip(1));
+    Ok(url)
+}
+
+fn headers(credential: Option<&SecretString>) -> Result<HeaderMap, TargetFault> {
+    // Room for what each call adds, so that a clone does not grow.
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(secret) = credential {
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", secret.expose_secret()))
+            .map_err(|_| BadCredential::NotAHeader("the secret".into()))?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    Ok(headers)
+}
+
+fn time(field: &'static str, ms: u64) -> Result<Duration, TargetFault> {
+    // A year is as good as for ever, and no sum of times can overflow.
+    const YEAR_MS: u64 = 365 * 24 * 3_600 * 1_000;
+    if ms == 0 {
+        return Err(TargetFault::NoTime(field));
+    }
+    Ok(Duration::from_millis(ms.min(YEAR_MS)))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn deployment(base_url: &str) -> Deployment {
+        serde_json::from_value(serde_json::json!({"kind": "openai", "base_url": base_url, "model": "m"})).unwrap()
+    }
+
+    fn url_of(base_url: &str) -> String {
+        Target::resolve("d", &deployment(base_url)).unwrap().url(Endpoint::ChatCompletions).to_string()
+    }
+
+    #[test]
+    fn the_endpoint_follows_the_base_url() {
+        assert_eq!(url_of("https://api.openai.com/v1"), "https://api.openai.com/v1/chat/completions");
+        assert_eq!(url_of("http://127.0.0.1:9/"), "http://127.0.0.1:9/chat/completions");
+        assert_eq!(url_of("https://x/openai/v1/?api-version=2"), "https://x/openai/v1/chat/completions?api-version=2");
+    }
+
+    #[test]
+    fn what_cannot_be_called_is_refused_with_the_reason() {
+        let refused = |d: &Deployment| Target::resolve("d", d).map(|_| ()).unwrap_err().to_string();
+        assert!(refused(&deployment("api.openai.com")).contains("not a URL"));
+        assert!(refused(&deployment("ftp://x/")).contains("http://"));
+        let with_user = refused(&deployment("https://me:sk-secret@x/v1"));
+        assert!(with_user.contains("user") && !with_user.contains("sk-secret"));
+        assert!(refused(&Deployment { read_timeout_ms: 0, ..deployment("http://x") }).contains("read_timeout_ms"));
+        assert!(refused(&Deployment { model: String::new(), ..deployment("http://x") }).contains("model"));
+        let pasted = Deployment { credential: Some("sk-secret".into()), ..deployment("http://x") };
+        assert!(!refused(&pasted).contains("sk-secret"));
+    }
+
+    #[test]
+    fn debug_output_holds_no_credential() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "sk-secret").unwrap();
+        let credential = Some(format!("file:{}", file.path().display()));
+        let target = Target::resolve("d", &Deployment { credential, ..deployment("http://x") }).unwrap();
+        assert_eq!(target.headers()[AUTHORIZATION], "Bearer sk-secret");
+        assert!(!format!("{target:?}").contains("sk-secret"));
+    }
+}

@@ -1,0 +1,10 @@
+//! What the wire can do to a call: silence, drips, cuts, bombs and lies. Each must end as its own error, in bounded time
+//! and memory.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod calls;
+mod extras;
+mod server;
+mod streams;
