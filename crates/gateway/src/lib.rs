@@ -1,0 +1,25 @@
+//! All inbound HTTP of Tollway. `router.rs` lists every route; `api/` has one module per noun of the native API, `openai/`
+//! one per endpoint of the compatible one. Handlers translate; the engine decides.
+
+pub mod app;
+pub mod router;
+pub mod serve;
+
+mod auth;
+mod door;
+mod input;
+mod page;
+mod problem;
+
+mod health;
+mod openapi;
+pub mod telemetry;
+
+mod api;
+mod child;
+mod openai;
+
+pub use app::App;
+pub use child::Children;
+pub use router::router;
+pub use serve::serve;

@@ -1,0 +1,46 @@
+//! What handlers share.
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+use engine::Engine;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{child::Children, health::Readiness};
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Shared>);
+
+pub struct Shared {
+    pub engine: Arc<Engine>,
+    pub metrics: PrometheusHandle,
+    pub children: Children,
+    /// Cancelled when a shutdown begins: endless answers end, readiness says no.
+    pub stopping: CancellationToken,
+    pub(crate) readiness: Readiness,
+}
+
+impl App {
+    pub fn new(engine: Arc<Engine>, metrics: PrometheusHandle, children: Children) -> Self {
+        Self(Arc::new(Shared {
+            engine,
+            metrics,
+            children,
+            stopping: CancellationToken::new(),
+            readiness: Readiness::default(),
+        }))
+    }
+
+    /// How long running answers may go on after a shutdown began.
+    pub fn drain(&self) -> Duration {
+        self.engine.settings.drain
+    }
+}
+
+impl Deref for App {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}

@@ -1,0 +1,182 @@
+//! Synchronous calls: read the request, let the engine make the call, name in headers what happened.
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use domain::{Endpoint, ErrorClass, Lane, Tags};
+use engine::direct::{self, Chunks, Direct, DirectAnswer, DirectError, Meta};
+use futures::{StreamExt, future};
+
+use super::{Failure, models::unknown_model};
+use crate::{
+    app::App,
+    auth::Who,
+    input::{parse, read_body},
+    problem::{Kind, Problem},
+};
+
+pub async fn chat_completions(
+    State(app): State<App>,
+    who: Who,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    call(&app, who, Endpoint::ChatCompletions, &headers, body).await
+}
+
+pub async fn embeddings(State(app): State<App>, who: Who, headers: HeaderMap, body: Body) -> Result<Response, Failure> {
+    call(&app, who, Endpoint::Embeddings, &headers, body).await
+}
+
+async fn call(
+    app: &App,
+    Who(caller): Who,
+    endpoint: Endpoint,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    let lane = text(headers, "x-tollway-lane")?.map(|lane| parse::<Lane>("x-tollway-lane", lane)).transpose()?;
+    let tags = text(headers, "x-tollway-tags")?.map(|tags| parse::<Tags>("x-tollway-tags", tags)).transpose()?;
+    let body = read_body(body, app.engine.settings.max_body).await?;
+    let asked = Direct { endpoint, body, tags: tags.unwrap_or_default(), lane };
+    match direct::call(&app.engine, &caller, asked).await {
+        Ok(DirectAnswer::Whole { status, body, meta }) => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+            Ok(answer(status, "application/json", &meta, Body::from(body)))
+        }
+        Ok(DirectAnswer::Stream { meta, body }) => {
+            let mut response = answer(StatusCode::OK, "text/event-stream", &meta, Body::from_stream(events(body)));
+            // nginx would hold pieces back until its buffer is full.
+            response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+            Ok(response)
+        }
+        // The provider's own words about the request: its error object is what OpenAI's clients expect.
+        Err(DirectError::Refused { status, body: Some(body), .. }) => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+            Ok((status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
+        }
+        Err(error) => Err(Failure(problem(error))),
+    }
+}
+
+/// A stream that breaks ends with an error event and without `[DONE]`: nobody can take it for whole.
+fn events(pieces: Chunks) -> impl futures::Stream<Item = Result<Bytes, std::convert::Infallible>> {
+    pieces.scan(false, |broken, piece| {
+        future::ready((!*broken).then(|| {
+            Ok(piece.unwrap_or_else(|error| {
+                *broken = true;
+                format!("data: {}\n\n", Failure(problem(error)).json()).into()
+            }))
+        }))
+    })
+}
+
+fn answer(status: StatusCode, content_type: &'static str, meta: &Meta, body: Body) -> Response {
+    let mut response = (status, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(HeaderName::from_static("x-tollway-attempts"), meta.attempts.into());
+    let mut put = |name: &'static str, value: &str| {
+        // A model's name comes from the provider; one that fits in no header is left out.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    put("x-tollway-request-id", &meta.request_id);
+    put("x-tollway-deployment", &meta.deployment);
+    put("x-tollway-model", &meta.model);
+    if let Some(cost) = meta.cost_usd {
+        put("x-tollway-cost-usd", &cost.to_string());
+    }
+    response
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Problem> {
+    let text = headers.get(name).map(HeaderValue::to_str).transpose();
+    text.map_err(|_| Problem::new(Kind::BadRequest, format_args!("{name} is not plain text.")).with("param", name))
+}
+
+fn problem(error: DirectError) -> Problem {
+    match error {
+        DirectError::UnknownModel(model) => unknown_model(&model),
+        DirectError::Unpriced(_) => Problem::new(Kind::Invalid, error).with("param", "model"),
+        DirectError::LaneForbidden(_) => Problem::new(Kind::Forbidden, error).with("param", "x-tollway-lane"),
+        DirectError::Invalid(_) => Problem::new(Kind::BadRequest, error),
+        DirectError::Limited { retry_after, .. } => Problem::new(Kind::Limited, error).retry_after(retry_after),
+        DirectError::Refused { status, message, .. } => {
+            let kind = match status {
+                413 => Kind::TooLarge,
+                422 => Kind::Invalid,
+                _ => Kind::BadRequest,
+            };
+            Problem::new(kind, message)
+        }
+        DirectError::Exhausted { class, message, retry_after } => {
+            let problem = match class {
+                ErrorClass::Throttled => Problem::new(Kind::Limited, message),
+                ErrorClass::Overloaded => Problem::new(Kind::Unavailable, message),
+                ErrorClass::ConnectTimeout | ErrorClass::ReadTimeout | ErrorClass::TotalTimeout => {
+                    Problem::new(Kind::ProviderTimeout, message)
+                }
+                // Its message may quote the credential.
+                ErrorClass::Credential => {
+                    Problem::new(Kind::Provider, "The provider refused the operator's credential.")
+                }
+                ErrorClass::Panic => Problem::new(Kind::Internal, message),
+                _ => Problem::new(Kind::Provider, message),
+            };
+            match retry_after {
+                Some(wait) => problem.retry_after(wait),
+                None => problem,
+            }
+        }
+        DirectError::Unavailable => Problem::unavailable(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn check(error: DirectError, kind: Kind) {
+        assert_eq!(problem(error.clone()).kind, kind, "{error:?}");
+    }
+
+    fn exhausted(class: ErrorClass) -> DirectError {
+        DirectError::Exhausted { class, message: "sk-secret".into(), retry_after: Some(Duration::from_secs(3)) }
+    }
+
+    #[test]
+    fn failures_say_what_a_caller_can_do() {
+        check(DirectError::UnknownModel("m".into()), Kind::UnknownModel);
+        check(DirectError::LaneForbidden(Lane::prod()), Kind::Forbidden);
+        check(DirectError::Limited { what: "slots".into(), retry_after: Duration::from_secs(1) }, Kind::Limited);
+        check(exhausted(ErrorClass::Throttled), Kind::Limited);
+        check(exhausted(ErrorClass::Overloaded), Kind::Unavailable);
+        check(exhausted(ErrorClass::ReadTimeout), Kind::ProviderTimeout);
+        check(exhausted(ErrorClass::Connect), Kind::Provider);
+        check(DirectError::Unavailable, Kind::Unavailable);
+        assert_eq!(problem(exhausted(ErrorClass::Throttled)).retry_after, Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn a_refused_credential_is_not_quoted() {
+        assert!(!problem(exhausted(ErrorClass::Credential)).detail.contains("sk-secret"));
+    }
+
+    #[tokio::test]
+    async fn a_broken_stream_ends_with_an_error() {
+        let pieces =
+            [Ok(Bytes::from_static(b"data: 1\n\n")), Err(exhausted(ErrorClass::Cut)), Ok(Bytes::from_static(b"never"))];
+        let sent: Vec<_> = events(Box::pin(futures::stream::iter(pieces))).map(|piece| piece.unwrap()).collect().await;
+        assert_eq!(sent.len(), 2);
+        let error: serde_json::Value = serde_json::from_slice(&sent[1]["data: ".len()..]).unwrap();
+        assert_eq!(error["error"]["type"], "server_error");
+    }
+}

@@ -1,0 +1,92 @@
+//! The API's own description. Written by hand, so that it says what a user needs; tests hold it to the router and to the
+//! types.
+
+use axum::{
+    http::header,
+    response::{IntoResponse, Response},
+};
+
+const DOCUMENT: &str = include_str!("../openapi.json");
+
+pub async fn document() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT).into_response()
+}
+
+/// `METHOD /path` of every operation.
+#[cfg(test)]
+pub fn operations() -> std::collections::BTreeSet<String> {
+    let document: serde_json::Value = serde_json::from_str(DOCUMENT).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let of_path = |(path, item): (&String, &serde_json::Value)| -> Vec<String> {
+        let methods = item.as_object().unwrap().keys().filter(|key| *key != "parameters");
+        methods.map(|method| format!("{} {path}", method.to_uppercase())).collect()
+    };
+    paths.iter().flat_map(of_path).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::problem::Kind;
+
+    fn document() -> Value {
+        serde_json::from_str(DOCUMENT).unwrap()
+    }
+
+    fn properties(schema: &str) -> BTreeSet<String> {
+        document()["components"]["schemas"][schema]["properties"].as_object().unwrap().keys().cloned().collect()
+    }
+
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => {
+                if let Some(Value::String(to)) = map.get("$ref") {
+                    found.push(to.clone());
+                }
+                map.values().for_each(|inner| references(inner, found));
+            }
+            Value::Array(list) => list.iter().for_each(|inner| references(inner, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = document();
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(!found.is_empty());
+        for reference in found {
+            assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference}");
+        }
+    }
+
+    #[test]
+    fn a_job_is_described_as_it_is_sent() {
+        let job = serde_json::json!({
+            "id": "job_0000000000001", "state": "queued", "team": "t", "lane": "bulk", "name": null, "tags": {},
+            "priority": 0, "counts": { "accepted": 0, "succeeded": 0, "failed": 0, "cancelled": 0, "expired": 0, "pending": 0 },
+            "in_flight": 0, "cost_usd": "0.00", "unpriced": 0, "waiting_reason": null, "retry_of": null,
+            "created_at": "2026-01-01T00:00:00Z", "started_at": null, "finished_at": null, "deadline_at": null,
+            "purge_at": null
+        });
+        let job: domain::Job = serde_json::from_value(job).unwrap();
+        let sent = serde_json::to_value(&job).unwrap();
+        let keys = |value: &Value| -> BTreeSet<String> { value.as_object().unwrap().keys().cloned().collect() };
+        assert_eq!(properties("Job"), keys(&sent));
+        assert_eq!(properties("Counts"), keys(&sent["counts"]));
+        let params = serde_json::to_value(domain::job::JobParams::default()).unwrap();
+        assert_eq!(properties("JobParams"), keys(&params));
+    }
+
+    #[test]
+    fn the_document_knows_all_codes_of_problems() {
+        let listed = document()["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].clone();
+        let codes: Vec<_> = Kind::ALL.iter().map(|kind| kind.code()).collect();
+        assert_eq!(listed, serde_json::json!(codes));
+    }
+}

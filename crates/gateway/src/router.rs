@@ -1,0 +1,158 @@
+//! Every route and who may take it. A route that is not in this list does not exist; one that is in it has a door.
+
+use std::convert::Infallible;
+
+use axum::{
+    Router,
+    extract::Request,
+    handler::Handler,
+    http::Method,
+    middleware::from_fn_with_state,
+    response::Response,
+    routing::{MethodFilter, MethodRouter, on},
+};
+use engine::admit::Permission::{
+    CallModels, DeleteJobs, Enter, ManageJobs, ManageKeys, ManageTeams, ReadCalls, ReadJobs, ReadLanes, ReadLimits,
+    ReadResults, ReadSpend, ReadTeams, SubmitJobs,
+};
+
+use crate::{
+    api::{calls, events, jobs, keys, lanes, limits, reports, results, submit, teams},
+    app::App,
+    door::{
+        Access::{self, Needs, Open},
+        Door, Surface, pass,
+    },
+    health, openai, openapi,
+    problem::{Kind, Problem},
+    telemetry,
+};
+
+#[rustfmt::skip]
+fn routes() -> Vec<Route> {
+    vec![
+        get   ("/livez",                      Open,                health::livez),
+        get   ("/readyz",                     Open,                health::readyz),
+        get   ("/metrics",                    Open,                telemetry::metrics),
+        get   ("/api/openapi.json",           Needs(Enter),        openapi::document),
+
+        post  ("/api/v1/jobs",                Needs(SubmitJobs),   submit::create),
+        get   ("/api/v1/jobs",                Needs(ReadJobs),     jobs::list),
+        get   ("/api/v1/jobs/{id}",           Needs(ReadJobs),     jobs::get),
+        delete("/api/v1/jobs/{id}",           Needs(DeleteJobs),   jobs::delete),
+        post  ("/api/v1/jobs/{id}/pause",     Needs(ManageJobs),   jobs::pause),
+        post  ("/api/v1/jobs/{id}/resume",    Needs(ManageJobs),   jobs::resume),
+        post  ("/api/v1/jobs/{id}/cancel",    Needs(ManageJobs),   jobs::cancel),
+        get   ("/api/v1/jobs/{id}/results",   Needs(ReadResults),  results::stream),
+        get   ("/api/v1/jobs/{id}/events",    Needs(ReadJobs),     events::follow),
+
+        get   ("/api/v1/lanes",               Needs(ReadLanes),    lanes::list),
+        get   ("/api/v1/limits",              Needs(ReadLimits),   limits::list),
+        get   ("/api/v1/calls/{id}",          Needs(ReadCalls),    calls::get),
+        get   ("/api/v1/reports/spend",       Needs(ReadSpend),    reports::spend),
+
+        get   ("/api/v1/teams",               Needs(ReadTeams),    teams::list),
+        post  ("/api/v1/teams",               Needs(ManageTeams),  teams::create),
+        get   ("/api/v1/teams/{id}",          Needs(ReadTeams),    teams::get),
+        delete("/api/v1/teams/{id}",          Needs(ManageTeams),  teams::disable),
+        get   ("/api/v1/keys",                Needs(ManageKeys),   keys::list),
+        post  ("/api/v1/keys",                Needs(ManageKeys),   keys::create),
+        get   ("/api/v1/keys/{id}",           Needs(ManageKeys),   keys::get),
+        delete("/api/v1/keys/{id}",           Needs(ManageKeys),   keys::revoke),
+
+        post  ("/v1/chat/completions",        Needs(CallModels),   openai::chat_completions),
+        post  ("/v1/embeddings",              Needs(CallModels),   openai::embeddings),
+        get   ("/v1/models",                  Needs(Enter),        openai::list_models),
+        get   ("/v1/models/{id}",             Needs(Enter),        openai::get_model),
+    ]
+}
+
+pub fn router(app: App) -> Router {
+    let mut router = Router::new();
+    for route in routes() {
+        let door = Door {
+            app: app.clone(),
+            access: route.access,
+            surface: Surface::of(route.path),
+            method: route.method,
+            route: route.path,
+        };
+        router = router.route(route.path, route.handler.route_layer(from_fn_with_state(door, pass)));
+    }
+    router.method_not_allowed_fallback(wrong_method).fallback(no_route).with_state(app)
+}
+
+struct Route {
+    method: &'static str,
+    path: &'static str,
+    access: Access,
+    handler: MethodRouter<App, Infallible>,
+}
+
+fn get<T: 'static>(path: &'static str, access: Access, handler: impl Handler<T, App>) -> Route {
+    Route { method: "GET", path, access, handler: on(MethodFilter::GET, handler) }
+}
+
+fn post<T: 'static>(path: &'static str, access: Access, handler: impl Handler<T, App>) -> Route {
+    Route { method: "POST", path, access, handler: on(MethodFilter::POST, handler) }
+}
+
+fn delete<T: 'static>(path: &'static str, access: Access, handler: impl Handler<T, App>) -> Route {
+    Route { method: "DELETE", path, access, handler: on(MethodFilter::DELETE, handler) }
+}
+
+async fn no_route(request: Request) -> Response {
+    let path = request.uri().path();
+    let shown: String = path.chars().take(128).collect();
+    Surface::of(path).refuse(Problem::not_found(format_args!("route {shown:?}; see /api/openapi.json")))
+}
+
+async fn wrong_method(method: Method, request: Request) -> Response {
+    let detail = format_args!("{method} is not taken here; see /api/openapi.json.");
+    Surface::of(request.uri().path()).refuse(Problem::new(Kind::MethodNotAllowed, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fmt::Write};
+
+    use domain::Role;
+
+    use super::*;
+
+    /// The golden table: a route without a line here fails, and so does a line whose roles change.
+    #[test]
+    fn routes_and_roles() {
+        let mut table = String::new();
+        for route in routes() {
+            let who = match route.access {
+                Open => "everyone".to_owned(),
+                Needs(permission) => {
+                    let roles = Role::ALL.into_iter().filter(|role| permission.is_held_by(*role));
+                    roles
+                        .map(|role| {
+                            let all = if permission.reaches_all_teams(role) { "*" } else { "" };
+                            format!("{}{all}", role.as_str())
+                        })
+                        .collect::<Vec<_>>()
+                        .join(" ")
+                }
+            };
+            writeln!(table, "{:6} {:26} {who}", route.method, route.path).unwrap();
+        }
+        insta::assert_snapshot!(table);
+    }
+
+    #[test]
+    fn only_health_is_open() {
+        let open: Vec<_> = routes().into_iter().filter(|route| route.access == Open).map(|route| route.path).collect();
+        assert_eq!(open, ["/livez", "/readyz", "/metrics"]);
+    }
+
+    /// The document names what the router has, and nothing else.
+    #[test]
+    fn the_document_and_the_router_agree() {
+        let has: BTreeSet<String> = routes().iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+        assert_eq!(openapi::operations(), has);
+    }
+}
