@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use domain::manifest::{MANIFEST, Manifest};
 use futures::TryStreamExt;
 use object_store::{
-    Error, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion,
+    Error, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig, UpdateVersion,
     aws::{AmazonS3Builder, AmazonS3ConfigKey},
     path::Path,
 };
@@ -30,6 +30,8 @@ use crate::{LakeError, Result};
 const PART: usize = 8 << 20;
 /// Others may replace the manifest between our reading and our writing it this often.
 const MOST_TRIES: u32 = 10;
+/// A conditional PUT whose answer was lost must not be repeated blindly, so object_store leaves that to us.
+const MOST_FAILURES: u32 = 3;
 
 #[derive(Debug, Clone)]
 pub struct Bucket {
@@ -57,7 +59,9 @@ impl Bucket {
         if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
             builder = builder.with_allow_http(true);
         }
-        let store = builder.build().map_err(|error| error.to_string())?;
+        // An export that fails is repeated by its chore, and a person who waits wants to know.
+        let retry = RetryConfig { max_retries: 5, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() };
+        let store = builder.with_retry(retry).build().map_err(|error| error.to_string())?;
         let prefix = Path::parse(prefix).map_err(|error| error.to_string())?;
         Ok(Self { store: Arc::new(store), prefix })
     }
@@ -79,6 +83,7 @@ impl Bucket {
     }
 
     pub async fn update(&self, change: impl Fn(&mut Manifest) + Send) -> Result<Manifest> {
+        let mut failures = 0;
         for attempt in 1..=MOST_TRIES {
             let (mut manifest, mode) = match self.manifest().await? {
                 Some((manifest, version)) => (manifest, PutMode::Update(version)),
@@ -87,12 +92,12 @@ impl Bucket {
             change(&mut manifest);
             match self.put(MANIFEST, to_bytes(&manifest)?.into(), mode).await {
                 Ok(()) => return Ok(manifest),
-                // Somebody else was first, or our own first try arrived and its answer was lost: look again either way.
-                Err(Error::Precondition { .. } | Error::AlreadyExists { .. }) => {
-                    tokio::time::sleep(Duration::from_millis(20 * u64::from(attempt))).await;
-                }
+                Err(Error::Precondition { .. } | Error::AlreadyExists { .. }) => {}
+                // It may have arrived: look again, and apply the change again, which does nothing then.
+                Err(Error::Generic { .. }) if failures < MOST_FAILURES => failures += 1,
                 Err(error) => return Err(LakeError::Storage(error)),
             }
+            tokio::time::sleep(Duration::from_millis(20 * u64::from(attempt))).await;
         }
         Err(LakeError::Contended(MOST_TRIES))
     }
@@ -128,10 +133,17 @@ impl Bucket {
             return self.put_parts(name, file).await;
         }
         let bytes = spawn_blocking(move || fs::read(file.path())).await?.map_err(|error| self.scratch_failed(error))?;
-        match self.put(name, bytes.into(), PutMode::Create).await {
-            Ok(()) => Ok(Put::Created),
-            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Put::AlreadyThere),
-            Err(error) => Err(LakeError::Storage(error)),
+        let bytes = Bytes::from(bytes);
+        let mut failures = 0;
+        loop {
+            match self.put(name, bytes.clone(), PutMode::Create).await {
+                Ok(()) => return Ok(Put::Created),
+                // Perhaps by our own first try: the caller compares the rows.
+                Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => return Ok(Put::AlreadyThere),
+                Err(Error::Generic { .. }) if failures < MOST_FAILURES => failures += 1,
+                Err(error) => return Err(LakeError::Storage(error)),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 

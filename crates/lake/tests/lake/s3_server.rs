@@ -1,0 +1,73 @@
+//! A real S3 server on a port of its own, which can be told to lose answers.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto::Builder,
+};
+use lake::LakeStore;
+use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
+use s3s_fs::FileSystem;
+use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::Mutex};
+
+pub struct S3Server {
+    endpoint: String,
+    /// The next so many PUTs of Parquet files are done, but not answered.
+    pub lost_answers: Arc<AtomicU32>,
+    _data: TempDir,
+}
+
+impl S3Server {
+    pub async fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::create_dir(data.path().join("bucket")).unwrap();
+        let mut builder = S3ServiceBuilder::new(FileSystem::new(data.path()).unwrap());
+        builder.set_auth(SimpleAuth::from_single("key", "secret"));
+        let s3 = builder.build();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let lost_answers = Arc::new(AtomicU32::new(0));
+        let losing = lost_answers.clone();
+        // S3 compares and replaces in one step; this server takes two, so it gets one PUT at a time.
+        let puts = Arc::new(Mutex::new(()));
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let (s3, losing, puts) = (s3.clone(), losing.clone(), puts.clone());
+                let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                    let (s3, losing, puts) = (s3.clone(), losing.clone(), puts.clone());
+                    async move {
+                        let put = request.method() == hyper::Method::PUT;
+                        let _alone = if put { Some(puts.lock().await) } else { None };
+                        let file = put && request.uri().path().ends_with(".parquet");
+                        let answer = hyper::service::Service::call(&s3, request).await.map_err(|e| format!("{e:?}"))?;
+                        let lose = |left: u32| left.checked_sub(1);
+                        if file && losing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
+                            // The connection is closed without a byte.
+                            return Err("lost".to_owned());
+                        }
+                        Ok(answer)
+                    }
+                });
+                tokio::spawn(async move {
+                    let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+                });
+            }
+        });
+        Self { endpoint, lost_answers, _data: data }
+    }
+
+    pub fn lake(&self) -> LakeStore {
+        let settings = [
+            ("aws_endpoint_url", self.endpoint.as_str()),
+            ("aws_access_key_id", "key"),
+            ("aws_secret_access_key", "secret"),
+            ("aws_region", "us-east-1"),
+        ];
+        LakeStore::open_with("s3://bucket/a/lake/", settings).unwrap()
+    }
+}
