@@ -1,0 +1,83 @@
+//! What a job would be: counts, tokens and the most it can cost, by route.
+
+use chrono::{DateTime, Utc};
+use domain::{Endpoint, Lane, Money, money::Total};
+use pricing::{Price, Terms, estimate};
+use serde::Serialize;
+
+use super::checker::{Flow, Request};
+use crate::catalog::ActiveRoute;
+
+/// A job that would be accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DryRun {
+    pub lane: Lane,
+    pub requests: i64,
+    /// Of the upload, unzipped.
+    pub bytes: u64,
+    pub est_input_tokens: i64,
+    /// Absent when a model has no price. What a request without a maximum may write is assumed.
+    pub max_cost_usd: Option<Total>,
+    pub routes: Vec<RouteSum>,
+}
+
+/// The requests of one model and endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RouteSum {
+    pub model: String,
+    pub endpoint: Endpoint,
+    pub requests: i64,
+    pub est_input_tokens: i64,
+    /// Absent when a request sets no maximum.
+    pub max_output_tokens: Option<i64>,
+    pub max_cost_usd: Option<Total>,
+}
+
+/// One route's prices, and its sums so far.
+pub struct Tally {
+    prices: Option<Vec<Price>>,
+    sum: RouteSum,
+}
+
+impl Tally {
+    pub fn new(flow: &Flow<'_>, now: DateTime<Utc>) -> Self {
+        let prices = prices(flow.route, now);
+        let sum = RouteSum {
+            model: flow.route.name.to_string(),
+            endpoint: flow.endpoint,
+            requests: 0,
+            est_input_tokens: 0,
+            max_output_tokens: Some(0),
+            max_cost_usd: prices.is_some().then_some(Total(0)),
+        };
+        Self { prices, sum }
+    }
+
+    pub fn add(&mut self, request: &Request<'_>) {
+        let (est_in, max_out) = (i64::from(request.est_in), request.max_out.map(i64::from));
+        self.sum.requests += 1;
+        self.sum.est_input_tokens += est_in;
+        self.sum.max_output_tokens = self.sum.max_output_tokens.zip(max_out).map(|(sum, most)| sum + most);
+        // Whichever deployment serves it: the dearest.
+        let dearest = |prices: &Vec<Price>| prices.iter().map(|price| estimate(price, est_in, max_out)).max();
+        let cost = self.prices.as_ref().and_then(dearest).unwrap_or(Money::ZERO);
+        self.sum.max_cost_usd = self.sum.max_cost_usd.map(|sum| sum + cost);
+    }
+}
+
+/// The price of each deployment; `None` when one of them has none.
+fn prices(route: &ActiveRoute, now: DateTime<Utc>) -> Option<Vec<Price>> {
+    route.deployments.iter().map(|deployment| deployment.price.as_ref()?.at(now, Terms::sync()).ok()).collect()
+}
+
+pub fn add_up(lane: Lane, bytes: u64, tallies: Vec<Tally>) -> DryRun {
+    let routes: Vec<RouteSum> = tallies.into_iter().map(|tally| tally.sum).collect();
+    DryRun {
+        lane,
+        requests: routes.iter().map(|route| route.requests).sum(),
+        bytes,
+        est_input_tokens: routes.iter().map(|route| route.est_input_tokens).sum(),
+        max_cost_usd: routes.iter().try_fold(Total(0), |sum, route| Some(Total(sum.0 + route.max_cost_usd?.0))),
+        routes,
+    }
+}

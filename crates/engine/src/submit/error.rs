@@ -1,0 +1,110 @@
+//! Why a submission is refused. Whatever it is: nothing of it can run, and its idempotency key is free again.
+
+use std::{fmt, io};
+
+use domain::{JobId, line::BadLine};
+
+use super::MOST_ROUTES;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// A parameter of the job.
+    #[error("{name}: {reason}")]
+    Param { name: &'static str, reason: String },
+    #[error("lane: there is no lane {lane:?}; there are {known}")]
+    UnknownLane { lane: String, known: String },
+    #[error("lane: this key may not use {lane:?}; it may use {allowed}")]
+    LaneNotAllowed { lane: String, allowed: String },
+    /// A request of the job.
+    #[error("{place}: {reason}")]
+    Line { place: Place, reason: LineError },
+    #[error("there is no request in it; each line is {{\"custom_id\",\"method\",\"url\",\"body\"}}")]
+    Empty,
+    #[error("it has more than {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("it begins like gzip and is not: {0}")]
+    Gzip(io::Error),
+    /// The JSON body as a whole; lines of JSONL are [`SubmitError::Line`].
+    #[error("not a job: {0}")]
+    Document(String),
+    /// The client went away, or its connection broke.
+    #[error("the upload ended before it was whole: {0}")]
+    Cut(io::Error),
+    /// 409: wait for the other one, or use another key.
+    #[error("a submission with this idempotency key is under way")]
+    InFlight,
+    /// 422: the caller mixed two jobs up.
+    #[error("this idempotency key was used for another job: its body or its parameters were different")]
+    Mismatch,
+    /// Passes by itself; submit again.
+    #[error("the upload was given up because this gateway had lost touch with the database; submit it again")]
+    Abandoned,
+    /// Passes by itself; submit again.
+    #[error("the database cannot take it now; submit it again later")]
+    Unavailable(#[source] store::Error),
+    /// The answer to the last commit was lost.
+    #[error(
+        "the database went away while {job} was being accepted; see whether it exists, or submit it again under the same \
+         idempotency key"
+    )]
+    InDoubt { job: JobId },
+}
+
+impl From<store::Error> for SubmitError {
+    fn from(error: store::Error) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+impl SubmitError {
+    pub(super) fn param(name: &'static str, reason: impl Into<String>) -> Self {
+        Self::Param { name, reason: reason.into() }
+    }
+}
+
+/// Where in the upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// As an editor counts: from 1, in the decompressed file, with the job's own line and blank ones.
+    Line(u64),
+    /// Of a JSON body, from 0.
+    Request(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(number) => write!(f, "line {number}"),
+            Self::Request(index) => write!(f, "requests[{index}]"),
+        }
+    }
+}
+
+/// What is wrong with one request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LineError {
+    // The parser saw one line and says "line 1"; the column is of use, the line would mislead.
+    #[error("{}", .0.to_string().replace(" at line 1 column ", " at column "))]
+    Bad(#[from] BadLine),
+    /// Of the job's own line.
+    #[error("job: {0}")]
+    Params(String),
+    #[error("there is no model {model:?}; there are {known}")]
+    UnknownModel { model: String, known: String },
+    #[error(
+        "model {model:?} has no price; an operator can declare one under [[prices]], or set allow_unpriced on its route"
+    )]
+    Unpriced { model: String },
+    #[error(
+        "model {model:?} cannot serve embeddings: its deployments run different models, whose vectors cannot be compared"
+    )]
+    MixedModels { model: String },
+    #[error("custom_id {0:?} was used by an earlier line")]
+    Duplicate(String),
+    #[error("custom_id contains a NUL character")]
+    Nul,
+    #[error("a job can use at most {MOST_ROUTES} models")]
+    TooManyRoutes,
+    #[error("a job has at most {0} requests")]
+    TooMany(i32),
+}

@@ -1,0 +1,281 @@
+//! Submit: an upload becomes a job. Lines are checked one by one as they come in and written in chunks; when the last one is
+//! in, one transaction makes the job runnable. Until then nothing of it can run, and if it does not come to that, nothing
+//! of it stays. Memory is flat but for some 30 bytes a request, by which duplicates are found.
+
+mod body;
+mod checker;
+mod dry_run;
+mod error;
+mod ids;
+mod params;
+mod source;
+mod splitter;
+mod upload;
+mod writer;
+
+#[cfg(test)]
+mod speed;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use domain::{JobId, Lane, job::JobParams};
+use sha2::{Digest, Sha256};
+use store::{
+    PgPool,
+    idempotency::{self, Known},
+    ingest::{self, NewItem, NewJob},
+};
+use tokio::io::AsyncRead;
+
+use self::{body::Body, checker::Checker, dry_run::Tally, params::Plan, source::Source, upload::Upload};
+pub use self::{
+    body::Format,
+    checker::MOST_ROUTES,
+    dry_run::{DryRun, RouteSum},
+    error::{LineError, Place, SubmitError},
+};
+use crate::{Engine, Settings, catalog::ActiveCatalog, clock::Clock};
+
+/// Who submits.
+#[derive(Debug, Clone, Copy)]
+pub struct Submitter<'a> {
+    pub team_id: i64,
+    pub key_id: &'a str,
+    /// Those the key may use, its default first.
+    pub lanes: &'a [Lane],
+}
+
+/// What is submitted.
+pub struct Submission<R> {
+    /// From query and header. They go before what the upload says of its job.
+    pub params: JobParams,
+    pub idempotency_key: Option<String>,
+    /// The job whose requests these are, tried again.
+    pub retry_of: Option<JobId>,
+    pub format: Format,
+    /// Plain or gzip.
+    pub body: R,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    pub job_id: JobId,
+    /// Its requests.
+    pub accepted: i64,
+    /// The same was submitted before under the same idempotency key; nothing new was made.
+    pub replayed: bool,
+}
+
+/// What submitting needs of the engine.
+pub struct Intake<'e> {
+    pub pool: &'e PgPool,
+    pub catalog: Arc<ActiveCatalog>,
+    pub clock: &'e Clock,
+    pub worker_id: i64,
+    pub settings: &'e Settings,
+}
+
+impl<'e> From<&'e Engine> for Intake<'e> {
+    fn from(engine: &'e Engine) -> Self {
+        Self {
+            pool: &engine.pools.api,
+            catalog: engine.catalog.get(),
+            clock: &engine.clock,
+            worker_id: engine.worker_id,
+            settings: &engine.settings,
+        }
+    }
+}
+
+/// Takes the upload and queues its requests. Dropped before its end, it leaves nothing runnable either.
+pub async fn submit<R: AsyncRead + Unpin + Send>(
+    engine: &Engine,
+    who: Submitter<'_>,
+    submission: Submission<R>,
+) -> Result<Accepted, SubmitError> {
+    submit_to(Intake::from(engine), who, submission).await
+}
+
+/// The same checks, and nothing is written.
+pub async fn validate<R: AsyncRead + Unpin + Send>(
+    engine: &Engine,
+    who: Submitter<'_>,
+    submission: Submission<R>,
+) -> Result<DryRun, SubmitError> {
+    validate_by(&Intake::from(engine), who, submission).await
+}
+
+pub async fn submit_to<R: AsyncRead + Unpin + Send>(
+    intake: Intake<'_>,
+    who: Submitter<'_>,
+    submission: Submission<R>,
+) -> Result<Accepted, SubmitError> {
+    let key = submission.idempotency_key.as_deref();
+    if let Some(key) = key {
+        check_key(key)?;
+    }
+    let print = Fingerprint::new(&submission.params);
+    let source = Source::open(submission.body, size_limit(submission.format, intake.settings)).await?;
+    let mut body = Body::new(source, submission.format);
+    if let Some(known) = known(&intake, who, key).await? {
+        return replay(&intake, known, print, body.source()).await;
+    }
+    let params = body.params().await?.overridden_by(submission.params);
+    let started = intake.clock.now();
+    let plan = params::plan(params, &who, &intake.catalog, intake.settings, started)?;
+    let job_id = JobId::new(started);
+    let job =
+        new_job(&plan, &who, ingest::Upload { job_id: job_id.0, worker_id: intake.worker_id }, submission.retry_of);
+    let Some(mut upload) = Upload::begin(intake.pool, &job, key).await? else {
+        let rival = known(&intake, who, key).await?.unwrap_or(Known::InFlight);
+        return replay(&intake, rival, print, body.source()).await;
+    };
+    let mut checker = Checker::new(&intake.catalog, started, intake.settings.max_lines);
+    if let Err(error) = take_all(&mut body, &mut checker, &mut upload).await {
+        return Err(upload.fail(error).await);
+    }
+    let flows: Vec<_> = checker.flows().iter().map(checker::Flow::to_store).collect();
+    let accepted = upload.finish(&flows, &print.of(body.source())).await?;
+    Ok(Accepted { job_id, accepted, replayed: false })
+}
+
+pub async fn validate_by<R: AsyncRead + Unpin + Send>(
+    intake: &Intake<'_>,
+    who: Submitter<'_>,
+    submission: Submission<R>,
+) -> Result<DryRun, SubmitError> {
+    let source = Source::open(submission.body, size_limit(submission.format, intake.settings)).await?;
+    let mut body = Body::new(source, submission.format);
+    let params = body.params().await?.overridden_by(submission.params);
+    let now = intake.clock.now();
+    let plan = params::plan(params, &who, &intake.catalog, intake.settings, now)?;
+    let mut checker = Checker::new(&intake.catalog, now, intake.settings.max_lines);
+    let mut tallies: Vec<Tally> = Vec::new();
+    loop {
+        while let Some(line) = body.pop()? {
+            let request = checker.check(line.text).map_err(|reason| SubmitError::Line { place: line.place, reason })?;
+            if request.flow == tallies.len() {
+                tallies.push(Tally::new(&checker.flows()[request.flow], now));
+            }
+            tallies[request.flow].add(&request);
+        }
+        if !body.fill().await? {
+            break;
+        }
+    }
+    if tallies.is_empty() {
+        return Err(SubmitError::Empty);
+    }
+    Ok(dry_run::add_up(plan.lane, body.source().bytes(), tallies))
+}
+
+/// Reads, checks and writes until the upload ends.
+async fn take_all<R: AsyncRead + Unpin + Send>(
+    body: &mut Body<R>,
+    checker: &mut Checker<'_>,
+    upload: &mut Upload,
+) -> Result<(), SubmitError> {
+    loop {
+        while let Some(line) = body.pop()? {
+            let request = checker.check(line.text).map_err(|reason| SubmitError::Line { place: line.place, reason })?;
+            let full = upload.writer.push(NewItem {
+                flow_id: checker.flows()[request.flow].id,
+                pos: request.pos,
+                line: request.line,
+                est_in: request.est_in,
+                max_out: request.max_out,
+                custom_id: &request.custom_id,
+                body: request.body,
+            });
+            if full {
+                upload.writer.flush(checker.flow_ids()).await?;
+            }
+        }
+        if !body.fill().await? {
+            break;
+        }
+    }
+    if checker.requests() == 0 {
+        return Err(SubmitError::Empty);
+    }
+    upload.writer.flush(checker.flow_ids()).await
+}
+
+fn new_job<'a>(plan: &'a Plan, who: &Submitter<'a>, upload: ingest::Upload, retry_of: Option<JobId>) -> NewJob<'a> {
+    NewJob {
+        upload,
+        team_id: who.team_id,
+        key_id: who.key_id,
+        lane: plan.lane.as_str(),
+        name: plan.name.as_deref(),
+        tags: plan
+            .tags
+            .iter()
+            .map(|(key, value)| (key.to_owned(), value.into()))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        priority: plan.priority,
+        max_attempts: plan.max_attempts,
+        retry_of: retry_of.map(|job| job.0),
+        webhook_url: plan.webhook.as_deref(),
+        start_at: plan.start_at,
+        deadline_at: plan.deadline,
+    }
+}
+
+/// A JSON body is held in memory; JSONL is not.
+fn size_limit(format: Format, settings: &Settings) -> u64 {
+    match format {
+        Format::Jsonl => settings.max_upload,
+        Format::Json => settings.max_body as u64,
+    }
+}
+
+fn check_key(key: &str) -> Result<(), SubmitError> {
+    if (1..=255).contains(&key.len()) && !key.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(SubmitError::param("Idempotency-Key", "it has 1 to 255 bytes, none of them control characters"))
+}
+
+async fn known(intake: &Intake<'_>, who: Submitter<'_>, key: Option<&str>) -> Result<Option<Known>, SubmitError> {
+    let Some(key) = key else { return Ok(None) };
+    Ok(idempotency::find(&mut *intake.pool.acquire().await?, who.team_id, key).await?)
+}
+
+/// Answers a repetition: the same job for the same upload. It is read to its end only to see that it is the same.
+async fn replay<R: AsyncRead + Unpin>(
+    intake: &Intake<'_>,
+    known: Known,
+    print: Fingerprint,
+    source: &mut Source<R>,
+) -> Result<Accepted, SubmitError> {
+    let Known::Done { job_id, fingerprint } = known else { return Err(SubmitError::InFlight) };
+    source.drain().await?;
+    if fingerprint != print.of(source) {
+        return Err(SubmitError::Mismatch);
+    }
+    let accepted = ingest::accepted(&mut *intake.pool.acquire().await?, job_id).await?;
+    Ok(Accepted { job_id: JobId(job_id), accepted: accepted.unwrap_or(0), replayed: true })
+}
+
+/// Tells whether two submissions are the same: SHA-256 of the unzipped upload and of the parameters beside it. Those inside
+/// it are a part of the upload.
+struct Fingerprint {
+    params: Vec<u8>,
+}
+
+impl Fingerprint {
+    fn new(params: &JobParams) -> Self {
+        // Serializing plain data into memory cannot fail, and tags are in order.
+        Self { params: serde_json::to_vec(params).unwrap_or_default() }
+    }
+
+    fn of<R: AsyncRead + Unpin>(&self, source: &Source<R>) -> [u8; 32] {
+        Sha256::new().chain_update(source.digest()).chain_update(&self.params).finalize().into()
+    }
+}

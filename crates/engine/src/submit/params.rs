@@ -1,0 +1,150 @@
+//! What was said of the job as a whole, checked and completed.
+
+use chrono::{DateTime, Utc};
+use domain::{Lane, Tags, job::JobParams};
+
+use super::{SubmitError, Submitter};
+use crate::{catalog::ActiveCatalog, engine::Settings, webhook};
+
+const DEFAULT_MAX_ATTEMPTS: i16 = 5;
+const LONGEST_NAME: usize = 200;
+
+/// A job that can be made.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub lane: Lane,
+    pub name: Option<String>,
+    pub tags: Tags,
+    pub priority: i16,
+    pub max_attempts: i16,
+    pub start_at: Option<DateTime<Utc>>,
+    pub deadline: Option<DateTime<Utc>>,
+    pub webhook: Option<String>,
+}
+
+pub fn plan(
+    params: JobParams,
+    who: &Submitter<'_>,
+    catalog: &ActiveCatalog,
+    settings: &Settings,
+    now: DateTime<Utc>,
+) -> Result<Plan, SubmitError> {
+    let priority = params.priority.unwrap_or(0);
+    if !(-100..=100).contains(&priority) {
+        return Err(SubmitError::param("priority", format!("{priority} is not between -100 and 100")));
+    }
+    let max_attempts = params.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS);
+    if !(1..=100).contains(&max_attempts) {
+        return Err(SubmitError::param("max_attempts", format!("{max_attempts} is not between 1 and 100")));
+    }
+    if let Some(name) = &params.name
+        && (name.is_empty() || name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control))
+    {
+        return Err(SubmitError::param(
+            "name",
+            format!("it has 1 to {LONGEST_NAME} characters, none of them control characters"),
+        ));
+    }
+    if let Some(deadline) = params.deadline {
+        if deadline <= now {
+            return Err(SubmitError::param("deadline", format!("{deadline} has passed; it is {now}")));
+        }
+        if params.start_at.is_some_and(|start| start >= deadline) {
+            return Err(SubmitError::param("start_at", "it is not before the deadline"));
+        }
+    }
+    if let Some(url) = &params.webhook {
+        webhook::check_url(url, settings.webhooks_to_private_hosts)
+            .map_err(|bad| SubmitError::param("webhook", bad.to_string()))?;
+    }
+    Ok(Plan {
+        lane: lane(params.lane, who.lanes, catalog)?,
+        name: params.name,
+        tags: params.tags,
+        priority,
+        max_attempts,
+        start_at: params.start_at,
+        deadline: params.deadline,
+        webhook: params.webhook,
+    })
+}
+
+/// The lane asked for; else `bulk` where the key may use it, else the key's first.
+fn lane(asked: Option<Lane>, allowed: &[Lane], catalog: &ActiveCatalog) -> Result<Lane, SubmitError> {
+    let bulk = || allowed.iter().find(|lane| **lane == Lane::bulk() && catalog.lanes.contains_key(*lane)).cloned();
+    let lane = asked.or_else(bulk).or_else(|| allowed.first().cloned()).unwrap_or_else(Lane::bulk);
+    if !catalog.lanes.contains_key(&lane) {
+        let known = list(catalog.lanes.keys());
+        return Err(SubmitError::UnknownLane { lane: lane.to_string(), known });
+    }
+    if !allowed.contains(&lane) {
+        return Err(SubmitError::LaneNotAllowed { lane: lane.to_string(), allowed: list(allowed) });
+    }
+    Ok(lane)
+}
+
+fn list<'a>(lanes: impl IntoIterator<Item = &'a Lane>) -> String {
+    lanes.into_iter().map(Lane::as_str).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+
+    fn now() -> DateTime<Utc> {
+        "2026-11-22T12:00:00Z".parse().unwrap()
+    }
+
+    fn check(params: JobParams, lanes: &[Lane]) -> Result<Plan, String> {
+        let catalog = ActiveCatalog::build(1, domain::Catalog::default()).unwrap();
+        let who = Submitter { team_id: 1, key_id: "k", lanes };
+        plan(params, &who, &catalog, &Settings::default(), now()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_lane_is_the_one_asked_for_or_bulk_or_the_keys_first() {
+        let asked = |lane: Option<&str>, lanes: &[Lane]| {
+            check(JobParams { lane: lane.map(|l| l.parse().unwrap()), ..JobParams::default() }, lanes)
+                .map(|plan| plan.lane)
+        };
+        assert_eq!(asked(None, &[Lane::prod(), Lane::bulk()]), Ok(Lane::bulk()));
+        assert_eq!(asked(None, &[Lane::prod(), Lane::standard()]), Ok(Lane::prod()));
+        assert_eq!(asked(Some("prod"), &[Lane::bulk(), Lane::prod()]), Ok(Lane::prod()));
+        assert_eq!(
+            asked(Some("bulkk"), &[Lane::bulk()]).unwrap_err(),
+            "lane: there is no lane \"bulkk\"; there are bulk, prod, standard"
+        );
+        assert_eq!(
+            asked(Some("prod"), &[Lane::bulk()]).unwrap_err(),
+            "lane: this key may not use \"prod\"; it may use bulk"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        let refused = |params: JobParams| check(params, &[Lane::bulk()]).unwrap_err();
+        let soon = Some(now() + TimeDelta::seconds(1));
+        assert!(refused(JobParams { deadline: Some(now()), ..JobParams::default() }).starts_with("deadline: "));
+        assert!(
+            refused(JobParams { deadline: soon, start_at: soon, ..JobParams::default() }).starts_with("start_at: ")
+        );
+        assert!(refused(JobParams { priority: Some(101), ..JobParams::default() }).starts_with("priority: "));
+        assert!(refused(JobParams { max_attempts: Some(0), ..JobParams::default() }).starts_with("max_attempts: "));
+        assert!(refused(JobParams { name: Some("a\0".into()), ..JobParams::default() }).starts_with("name: "));
+        for url in ["ftp://example.com/", "http://127.0.0.1/", "nonsense"] {
+            assert!(
+                refused(JobParams { webhook: Some(url.into()), ..JobParams::default() }).starts_with("webhook: "),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_not_said_has_its_default() {
+        let plan = check(JobParams::default(), &[Lane::bulk()]).unwrap();
+        assert_eq!((plan.priority, plan.max_attempts), (0, 5));
+        let params = JobParams { webhook: Some("https://hooks.example.com/a".into()), ..JobParams::default() };
+        assert!(check(params, &[Lane::bulk()]).is_ok());
+    }
+}

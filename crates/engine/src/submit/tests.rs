@@ -1,0 +1,301 @@
+//! Submission against a database of its own.
+
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+use tokio::io::{AsyncWriteExt, DuplexStream};
+
+use super::{testing::catalog, *};
+
+const WORKER: i64 = 77;
+
+pub(super) struct Gateway {
+    pool: PgPool,
+    catalog: Arc<ActiveCatalog>,
+    clock: Clock,
+    settings: Settings,
+    lanes: Vec<Lane>,
+}
+
+impl Gateway {
+    pub(super) async fn new(pool: PgPool) -> Self {
+        sqlx::query("insert into team (name, weight) values ('t', 3)").execute(&pool).await.unwrap();
+        Self {
+            pool,
+            catalog: Arc::new(catalog()),
+            clock: Clock::new(Utc::now()),
+            settings: Settings::default(),
+            lanes: vec![Lane::bulk()],
+        }
+    }
+
+    fn intake(&self) -> Intake<'_> {
+        let Self { pool, catalog, clock, settings, .. } = self;
+        Intake { pool, catalog: Arc::clone(catalog), clock, worker_id: WORKER, settings }
+    }
+
+    pub(super) async fn submit<R: AsyncRead + Unpin + Send>(
+        &self,
+        key: Option<&str>,
+        body: R,
+    ) -> Result<Accepted, SubmitError> {
+        let who = Submitter { team_id: 1, key_id: "k", lanes: &self.lanes };
+        submit_to(self.intake(), who, submission(key, body)).await
+    }
+
+    async fn count(&self, table: &'static str) -> i64 {
+        let statement = sqlx::AssertSqlSafe(format!("select count(*) from {table}"));
+        sqlx::query_scalar(statement).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// Waits until nothing is left of what was given up.
+    async fn emptied(&self) {
+        for _ in 0..200 {
+            let left = self.count("job").await + self.count("item").await + self.count("idempotency").await;
+            if left == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{} jobs and {} items are left", self.count("job").await, self.count("item").await);
+    }
+}
+
+fn submission<R>(key: Option<&str>, body: R) -> Submission<R> {
+    Submission {
+        params: JobParams::default(),
+        idempotency_key: key.map(str::to_owned),
+        retry_of: None,
+        format: Format::Jsonl,
+        body,
+    }
+}
+
+fn lines(range: std::ops::Range<usize>) -> Vec<u8> {
+    let line = |n| {
+        let url = "/v1/embeddings";
+        format!(
+            "{{\"custom_id\":\"doc-{n}\",\"method\":\"POST\",\"url\":\"{url}\",\"body\":{{\"model\":\"e5\",\"input\":\"text {n}\"}}}}\n"
+        )
+    };
+    range.map(line).collect::<String>().into_bytes()
+}
+
+/// An upload that is still coming in: the client's end of it.
+async fn stalled(
+    gateway: &Arc<Gateway>,
+    key: &'static str,
+    first: Vec<u8>,
+) -> (DuplexStream, tokio::task::JoinHandle<Result<Accepted, SubmitError>>) {
+    let (mut client, server) = tokio::io::duplex(1 << 20);
+    let taking = tokio::spawn({
+        let gateway = Arc::clone(gateway);
+        async move { gateway.submit(Some(key), server).await }
+    });
+    client.write_all(&first).await.unwrap();
+    while gateway.count("job").await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    (client, taking)
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn an_upload_of_several_chunks_becomes_a_job(pool: PgPool) {
+    let gateway = Gateway::new(pool).await;
+    let mut upload = br#"{"job":{"name":"reindex","priority":4,"tags":{"feature":"search"}}}"#.to_vec();
+    upload.push(b'\n');
+    upload.extend(lines(0..20_000));
+    let accepted = gateway.submit(None, &upload[..]).await.unwrap();
+    assert_eq!((accepted.accepted, accepted.replayed), (20_000, false));
+
+    let (state, flow_pos, lines, name): (String, i32, i64, String) = sqlx::query_as(
+        "select j.state, f.tail_pos, (select count(distinct line) from item where flow_id = f.flow_id), j.name
+         from job j join flow f using (job_id) where f.flow_id = any (j.flow_ids) and j.accepted = f.tail_pos",
+    )
+    .fetch_one(&gateway.pool)
+    .await
+    .unwrap();
+    assert_eq!((state.as_str(), flow_pos, lines, name.as_str()), ("queued", 20_000, 20_000, "reindex"));
+    let one: (i32, i32, i32, String, String) =
+        sqlx::query_as("select pos, line, est_in, custom_id, body from item where pos = 15000")
+            .fetch_one(&gateway.pool)
+            .await
+            .unwrap();
+    let body = r#"{"model":"e5","input":"text 15000"}"#;
+    assert_eq!(one, (15_000, 15_001, 9, "doc-15000".into(), body.into()));
+    let weight: i32 = sqlx::query_scalar("select weight from share").fetch_one(&gateway.pool).await.unwrap();
+    assert_eq!(weight, 3);
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_bad_line_is_named_and_leaves_nothing(pool: PgPool) {
+    let gateway = Gateway::new(pool).await;
+    let mut upload = b"{\"job\":{}}\n".to_vec();
+    upload.extend(lines(0..9_000));
+    upload.extend(lines(500..501));
+    let error = gateway.submit(Some("key"), &upload[..]).await.unwrap_err().to_string();
+    assert_eq!(error, "line 9002: custom_id \"doc-500\" was used by an earlier line");
+    assert_eq!(gateway.count("idempotency").await, 0, "the key is free when the caller hears of it");
+    gateway.emptied().await;
+    assert_eq!((gateway.count("flow").await, gateway.count("share").await), (0, 0));
+    assert_eq!(gateway.submit(Some("key"), &lines(0..10)[..]).await.unwrap().accepted, 10);
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn an_upload_cut_midway_leaves_nothing(pool: PgPool) {
+    let gateway = Arc::new(Gateway::new(pool).await);
+    // The reader reports the cut.
+    let (client, taking) = stalled(&gateway, "key", lines(0..9_000)).await;
+    let cut = tokio_util::io::StreamReader::new(futures::stream::iter([
+        Ok(bytes::Bytes::from(lines(0..9_000))),
+        Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
+    ]));
+    assert!(matches!(gateway.submit(None, cut).await, Err(SubmitError::Cut(_))));
+    // The server drops the future, as it does when the connection closes.
+    while gateway.count("item").await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    taking.abort();
+    drop(client);
+    gateway.emptied().await;
+    assert_eq!(gateway.count("flow").await, 0);
+    assert_eq!(gateway.submit(Some("key"), &lines(0..10)[..]).await.unwrap().accepted, 10);
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_key_stands_for_one_submission(pool: PgPool) {
+    let gateway = Arc::new(Gateway::new(pool).await);
+    let (mut client, taking) = stalled(&gateway, "key", lines(0..10)).await;
+    assert!(matches!(gateway.submit(Some("key"), &lines(0..20)[..]).await, Err(SubmitError::InFlight)));
+    client.write_all(&lines(10..20)).await.unwrap();
+    drop(client);
+    let first = taking.await.unwrap().unwrap();
+
+    let again = gateway.submit(Some("key"), &lines(0..20)[..]).await.unwrap();
+    assert_eq!(again, Accepted { replayed: true, ..first });
+    assert!(matches!(gateway.submit(Some("key"), &lines(0..21)[..]).await, Err(SubmitError::Mismatch)));
+    let upload = lines(0..20);
+    let other = Submission {
+        params: JobParams { priority: Some(1), ..JobParams::default() },
+        ..submission(Some("key"), &upload[..])
+    };
+    let who = Submitter { team_id: 1, key_id: "k", lanes: &gateway.lanes };
+    assert!(matches!(submit_to(gateway.intake(), who, other).await, Err(SubmitError::Mismatch)));
+    assert_eq!((gateway.count("job").await, gateway.count("item").await), (1, 20));
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_hundred_repetitions_at_once_make_one_job(pool: PgPool) {
+    let gateway = Arc::new(Gateway::new(pool).await);
+    let tries = (0..100).map(|_| {
+        let gateway = Arc::clone(&gateway);
+        tokio::spawn(async move { gateway.submit(Some("key"), &lines(0..5)[..]).await })
+    });
+    let mut jobs = Vec::new();
+    for ended in futures::future::join_all(tries).await {
+        match ended.unwrap() {
+            Ok(accepted) => jobs.push(accepted.job_id),
+            Err(error) => assert!(matches!(error, SubmitError::InFlight), "{error}"),
+        }
+    }
+    jobs.dedup();
+    assert_eq!((jobs.len(), gateway.count("job").await, gateway.count("item").await), (1, 1, 5));
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_replay_ignores_that_the_deadline_has_passed(pool: PgPool) {
+    let mut gateway = Gateway::new(pool).await;
+    let deadline = Utc::now() + TimeDelta::seconds(60);
+    let upload =
+        [format!("{{\"job\":{{\"deadline\":\"{}\"}}}}\n", deadline.to_rfc3339()).into_bytes(), lines(0..3)].concat();
+    let first = gateway.submit(Some("key"), &upload[..]).await.unwrap();
+    let (of_job, of_flow): (chrono::DateTime<Utc>, chrono::DateTime<Utc>) =
+        sqlx::query_as("select j.deadline_at, f.deadline_at from job j join flow f using (job_id)")
+            .fetch_one(&gateway.pool)
+            .await
+            .unwrap();
+    assert_eq!(of_job, of_flow);
+    gateway.clock = Clock::new(Utc::now() + TimeDelta::seconds(120));
+    assert_eq!(gateway.submit(Some("key"), &upload[..]).await.unwrap().job_id, first.job_id);
+    assert!(matches!(gateway.submit(None, &upload[..]).await, Err(SubmitError::Param { name: "deadline", .. })));
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn an_upload_given_up_in_its_workers_place_ends_in_an_error(pool: PgPool) {
+    let gateway = Arc::new(Gateway::new(pool).await);
+    let (client, taking) = stalled(&gateway, "key", lines(0..10)).await;
+    ingest::abandon_uploads_of(&mut *gateway.pool.acquire().await.unwrap(), WORKER).await.unwrap();
+    drop(client);
+    assert!(matches!(taking.await.unwrap(), Err(SubmitError::Abandoned)));
+    gateway.emptied().await;
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_database_that_goes_away_midway_leaves_nothing(pool: PgPool) {
+    let gateway = Arc::new(Gateway::new(pool).await);
+    let (mut client, taking) = stalled(&gateway, "key", lines(0..10)).await;
+    // Every write fails from here on, as on a full disk.
+    sqlx::query("alter table item add constraint full_disk check (line < 9000) not valid")
+        .execute(&gateway.pool)
+        .await
+        .unwrap();
+    // It may be refused before the client has sent all of it.
+    let _ = client.write_all(&lines(10..30_000)).await;
+    drop(client);
+    assert!(matches!(taking.await.unwrap(), Err(SubmitError::Unavailable(_))));
+    gateway.emptied().await;
+    assert_eq!(gateway.count("flow").await, 0);
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn bounds_hold(pool: PgPool) {
+    let mut gateway = Gateway::new(pool).await;
+    gateway.settings = Settings { max_upload: 2_000, max_lines: 5, max_body: 300, ..Settings::default() };
+    assert!(matches!(gateway.submit(None, &b"\n \n"[..]).await, Err(SubmitError::Empty)));
+    assert!(matches!(
+        gateway.submit(None, &b"\n".repeat(2_001)[..]).await,
+        Err(SubmitError::TooLarge { limit: 2_000 })
+    ));
+    let error = gateway.submit(None, &lines(0..6)[..]).await.unwrap_err().to_string();
+    assert_eq!(error, "line 6: a job has at most 5 requests");
+    let document = |count| {
+        let requests = lines(0..count)
+            .split(|b| *b == b'\n')
+            .filter(|l| !l.is_empty())
+            .map(<[u8]>::to_vec)
+            .collect::<Vec<_>>()
+            .join(&b',');
+        [b"{\"requests\":[".to_vec(), requests, b"]}".to_vec()].concat()
+    };
+    let who = Submitter { team_id: 1, key_id: "k", lanes: &gateway.lanes };
+    let json = |count| Submission { format: Format::Json, ..submission(None, std::io::Cursor::new(document(count))) };
+    assert_eq!(submit_to(gateway.intake(), who, json(2)).await.unwrap().accepted, 2);
+    assert!(matches!(submit_to(gateway.intake(), who, json(3)).await, Err(SubmitError::TooLarge { limit: 300 })));
+    for key in ["", "a\nb", &"x".repeat(256)] {
+        assert!(matches!(gateway.submit(Some(key), &lines(0..1)[..]).await, Err(SubmitError::Param { .. })), "{key:?}");
+    }
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_dry_run_counts_and_writes_nothing(pool: PgPool) {
+    let gateway = Gateway::new(pool).await;
+    let chat = |id: &str, most: &str| {
+        let body = format!(r#"{{"model":"chat","messages":[]{most}}}"#);
+        format!("{{\"custom_id\":\"{id}\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{body}}}\n")
+    };
+    let upload =
+        [lines(0..4), chat("a", r#","max_tokens":100"#).into(), chat("b", r#","max_tokens":50"#).into()].concat();
+    let who = Submitter { team_id: 1, key_id: "k", lanes: &gateway.lanes };
+    let dry = validate_by(&gateway.intake(), who, submission(None, &upload[..])).await.unwrap();
+    assert_eq!((dry.requests, dry.bytes, dry.lane), (6, upload.len() as u64, Lane::bulk()));
+    let sums: Vec<_> =
+        dry.routes.iter().map(|r| (r.model.as_str(), r.requests, r.est_input_tokens, r.max_output_tokens)).collect();
+    assert_eq!(sums, [("e5", 4, 32, Some(0)), ("chat", 2, 24, Some(150))]);
+    // 24 tokens at 1 USD and 150 at 2 USD a million; the embedding model is free.
+    assert_eq!(dry.max_cost_usd.map(|cost| cost.to_string()), Some("0.000324".into()));
+    assert_eq!((gateway.count("job").await, gateway.count("item").await), (0, 0));
+
+    let bad = [upload, lines(2..3)].concat();
+    let refused = validate_by(&gateway.intake(), who, submission(None, &bad[..])).await.unwrap_err();
+    assert!(matches!(refused, SubmitError::Line { place: Place::Line(7), reason: LineError::Duplicate(_) }));
+}

@@ -1,0 +1,143 @@
+//! An upload that has begun. It ends as a job, or it is given up: also when it is dropped, because the client went away.
+
+use std::{io, time::Duration};
+
+use domain::JobId;
+use store::{
+    PgPool, idempotency,
+    ingest::{self, NewFlow, NewJob},
+};
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+
+use super::{
+    SubmitError,
+    writer::{PATIENCE, Writer, out_of_time},
+};
+
+/// How long a caller waits for what can be told of a failure.
+const DOUBT: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+pub struct Upload {
+    pool: PgPool,
+    id: ingest::Upload,
+    pub writer: Writer,
+    /// It is a job now, or it was given up.
+    ended: bool,
+}
+
+impl Upload {
+    /// Makes the job in state `uploading` and takes its idempotency key; `None` when somebody has the key.
+    pub async fn begin(pool: &PgPool, job: &NewJob<'_>, key: Option<&str>) -> Result<Option<Self>, SubmitError> {
+        let begun = timeout(PATIENCE, async {
+            let mut tx = pool.begin().await?;
+            if let Some(key) = key
+                && !idempotency::reserve(&mut tx, job.team_id, key, job.upload.job_id).await?
+            {
+                return Ok(false);
+            }
+            ingest::begin(&mut tx, job).await?;
+            tx.commit().await?;
+            Ok::<_, store::Error>(true)
+        });
+        if !begun.await.map_err(out_of_time)?? {
+            return Ok(None);
+        }
+        let writer = Writer::start(pool.clone(), job.upload);
+        Ok(Some(Self { pool: pool.clone(), id: job.upload, writer, ended: false }))
+    }
+
+    /// Makes the job runnable; gives the number of its requests.
+    pub async fn finish(mut self, flows: &[NewFlow], fingerprint: &[u8]) -> Result<i64, SubmitError> {
+        if let Err(error) = self.writer.close().await {
+            return Err(self.fail(error).await);
+        }
+        let committed = timeout(PATIENCE, commit(&self.pool, self.id, flows, fingerprint)).await;
+        match committed.unwrap_or_else(|_| Err(store::Error::Io(io::ErrorKind::TimedOut.into()))) {
+            Ok(true) => {
+                self.ended = true;
+                Ok(flows.iter().map(|flow| i64::from(flow.items)).sum())
+            }
+            Ok(false) => Err(self.fail(SubmitError::Abandoned).await),
+            Err(error) => self.resolve(error).await,
+        }
+    }
+
+    /// Gives it up, so that the key is free when the caller hears of the error; the items go later.
+    pub async fn fail(self, error: SubmitError) -> SubmitError {
+        // When this cannot be done now, the drop goes on with it.
+        let _ = timeout(DOUBT, give_up(&self.pool, self.id)).await;
+        error
+    }
+
+    /// The answer to the commit is missing: it happened or it did not, and giving up what did happen changes nothing.
+    async fn resolve(mut self, error: store::Error) -> Result<i64, SubmitError> {
+        let looking = async {
+            loop {
+                if let Ok(outcome) = outcome(&self.pool, self.id).await {
+                    return outcome;
+                }
+                sleep(FIRST_PAUSE).await;
+            }
+        };
+        match timeout(DOUBT, looking).await {
+            Ok(Some(accepted)) => {
+                self.ended = true;
+                Ok(accepted)
+            }
+            Ok(None) => Err(SubmitError::Unavailable(error)),
+            Err(_) => Err(SubmitError::InDoubt { job: JobId(self.id.job_id) }),
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        // Without a runtime the process is ending: others give up what a dead worker was uploading.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(clean_up(self.pool.clone(), self.id));
+        }
+    }
+}
+
+async fn commit(pool: &PgPool, id: ingest::Upload, flows: &[NewFlow], fingerprint: &[u8]) -> store::Result<bool> {
+    let mut tx = pool.begin().await?;
+    let ours = ingest::finish(&mut tx, id, flows, fingerprint).await?;
+    tx.commit().await?;
+    Ok(ours)
+}
+
+/// A chunk that is being written does not matter: its transaction holds the job's row, and the next one no longer finds it.
+async fn give_up(pool: &PgPool, id: ingest::Upload) -> store::Result<bool> {
+    ingest::abandon(&mut *pool.acquire().await?, id).await
+}
+
+/// Gives the upload up unless it made it: then the number of its requests.
+async fn outcome(pool: &PgPool, id: ingest::Upload) -> store::Result<Option<i64>> {
+    if give_up(pool, id).await? {
+        return Ok(None);
+    }
+    ingest::accepted(&mut *pool.acquire().await?, id.job_id).await
+}
+
+/// Gives the upload up and removes what it left, however long the database is away. The process may end before: then its
+/// uploads are a dead worker's.
+async fn clean_up(pool: PgPool, id: ingest::Upload) {
+    let mut pause = FIRST_PAUSE;
+    while let Err(error) = remove(&pool, id).await {
+        warn!(job.id = %JobId(id.job_id), %error, "An upload that failed could not be removed yet");
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn remove(pool: &PgPool, id: ingest::Upload) -> store::Result<()> {
+    give_up(pool, id).await?;
+    ingest::sweep(&mut *pool.acquire().await?).await?;
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! Chunks on their way into the table: a task of its own writes one while the next is being read, so that reading and
+//! writing overlap. A chunk is complete in memory before its transaction begins, so that no slow client holds one open.
+
+use std::time::Duration;
+
+use store::{
+    PgPool,
+    ingest::{self, Items, NewItem, Upload},
+};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{error::Elapsed, timeout},
+};
+
+use super::SubmitError;
+
+/// A chunk is full at either.
+const CHUNK_ROWS: usize = 8_000;
+const CHUNK_BYTES: usize = 4 << 20;
+/// For one transaction. Longer means that the connection has died without a word.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Chunk {
+    items: Items,
+    flow_ids: Vec<i64>,
+}
+
+/// Holds at most three chunks: one being filled, one waiting, one being written. Dropped, it writes what was handed over.
+pub struct Writer {
+    /// Taken when no more will come.
+    chunks: Option<mpsc::Sender<Chunk>>,
+    spare: mpsc::Receiver<Items>,
+    items: Items,
+    task: JoinHandle<Result<(), SubmitError>>,
+}
+
+impl Writer {
+    pub fn start(pool: PgPool, upload: Upload) -> Self {
+        let (chunks, waiting) = mpsc::channel(1);
+        let (back, spare) = mpsc::channel(3);
+        let task = tokio::spawn(write_all(pool, upload, waiting, back));
+        Self { chunks: Some(chunks), spare, items: Items::new(0), task }
+    }
+
+    /// Adds a request; true when the chunk is full and should be flushed.
+    pub fn push(&mut self, item: NewItem<'_>) -> bool {
+        self.items.push(item);
+        self.items.len() >= CHUNK_ROWS || self.items.bytes() >= CHUNK_BYTES
+    }
+
+    /// Hands the chunk over; waits while another one is waiting.
+    pub async fn flush(&mut self, flow_ids: Vec<i64>) -> Result<(), SubmitError> {
+        if self.items.is_empty() {
+            return Ok(());
+        }
+        let empty = self.spare.try_recv().unwrap_or_else(|_| Items::new(0));
+        let chunk = Chunk { items: std::mem::replace(&mut self.items, empty), flow_ids };
+        match &self.chunks {
+            Some(chunks) if chunks.send(chunk).await.is_ok() => Ok(()),
+            // The task ends early only with an error.
+            _ => self.close().await,
+        }
+    }
+
+    /// Waits until all chunks are in the table, or one of them failed. Once.
+    pub async fn close(&mut self) -> Result<(), SubmitError> {
+        self.chunks = None;
+        let ended = (&mut self.task).await;
+        ended.unwrap_or_else(|error| Err(SubmitError::Unavailable(store::Error::Io(std::io::Error::other(error)))))
+    }
+}
+
+async fn write_all(
+    pool: PgPool,
+    upload: Upload,
+    mut waiting: mpsc::Receiver<Chunk>,
+    back: mpsc::Sender<Items>,
+) -> Result<(), SubmitError> {
+    while let Some(mut chunk) = waiting.recv().await {
+        let written = timeout(PATIENCE, write(&pool, upload, &mut chunk)).await.map_err(out_of_time)?;
+        if !written? {
+            return Err(SubmitError::Abandoned);
+        }
+        // Nobody waits for it any more when the upload has just ended.
+        let _ = back.try_send(chunk.items);
+    }
+    Ok(())
+}
+
+async fn write(pool: &PgPool, upload: Upload, chunk: &mut Chunk) -> store::Result<bool> {
+    let mut tx = ingest::begin_append(pool).await?;
+    let ours = ingest::append(&mut tx, upload, &chunk.flow_ids, &mut chunk.items).await?;
+    tx.commit().await?;
+    Ok(ours)
+}
+
+pub fn out_of_time(_: Elapsed) -> SubmitError {
+    SubmitError::Unavailable(store::Error::Io(std::io::ErrorKind::TimedOut.into()))
+}
