@@ -14,7 +14,7 @@ use bytes::Bytes;
 use domain::{JobId, JobState};
 use futures::Stream;
 use store::{
-    PgPool,
+    PgConnection, PgPool,
     result::{self, Page, PageSize, Source, Span},
 };
 use tokio::time::sleep;
@@ -25,8 +25,9 @@ use crate::Engine;
 
 /// What one page may hold before rendering; numbers of embeddings take about three times as much as text.
 const PAGE: PageSize = PageSize { rows: 500, bytes: 1 << 20 };
-/// Lines that one statement may pass over in search of failed ones.
+/// Lines that one statement may pass over in search of failed ones, and fewer where each of them may be derived.
 const WINDOW: i32 = 50_000;
+const DERIVED_WINDOW: i32 = 4_000;
 /// How often a reader that follows looks whether its gap was filled.
 const LOOK: Duration = Duration::from_millis(400);
 
@@ -103,14 +104,15 @@ impl Reader {
         loop {
             let seen = self.look().await?;
             if self.next > seen.last {
-                return Ok(None);
+                return self.end().await;
             }
             let until = if seen.ended || !self.query.follow { seen.last + 1 } else { self.gap().await? };
             if until == self.next {
                 sleep(LOOK).await;
                 continue;
             }
-            let until = until.min(self.next.saturating_add(WINDOW));
+            let window = if self.derived.is_some() { DERIVED_WINDOW } else { WINDOW };
+            let until = until.min(self.next.saturating_add(window));
             let span = Span { from: self.next, until, failed_only: self.query.failed };
             let page = result::page(&mut *self.pool.acquire().await?, self.job.0, span, PAGE).await?;
             let piece = self.render(page).await?;
@@ -120,15 +122,18 @@ impl Reader {
         }
     }
 
+    /// What was purged in the meantime looks like gaps: a reader must not take the rest for all of it.
+    async fn end(&mut self) -> Result<Option<Bytes>, ResultsError> {
+        source(&mut *self.pool.acquire().await?, self.job).await?;
+        Ok(None)
+    }
+
     async fn look(&mut self) -> Result<Seen, ResultsError> {
         if let Some(seen) = self.seen.filter(|seen| seen.ended || !self.query.follow) {
             return Ok(seen);
         }
         let mut conn = self.pool.acquire().await?;
-        let source = result::source(&mut conn, self.job.0).await?.ok_or(ResultsError::NoJob)?;
-        if source.purged {
-            return Err(ResultsError::Purged);
-        }
+        let source = source(&mut conn, self.job).await?;
         let ended = JobState::from_word(&source.state).is_some_and(JobState::is_terminal);
         if ended && let Some(why) = why_unfinished(&source) {
             self.derived = Some(Derived::start(&mut conn, self.job.0, &source.flow_ids, self.next, why).await?);
@@ -163,6 +168,14 @@ impl Reader {
             render::derived(self.job, &line, derived.why(), out);
         }
         Ok(())
+    }
+}
+
+async fn source(conn: &mut PgConnection, job: JobId) -> Result<Source, ResultsError> {
+    match result::source(conn, job.0).await? {
+        None => Err(ResultsError::NoJob),
+        Some(source) if source.purged => Err(ResultsError::Purged),
+        Some(source) => Ok(source),
     }
 }
 

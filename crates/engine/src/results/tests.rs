@@ -167,6 +167,17 @@ async fn purged_results_are_gone_and_unknown_jobs_unknown(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../../migrations")]
+async fn a_purge_while_it_is_read_is_no_clean_end(pool: PgPool) {
+    let job = job(&pool, 2).await;
+    finish_line(&pool, job, 1, true).await;
+    end(&pool, job, "completed", 0, 0).await;
+    let mut reading = Box::pin(stream_from(pool.clone(), job, ResultQuery::default()));
+    assert!(reading.try_next().await.unwrap().is_some());
+    sqlx::query("update job set purged_at = now()").execute(&pool).await.unwrap();
+    assert!(matches!(reading.try_next().await, Err(ResultsError::Purged)));
+}
+
+#[sqlx::test(migrations = "../../migrations")]
 async fn vectors_are_read_as_rows(pool: PgPool) {
     let job = job(&pool, 3).await;
     let floats: Vec<u8> = [1.0f32, 2.0, 3.0, 4.0].iter().flat_map(|f| f.to_le_bytes()).collect();

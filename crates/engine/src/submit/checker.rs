@@ -170,6 +170,7 @@ fn unknown(model: &str, catalog: &ActiveCatalog) -> LineError {
 #[cfg(test)]
 mod tests {
     use super::{super::testing::catalog, *};
+    use domain::line::BadLine;
 
     fn embed(id: &str, model: &str) -> Vec<u8> {
         format!(
@@ -222,8 +223,12 @@ mod tests {
             refused(&[embed("a", "E5")]).to_string(),
             "there is no model \"E5\"; there are chat, dear, e5, mixed, r00, r01, r02, r03, r04, r05 and 27 more"
         );
-        let bad_text = [&embed("a", "e5")[..14], b"\xff", &embed("a", "e5")[14..]].concat();
-        assert!(matches!(refused(&[bad_text]), LineError::Bad(_)));
+        // In the id, and in the part of the body that is never read but stored as text.
+        for (at, byte) in [(15, 0xff), (15, 0), (88, 0xff), (88, 0)] {
+            let mut line = embed("abc", "e5");
+            line[at] = byte;
+            assert!(matches!(refused(&[line]), LineError::Bad(BadLine::Json(_))), "{byte} at {at}");
+        }
     }
 
     #[test]

@@ -31,22 +31,14 @@ pub struct Upload {
 impl Upload {
     /// Makes the job in state `uploading` and takes its idempotency key; `None` when somebody has the key.
     pub async fn begin(pool: &PgPool, job: &NewJob<'_>, key: Option<&str>) -> Result<Option<Self>, SubmitError> {
-        let begun = timeout(PATIENCE, async {
-            let mut tx = pool.begin().await?;
-            if let Some(key) = key
-                && !idempotency::reserve(&mut tx, job.team_id, key, job.upload.job_id).await?
-            {
-                return Ok(false);
-            }
-            ingest::begin(&mut tx, job).await?;
-            tx.commit().await?;
-            Ok::<_, store::Error>(true)
-        });
-        if !begun.await.map_err(out_of_time)?? {
-            return Ok(None);
-        }
         let writer = Writer::start(pool.clone(), job.upload);
-        Ok(Some(Self { pool: pool.clone(), id: job.upload, writer, ended: false }))
+        // Before anything is written: the answer to the commit may be lost.
+        let mut upload = Self { pool: pool.clone(), id: job.upload, writer, ended: false };
+        if timeout(PATIENCE, make(pool, job, key)).await.map_err(out_of_time)?? {
+            return Ok(Some(upload));
+        }
+        upload.ended = true;
+        Ok(None)
     }
 
     /// Makes the job runnable; gives the number of its requests.
@@ -105,6 +97,19 @@ impl Drop for Upload {
     }
 }
 
+/// False when the key is taken; then nothing is written.
+async fn make(pool: &PgPool, job: &NewJob<'_>, key: Option<&str>) -> store::Result<bool> {
+    let mut tx = pool.begin().await?;
+    if let Some(key) = key
+        && !idempotency::reserve(&mut tx, job.team_id, key, job.upload.job_id).await?
+    {
+        return Ok(false);
+    }
+    ingest::begin(&mut tx, job).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
 async fn commit(pool: &PgPool, id: ingest::Upload, flows: &[NewFlow], fingerprint: &[u8]) -> store::Result<bool> {
     let mut tx = pool.begin().await?;
     let ours = ingest::finish(&mut tx, id, flows, fingerprint).await?;
@@ -140,4 +145,53 @@ async fn remove(pool: &PgPool, id: ingest::Upload) -> store::Result<()> {
     give_up(pool, id).await?;
     ingest::sweep(&mut *pool.acquire().await?).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::{Endpoint, ids::time_id};
+
+    async fn begun(pool: &PgPool) -> (Upload, NewFlow) {
+        sqlx::query("insert into team (name) values ('t')").execute(pool).await.unwrap();
+        let job_id = time_id(chrono::Utc::now());
+        let job = NewJob {
+            upload: ingest::Upload { job_id, worker_id: 5 },
+            team_id: 1,
+            key_id: "k",
+            lane: "bulk",
+            name: None,
+            tags: serde_json::json!({}),
+            priority: 0,
+            max_attempts: 5,
+            retry_of: None,
+            webhook_url: None,
+            start_at: None,
+            deadline_at: None,
+        };
+        let endpoint = Endpoint::Embeddings.code();
+        let flow = NewFlow { flow_id: job_id, route: "e5".into(), endpoint, items: 3, max_in: 1, max_out: None };
+        (Upload::begin(pool, &job, Some("key")).await.unwrap().unwrap(), flow)
+    }
+
+    fn lost() -> store::Error {
+        store::Error::Io(io::ErrorKind::ConnectionReset.into())
+    }
+
+    #[sqlx::test(migrations = "../../migrations")]
+    async fn a_commit_whose_answer_was_lost_counts(pool: PgPool) {
+        let (upload, flow) = begun(&pool).await;
+        assert!(commit(&pool, upload.id, &[flow], b"print").await.unwrap());
+        assert_eq!(upload.resolve(lost()).await.unwrap(), 3);
+        let state: String = sqlx::query_scalar("select state from job").fetch_one(&pool).await.unwrap();
+        assert_eq!(state, "queued");
+    }
+
+    #[sqlx::test(migrations = "../../migrations")]
+    async fn a_commit_that_was_lost_itself_is_given_up(pool: PgPool) {
+        let (upload, _) = begun(&pool).await;
+        assert!(matches!(upload.resolve(lost()).await, Err(SubmitError::Unavailable(_))));
+        let mut conn = pool.acquire().await.unwrap();
+        assert_eq!(idempotency::find(&mut conn, 1, "key").await.unwrap(), None);
+    }
 }
