@@ -21,7 +21,11 @@ use engine::{
 use gateway::{App, Children};
 use secrecy::ExposeSecret;
 use store::Pools;
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc,
+    task::{JoinHandle, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -161,29 +165,31 @@ struct Running {
     settling: CancellationToken,
     working: Option<(JoinHandle<()>, JoinHandle<()>)>,
     settler: JoinHandle<()>,
+    loops: JoinSet<()>,
 }
 
 impl Running {
     fn start(engine: &Arc<Engine>, roles: Roles, intents: IntentQueue, settlements: Queue) -> Self {
         let (claiming, background, settling) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let mut loops = JoinSet::new();
         let (e, stop) = (|| Arc::clone(engine), || background.clone());
-        tokio::spawn(upkeep::heartbeat(e(), stop()));
-        tokio::spawn(upkeep::follow_catalog(e(), stop()));
-        tokio::spawn(engine::admit::follow_keys(e()));
+        loops.spawn(upkeep::heartbeat(e(), stop()));
+        loops.spawn(upkeep::follow_catalog(e(), stop()));
+        loops.spawn(engine::admit::follow_keys(e()));
         let ringer = e();
-        tokio::spawn(engine::limits::run(e(), move || ringer.bell.ring(), stop()));
-        tokio::spawn(engine::direct::write_intents(e(), intents));
+        loops.spawn(engine::limits::run(e(), move || ringer.bell.ring(), stop()));
+        loops.spawn(engine::direct::write_intents(e(), intents));
         let settler = tokio::spawn(engine::settle::run(e(), settlements, settling.clone()));
         if roles.worker || roles.maintenance {
-            tokio::spawn(upkeep::finish_jobs(e(), stop()));
-            tokio::spawn(upkeep::wake_retries(e(), stop()));
+            loops.spawn(upkeep::finish_jobs(e(), stop()));
+            loops.spawn(upkeep::wake_retries(e(), stop()));
         }
         if roles.maintenance {
-            tokio::spawn(upkeep::reap(e(), stop()));
+            loops.spawn(upkeep::reap(e(), stop()));
         }
         let working = roles.worker.then(|| {
-            tokio::spawn(upkeep::listen(e(), stop()));
+            loops.spawn(upkeep::listen(e(), stop()));
             let (send, receive) = mpsc::channel(engine.settings.slots.max(1));
             let claimer = tokio::spawn(engine::claim::run(e(), send, claiming.clone()));
             let engine = e();
@@ -194,11 +200,11 @@ impl Running {
             });
             (claimer, worker)
         });
-        Self { claiming, background, settling, working, settler }
+        Self { claiming, background, settling, working, settler, loops }
     }
 
     /// Unstarted requests go back at once, calls under way may end, everything is booked.
-    async fn end(self, engine: &Engine) {
+    async fn end(mut self, engine: &Engine) {
         self.claiming.cancel();
         engine.fence.stop_starting();
         if let Some((claimer, mut worker)) = self.working {
@@ -212,6 +218,7 @@ impl Running {
         self.settling.cancel();
         let _ = self.settler.await;
         self.background.cancel();
+        self.loops.shutdown().await;
         if let Err(error) = leave(engine).await {
             warn!(%error, "This process's place among the workers could not be given up; others will once its lease ends");
         }

@@ -5,8 +5,12 @@ mod once;
 mod request;
 mod slots;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use metrics::{counter, histogram};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -67,8 +71,11 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
             }
             continue;
         }
+        let (began, free) = (Instant::now(), engine.slots.free());
         let pause = match once::claim(&engine).await {
             Ok((requests, found)) => {
+                histogram!("tollway_claim_duration_seconds").record(began.elapsed().as_secs_f64());
+                counter!("tollway_claimed_total").increment(requests.len() as u64);
                 for request in requests {
                     // The channel holds as many as there are slots.
                     if work.send(request).await.is_err() {
@@ -89,6 +96,8 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
         tokio::select! {
             () = stop.cancelled() => return,
             () = engine.bell.heard() => {}
+            // What is free now may be reserved for others; what becomes free need not be.
+            () = engine.slots.freed((free + enough).min(engine.settings.slots)), if free < engine.settings.slots => {}
             () = tokio::time::sleep(pause) => {}
         }
     }

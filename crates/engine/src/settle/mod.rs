@@ -6,9 +6,10 @@ mod op;
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use metrics::histogram;
 use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
@@ -86,10 +87,12 @@ pub async fn run(engine: Arc<Engine>, Queue(mut queue): Queue, stop: tokio_util:
             }
             ops.push(op);
         }
-        let mut again = false;
+        let (mut again, began) = (false, Instant::now());
         loop {
             match batch::commit(&engine, &ops, again).await {
                 Ok(done) => {
+                    histogram!("tollway_settle_duration_seconds").record(began.elapsed().as_secs_f64());
+                    histogram!("tollway_settle_batch").record(ops.len() as f64);
                     engine.settler.touched(done.jobs.into_iter());
                     engine.live.remove(ops.iter().filter_map(Op::ended));
                     for op in ops.drain(..) {

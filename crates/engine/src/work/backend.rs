@@ -4,7 +4,7 @@
 use std::{
     convert::Infallible,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use apalis_core::{
@@ -15,6 +15,7 @@ use apalis_core::{
 };
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service};
 
 use super::handle;
@@ -23,16 +24,18 @@ use crate::{Engine, claim::Request};
 pub struct Leases {
     work: mpsc::Receiver<Arc<Request>>,
     engine: Option<Arc<Engine>>,
+    /// Told when the claimer has ended and everything that it handed over was taken.
+    exhausted: CancellationToken,
 }
 
 impl Leases {
-    pub(super) fn new(work: mpsc::Receiver<Arc<Request>>, engine: Arc<Engine>) -> Self {
-        Self { work, engine: Some(engine) }
+    pub(super) fn new(work: mpsc::Receiver<Arc<Request>>, engine: Arc<Engine>, exhausted: CancellationToken) -> Self {
+        Self { work, engine: Some(engine), exhausted }
     }
 
     /// One that never gives anything.
     pub(super) fn ended() -> Self {
-        Self { work: mpsc::channel(1).1, engine: None }
+        Self { work: mpsc::channel(1).1, engine: None, exhausted: CancellationToken::new() }
     }
 }
 
@@ -45,7 +48,11 @@ impl Backend for Leases {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>, _: &WorkerContext) -> Poll<Option<Result<Self::Task, Infallible>>> {
-        self.work.poll_recv(cx).map(|request| request.map(|request| Ok(Task::new(request))))
+        let request = ready!(self.work.poll_recv(cx));
+        if request.is_none() {
+            self.exhausted.cancel();
+        }
+        Poll::Ready(request.map(|request| Ok(Task::new(request))))
     }
 
     fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use apalis::{layers::WorkerBuilderExt, prelude::*};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 pub use backend::Leases;
 
@@ -19,7 +20,9 @@ use crate::{Engine, claim::Request};
 ///
 /// Ends when the claimer has and everything that was handed over is done.
 pub async fn run(engine: Arc<Engine>, work: mpsc::Receiver<Arc<Request>>) -> Result<(), MonitorError> {
-    let backend = Leases::new(work, Arc::clone(&engine));
+    // apalis ends a worker when it is told to, not when its backend has nothing more to give.
+    let exhausted = CancellationToken::new();
+    let backend = Leases::new(work, Arc::clone(&engine), exhausted.clone());
     let name = format!("tollway-{}", engine.worker_id);
     // The monitor builds a worker once; it would build another only after an error, and the backend gives none.
     let backend = std::sync::Mutex::new(Some(backend));
@@ -33,6 +36,9 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Receiver<Arc<Request>>) -> Res
                 .parallelize(tokio::spawn)
                 .build(handle::handle)
         })
-        .run()
+        .run_with_signal(async move {
+            exhausted.cancelled().await;
+            Ok(())
+        })
         .await
 }
