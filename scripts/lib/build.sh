@@ -1,0 +1,23 @@
+# shellcheck shell=bash
+# Downloading and compiling crates, with progress. To be sourced after processes.sh.
+
+CRATES=0 # how many a build compiles at most
+
+# get_crates LOG WHICH…: downloads the crates that `cargo tree` names for WHICH, and counts them.
+get_crates() {
+  local log=$1
+  shift
+  watched 'downloading crates' "$log" cargo tree --locked --prefix none "$@" ||
+    fail 'The crates could not be downloaded; what cargo said is above.' 'It takes a connection to crates.io, this once.'
+  CRATES=$(sed -nE 's/^([a-zA-Z0-9_-]+ v[0-9][^ ]*).*/\1/p' "$log" | sort -u | wc -l)
+}
+
+# What cargo's output in the file $1 says of how far it is.
+build_progress() {
+  local last
+  last=$(grep -E '^ *(Compiling|Blocking)' "$1" | tail -n 1) || return 0
+  case $last in
+    *Blocking*) printf ': waiting for another build' ;;
+    *) printf ' %d of %d crates: %s' "$(grep -cE '^ *Compiling' "$1")" "$CRATES" "$(awk '{print $2}' <<<"$last")" ;;
+  esac
+}

@@ -1,0 +1,22 @@
+# shellcheck shell=bash
+# .sqlx: what the macros of sqlx know of each query, so that compiling needs no database. To be sourced after database.sh.
+
+# sqlx_prepare DIR LOG: compiles against a database with the schema, and has the macros write what they find into DIR.
+sqlx_prepare() {
+  local dir=$1 log=$2
+  migrated_database prepare
+  # Macros only write when they run, and cargo does not know of the database.
+  touch crates/store/src/lib.rs
+  mkdir -p "$dir"
+  PROGRESS=build_progress watched 'compiling against the schema' "$log" \
+    env SQLX_OFFLINE=false SQLX_OFFLINE_DIR="$dir" DATABASE_URL="$DATABASE_SERVER/prepare" \
+    cargo test --locked --workspace --no-run
+}
+
+# Changes with everything that .sqlx depends on.
+sqlx_fingerprint() {
+  find crates/store migrations .sqlx Cargo.lock -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum
+}
+
+# same_queries A B: whether two such folders agree; tells where not.
+same_queries() { diff -rq "$1" "$2"; }
