@@ -4,6 +4,7 @@ use std::{ffi::OsString, io, path::PathBuf, process::Stdio, sync::Arc, time::Dur
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, stream};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, ChildStdout, Command},
@@ -17,8 +18,6 @@ use crate::problem::{Kind, Problem};
 const CHUNK: usize = 64 << 10;
 /// As much of a child's last words as is kept.
 const LAST_WORDS: u64 = 8 << 10;
-/// By convention of our own commands: the arguments were wrong.
-const EXIT_USAGE: i32 = 2;
 
 /// How to run `tollway` as a child.
 pub struct Children {
@@ -29,7 +28,18 @@ pub struct Children {
     timeout: Duration,
 }
 
-/// A child that has begun to answer, or ended well.
+/// How a child failed, by the exit codes of our own commands.
+#[derive(Debug)]
+enum Failed {
+    /// 2, 6: what was asked for.
+    Refused(String),
+    /// 7: passes by itself.
+    Unavailable(String),
+    TookTooLong,
+    Other(String),
+}
+
+/// A child that has begun to answer.
 struct Answering {
     child: Child,
     stdout: ChildStdout,
@@ -70,47 +80,67 @@ impl Children {
             deadline: Instant::now() + self.timeout,
             _slot: slot,
         };
-        match answering.next().await {
-            Ok(Some(first)) => {
-                let rest = futures::stream::try_unfold(answering, |mut answering| async {
-                    Ok::<_, io::Error>(answering.next().await?.map(|bytes| (bytes, answering)))
-                });
-                let first = futures::stream::once(async { Ok(first) });
-                Ok(Body::from_stream(futures::StreamExt::chain(first, Box::pin(rest))))
+        let Some(first) = answering.next().await? else { return Ok(Body::empty()) };
+        let rest = stream::try_unfold(answering, |mut answering| async {
+            match answering.next().await {
+                Ok(bytes) => Ok(bytes.map(|bytes| (bytes, answering))),
+                Err(failed) => {
+                    tracing::error!(?failed, "A child process failed in the middle of its answer, which is cut");
+                    Err(io::Error::other("the report could not be completed"))
+                }
             }
-            Ok(None) => Ok(Body::empty()),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                Err(Problem::unavailable("The report took too long. Ask for fewer days or fewer dimensions."))
-            }
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(Problem::new(Kind::Invalid, error)),
-            Err(error) => Err(Problem::internal(error)),
-        }
+        });
+        Ok(Body::from_stream(stream::once(async { Ok(first) }).chain(Box::pin(rest))))
     }
 }
 
 impl Answering {
     /// The next bytes; `None` when the child ended well.
-    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Failed> {
         let deadline = self.deadline;
-        tokio::time::timeout_at(deadline, self.read())
-            .await
-            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "a child process took too long")))
+        tokio::time::timeout_at(deadline, self.read()).await.unwrap_or(Err(Failed::TookTooLong))
     }
 
-    async fn read(&mut self) -> io::Result<Option<Bytes>> {
+    async fn read(&mut self) -> Result<Option<Bytes>, Failed> {
+        let broken = |error: io::Error| Failed::Other(error.to_string());
         let mut chunk = BytesMut::with_capacity(CHUNK);
-        if self.stdout.read_buf(&mut chunk).await? > 0 {
+        if self.stdout.read_buf(&mut chunk).await.map_err(broken)? > 0 {
             return Ok(Some(chunk.freeze()));
         }
-        let status = self.child.wait().await?;
+        let status = self.child.wait().await.map_err(broken)?;
         if status.success() {
             return Ok(None);
         }
-        let words = (&mut self.stderr).await.unwrap_or_default();
-        let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").trim();
-        let kind = if status.code() == Some(EXIT_USAGE) { io::ErrorKind::InvalidInput } else { io::ErrorKind::Other };
-        Err(io::Error::new(kind, last.to_owned()))
+        let said = message(&(&mut self.stderr).await.unwrap_or_default());
+        Err(match status.code() {
+            Some(2 | 6) => Failed::Refused(said),
+            Some(7) => Failed::Unavailable(said),
+            _ => Failed::Other(format!("{status}: {said}")),
+        })
     }
+}
+
+impl From<Failed> for Problem {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Refused(said) => Self::new(Kind::Invalid, said),
+            Failed::Unavailable(said) => Self::unavailable(said),
+            Failed::TookTooLong => Self::unavailable("It took too long. Ask for fewer days or fewer dimensions."),
+            Failed::Other(said) => Self::internal(said),
+        }
+    }
+}
+
+/// What a command says when it fails: a JSON object, or a sentence after its name, or an error of the argument parser.
+fn message(stderr: &str) -> String {
+    let of_line = |line: &str| -> Option<String> {
+        if let Ok(json) = serde_json::from_str::<serde_json::Value>(line) {
+            return json["error"].as_str().map(str::to_owned);
+        }
+        line.strip_prefix("tollway: ").or_else(|| line.strip_prefix("error: ")).map(str::to_owned)
+    };
+    let last = || stderr.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned);
+    stderr.lines().rev().find_map(of_line).or_else(last).unwrap_or_else(|| "it said nothing".to_owned())
 }
 
 /// Reads to the end, so that the child never blocks, and keeps the end of it.
@@ -147,10 +177,19 @@ mod tests {
         check("echo one; echo two", Ok("one\ntwo\n")).await;
         check("true", Ok("")).await;
         check("echo wrong day >&2; exit 2", Err(Kind::Invalid)).await;
+        check("echo no database >&2; exit 7", Err(Kind::Unavailable)).await;
         check("echo broken >&2; exit 1", Err(Kind::Internal)).await;
         check("sleep 5", Err(Kind::Unavailable)).await;
         check("echo half; sleep 0.1; exit 1", Ok("cut")).await;
         check("head -c 300000 /dev/zero >&2; echo fine", Ok("fine\n")).await;
+    }
+
+    #[test]
+    fn the_message_is_found_in_what_a_command_says() {
+        assert_eq!(message("WARN x\ntollway: there is no lake\n  Run `tollway lake export`.\n"), "there is no lake");
+        assert_eq!(message(r#"{"error":"no day","hint":null,"exit_code":6}"#), "no day");
+        assert_eq!(message("error: unexpected argument\n\nUsage: tollway\n"), "unexpected argument");
+        assert_eq!(message("killed\n\n"), "killed");
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ use futures::FutureExt;
 use crate::{
     app::App,
     auth::presented,
+    drain::drained,
     openai::Failure,
     problem::{Kind, Problem},
 };
@@ -57,8 +58,9 @@ pub struct Door {
     pub route: &'static str,
 }
 
-pub async fn pass(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+pub async fn pass(State(door): State<Door>, request: Request, next: Next) -> Response {
     let began = Instant::now();
+    let mut request = drained(request);
     let response = match door.admit(&mut request).await {
         Ok(()) => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
             // The panic's own message may quote a body; the hook has logged where it was.

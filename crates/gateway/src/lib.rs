@@ -7,6 +7,7 @@ pub mod serve;
 
 mod auth;
 mod door;
+mod drain;
 mod input;
 mod page;
 mod problem;
@@ -23,3 +24,6 @@ pub use app::App;
 pub use child::Children;
 pub use router::router;
 pub use serve::serve;
+
+#[cfg(test)]
+mod tests;

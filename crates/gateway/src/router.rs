@@ -29,7 +29,7 @@ use crate::{
 };
 
 #[rustfmt::skip]
-fn routes() -> Vec<Route> {
+pub(crate) fn routes() -> Vec<Route> {
     vec![
         get   ("/livez",                      Open,                health::livez),
         get   ("/readyz",                     Open,                health::readyz),
@@ -82,10 +82,10 @@ pub fn router(app: App) -> Router {
     router.method_not_allowed_fallback(wrong_method).fallback(no_route).with_state(app)
 }
 
-struct Route {
-    method: &'static str,
-    path: &'static str,
-    access: Access,
+pub(crate) struct Route {
+    pub method: &'static str,
+    pub path: &'static str,
+    pub access: Access,
     handler: MethodRouter<App, Infallible>,
 }
 

@@ -23,7 +23,7 @@ use tokio_util::io::StreamReader;
 use crate::{
     app::App,
     auth::Who,
-    input::{Params, Unread, parse},
+    input::{Params, Pieces, parse},
     problem::{Kind, Problem},
 };
 
@@ -141,9 +141,9 @@ fn format(headers: &HeaderMap) -> Result<Format, Problem> {
     Ok(if media.eq_ignore_ascii_case("application/json") { Format::Json } else { Format::Jsonl })
 }
 
-/// The upload as the engine reads it. What is left of it when a line is refused is still taken off the wire.
+/// The upload as the engine reads it.
 fn bytes(body: Body) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    stream::try_unfold(Unread::new(body), |mut body| async move {
+    stream::try_unfold(Pieces::new(body), |mut body| async move {
         match body.next().await {
             Ok(bytes) => Ok(bytes.map(|bytes| (bytes, body))),
             Err(problem) if problem.kind == Kind::Timeout => {

@@ -1,0 +1,144 @@
+//! A gateway in memory: everything but the workers.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, Response},
+};
+use domain::{Catalog, JobId, Role, catalog::TeamRule};
+use engine::{
+    Engine, Settings,
+    admit::{KeyCache, mint},
+    call::Providers,
+    catalog::{ActiveCatalog, CatalogWatch},
+    claim::{Bell, Slots},
+    clock::Clock,
+    direct::Intents,
+    fence::{Fence, Live},
+    limits::Limiter,
+    route::Health,
+    settle::Settler,
+};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use serde_json::Value;
+use sqlx::PgPool;
+use store::{Pools, key::NewKey, team::TeamRow};
+use tower::ServiceExt;
+
+use crate::{App, Children, router};
+
+const PEPPER: [u8; 32] = [7; 32];
+
+pub struct World {
+    pub app: App,
+    pub pool: PgPool,
+    router: Router,
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub content_type: String,
+    pub json: Value,
+    pub response: Response<()>,
+}
+
+impl World {
+    /// With the team `filed` in its configuration file.
+    pub async fn new(pool: PgPool) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut tx = pool.begin().await.unwrap();
+        let mut catalog = Catalog { lanes: Catalog::default_lanes(), ..Catalog::default() };
+        catalog.teams.insert("filed".into(), TeamRule::default());
+        let applied = store::config::apply(&mut tx, &catalog, "test").await.unwrap();
+        tx.commit().await.unwrap();
+
+        let settings = Settings { drain: Duration::from_secs(5), ..Settings::default() };
+        let engine = Engine {
+            pools: Pools { api: pool.clone(), work: pool.clone() },
+            worker_id: 1,
+            roles: vec!["api".into()],
+            fence: Fence::new(settings.lease, Instant::now()),
+            live: Live::default(),
+            clock: Clock::new(chrono::Utc::now()),
+            catalog: CatalogWatch::new(ActiveCatalog::build(applied.version(), catalog).unwrap()),
+            keys: KeyCache::new(),
+            limits: Limiter::default(),
+            health: Health::default(),
+            slots: Slots::new(settings.slots),
+            bell: Bell::default(),
+            settler: Settler::new().0,
+            intents: Intents::new().0,
+            providers: Providers::new(&providers::HttpClients::new()),
+            pepper: Arc::new(secrecy::SecretBox::new(Box::new(PEPPER))),
+            settings,
+        };
+        let children = Children::new("/bin/true".into(), Vec::new(), 2, Duration::from_secs(5));
+        let app = App::new(Arc::new(engine), PrometheusBuilder::new().build_recorder().handle(), children);
+        Self { router: router(app.clone()), app, pool }
+    }
+
+    pub async fn team(&self, name: &str) -> TeamRow {
+        let mut conn = self.pool.acquire().await.unwrap();
+        match store::team::get_by_name(&mut conn, name).await.unwrap() {
+            Some(team) => team,
+            None => store::team::create(&mut conn, name, 1).await.unwrap().unwrap(),
+        }
+    }
+
+    /// A new key of a team, which is made when there is none.
+    pub async fn key(&self, team: &str, role: Role) -> String {
+        let team = self.team(team).await;
+        let minted = mint(&PEPPER);
+        let new = NewKey {
+            key_id: &minted.key_id,
+            team_id: team.team_id,
+            name: "test",
+            role: role.as_str(),
+            lanes: &["standard".to_owned(), "bulk".to_owned()],
+            mac: &minted.mac,
+            slots: None,
+            rpm: None,
+            tpm: None,
+        };
+        store::key::create(&mut *self.pool.acquire().await.unwrap(), &new).await.unwrap();
+        minted.key.expose().to_owned()
+    }
+
+    /// A job of a team that ended with nothing in it.
+    pub async fn job(&self, team: &str) -> JobId {
+        let id = JobId::new(chrono::Utc::now());
+        let team = self.team(team).await;
+        sqlx::query(
+            "insert into job (job_id, team_id, key_id, lane, state, finished_at)
+             values ($1, $2, 'k', 'bulk', 'completed', now())",
+        )
+        .bind(id.0)
+        .bind(team.team_id)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        id
+    }
+
+    pub async fn ask(&self, method: &str, path: &str, key: Option<&str>, body: &str) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(key) = key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        let (head, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        let bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+        let content_type = head.headers.get("content-type").map_or("", |value| value.to_str().unwrap()).to_owned();
+        Answer {
+            status: head.status.as_u16(),
+            content_type,
+            json: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+            response: Response::from_parts(head, ()),
+        }
+    }
+}
