@@ -22,13 +22,16 @@ pub struct Call<'a> {
 pub struct Answer {
     /// 2xx.
     pub status: u16,
-    /// The provider's JSON, valid UTF-8, otherwise as it came: it may span several lines, see [`one_line`]. Of embeddings
+    /// The provider's JSON, valid UTF-8, otherwise as it came: it may span several lines. Of embeddings
     /// it is the envelope: each vector's place holds the number of its row in `vectors`.
     pub body: Bytes,
     /// Of embeddings, always; of chat, never.
     pub vectors: Option<Vectors>,
     /// `None` when the provider did not report all counts that this endpoint is billed by.
     pub usage: Option<Usage>,
+    /// Text, reasoning and tool calls in bytes of UTF-8 without their JSON, for an estimate; counted only when `usage` is
+    /// `None`, else 0.
+    pub output_bytes: u64,
     /// The model that answered, as the provider says.
     pub model: Option<String>,
     /// The provider's own id of the call, from its headers.
@@ -54,26 +57,5 @@ impl fmt::Debug for Answer {
             .field("finish_reason", &self.finish_reason)
             .field("latency", &self.latency)
             .finish_non_exhaustive()
-    }
-}
-
-/// `json` without line ends, for a file of one JSON a line: providers do send pretty-printed answers. In valid JSON a raw
-/// line end stands only between tokens, so a space may take its place.
-pub fn one_line(json: Bytes) -> Bytes {
-    if memchr::memchr2(b'\n', b'\r', &json).is_none() {
-        return json;
-    }
-    json.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pretty_answer_fits_on_one_line() {
-        let line = one_line(Bytes::from_static(b"{\r\n  \"a\": \"x\\ny\"\n}"));
-        assert_eq!(line, &b"{    \"a\": \"x\\ny\" }"[..]);
-        assert_eq!(one_line(Bytes::from_static(b"{}")), &b"{}"[..]);
     }
 }

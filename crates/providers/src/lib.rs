@@ -19,7 +19,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::catalog::ProviderKind;
 
-pub use call::{Answer, Call, one_line};
+pub use call::{Answer, Call};
 pub use client::HttpClients;
 pub use credential::BadCredential;
 pub use error::CallError;

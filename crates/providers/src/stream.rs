@@ -14,7 +14,7 @@ use http_body::Body;
 
 use crate::{
     client::{
-        Patience, Reply, Unfit, broken,
+        Lent, Patience, Reply, Unfit, broken,
         sse::{Event, Events},
     },
     error::CallError,
@@ -73,6 +73,8 @@ pub struct AnswerStream {
     events: Events,
     metering: Box<dyn Metering>,
     patience: Patience,
+    /// Held, not read: it gives the connection's place back.
+    _lent: Lent,
     target: Target,
     status: u16,
     so_far: StreamEnd,
@@ -95,6 +97,7 @@ impl AnswerStream {
             events: Events::default(),
             metering,
             patience: reply.patience,
+            _lent: reply.lent,
             target: target.clone(),
             status,
             so_far: StreamEnd { provider_request_id: reply.request_id, ..StreamEnd::default() },

@@ -15,7 +15,10 @@ use reqwest::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::credential::{self, BadCredential};
+use crate::{
+    client::Pool,
+    credential::{self, BadCredential},
+};
 
 /// One deployment's connection settings, its credential resolved. Built once per deployment and kept: it remembers the
 /// connection pool and what the deployment turned out not to support. A clone shares both.
@@ -44,7 +47,7 @@ struct Prepared {
     embeddings_url: Url,
     headers: HeaderMap,
     model_json: String,
-    client: OnceLock<reqwest::Client>,
+    pool: OnceLock<Arc<Pool>>,
     refused: [AtomicBool; 2],
 }
 
@@ -105,8 +108,8 @@ impl Target {
         &self.prepared.model_json
     }
 
-    pub(crate) fn client(&self) -> &OnceLock<reqwest::Client> {
-        &self.prepared.client
+    pub(crate) fn pool(&self) -> &OnceLock<Arc<Pool>> {
+        &self.prepared.pool
     }
 
     pub(crate) fn takes(&self, extra: Extra) -> bool {
@@ -135,7 +138,7 @@ fn build(name: &str, deployment: &Deployment) -> Result<Target, TargetFault> {
         embeddings_url: below(&base_url, Endpoint::Embeddings)?,
         headers: headers(credential.as_ref())?,
         model_json: serde_json::Value::from(deployment.model.as_str()).to_string(),
-        client: OnceLock::new(),
+        pool: OnceLock::new(),
         refused: Default::default(),
     };
     Ok(Target {

@@ -13,6 +13,7 @@ mod status;
 pub(crate) use body::{broken, content_is, whole};
 pub(crate) use patience::Patience;
 pub use pool::HttpClients;
+pub(crate) use pool::{Lent, Pool};
 pub(crate) use refusal::{error_inside, refused};
 pub(crate) use send::{Post, Reply, post};
 

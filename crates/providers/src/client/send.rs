@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     HttpClients,
     patience::Patience,
+    pool::Lent,
     sent::{GoneOut, Sent},
 };
 use crate::{error::CallError, target::Target};
@@ -27,6 +28,8 @@ pub(crate) struct Reply {
     pub response: Response,
     pub patience: Patience,
     pub request_id: Option<String>,
+    /// Until the last byte is in.
+    pub lent: Lent,
 }
 
 impl Reply {
@@ -51,20 +54,20 @@ pub(crate) struct Post {
 }
 
 pub(crate) async fn post(http: &HttpClients, target: &Target, post: Post) -> Result<Reply, CallError> {
-    let client = http.of(target)?;
+    let lent = http.of(target)?.lend(target)?;
     let (body, gone_out) = Sent::new(post.body);
     let mut request = Request::new(Method::POST, target.url(post.endpoint).clone());
     *request.headers_mut() = headers(target.headers(), post.attempt_id);
     *request.body_mut() = Some(reqwest::Body::wrap(body));
 
     let mut patience = Patience::new(target, post.started, gone_out.clone());
-    let response = match patience.wait(client.execute(request)).await {
+    let response = match patience.wait(lent.client.execute(request)).await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => return Err(no_answer(&error, target, &gone_out)),
         Err(out_of_time) => return Err(out_of_time.into_error(target)),
     };
     let request_id = request_id(response.headers());
-    Ok(Reply { response, patience, request_id })
+    Ok(Reply { response, patience, request_id, lent })
 }
 
 fn headers(shared: &HeaderMap, attempt_id: AttemptId) -> HeaderMap {

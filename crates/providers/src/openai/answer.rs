@@ -17,6 +17,8 @@ pub(super) struct Read {
     pub envelope: Option<Bytes>,
     pub vectors: Option<Vectors>,
     pub usage: Option<Usage>,
+    /// Counted only when `usage` is `None`.
+    pub output_bytes: u64,
     pub model: Option<String>,
     pub service_tier: Option<String>,
     pub finish_reason: Option<String>,

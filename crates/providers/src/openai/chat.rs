@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{
     answer::{Bad, Read, object, text},
+    output::output_bytes,
     usage,
 };
 use crate::{
@@ -30,6 +31,8 @@ struct Wire<'a> {
 
 #[derive(Deserialize)]
 struct Choice<'a> {
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
     #[serde(borrow, default)]
     finish_reason: Option<&'a RawValue>,
 }
@@ -60,8 +63,10 @@ pub(super) fn read(body: &Bytes, target: &Target) -> Result<Read, Bad> {
             _ => return Err(Unfit::garbage("has a choice without a finish reason").with_usage(usage).into()),
         }
     }
+    let messages = choices.iter().filter_map(|choice| choice.message);
     Ok(Read {
         usage,
+        output_bytes: if usage.is_none() { messages.map(output_bytes).sum() } else { 0 },
         model: text(wire.model),
         service_tier: text(wire.service_tier),
         finish_reason: text(first.finish_reason),
@@ -97,6 +102,14 @@ mod tests {
         check(r#"{"choices":[{"finish_reason":"sto"#, Err(ErrorClass::Cut));
         check(r#"{"choices":[{"finish_reason":"error"}]}"#, Err(ErrorClass::ServerError));
         check(r#"{"error":{"type":"overloaded_error"}}"#, Err(ErrorClass::Overloaded));
+    }
+
+    #[test]
+    fn what_is_not_metered_can_be_estimated() {
+        let target = Target::resolve("d", &deployment("http://x")).unwrap();
+        let body = br#"{"choices":[{"message":{"content":"four"},"finish_reason":"stop"}],"usage":null}"#;
+        let read = read(&Bytes::from_static(body), &target).unwrap();
+        assert_eq!((read.usage, read.output_bytes), (None, 4));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 mod answer;
 mod chat;
 mod embeddings;
+mod floats;
 mod members;
+mod output;
 mod packed;
 mod request;
 mod stream;
@@ -57,6 +59,7 @@ impl Provider for OpenAi {
             body: read.envelope.unwrap_or(body),
             vectors: read.vectors,
             usage: read.usage,
+            output_bytes: read.output_bytes,
             model: read.model,
             provider_request_id: reply.request_id,
             service_tier: read.service_tier,

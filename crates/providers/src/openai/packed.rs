@@ -5,6 +5,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 
+use super::floats::push_floats;
 use crate::{
     client::Unfit,
     vectors::{Vectors, replace_rows, values},
@@ -63,20 +64,6 @@ pub(super) fn take_vectors(json: &str) -> Result<(Vec<u8>, Packed), Unfit> {
     }
     envelope.extend_from_slice(&bytes[copied..]);
     Ok((envelope, packed))
-}
-
-/// Parsed by the standard library straight to the nearest f32; what f32 cannot hold is no embedding.
-fn push_floats(list: &str, out: &mut Vec<u8>) -> Option<()> {
-    out.reserve(list.len() / 3);
-    for number in list.split(',') {
-        let number = number.trim_ascii();
-        if !number.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
-            return None;
-        }
-        let float: f32 = number.parse().ok()?;
-        out.extend_from_slice(&float.is_finite().then_some(float)?.to_le_bytes());
-    }
-    Some(())
 }
 
 fn push_base64(text: &str, out: &mut Vec<u8>) -> Option<()> {

@@ -4,7 +4,7 @@ use domain::{Endpoint, ErrorClass};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{answer::text, usage};
+use super::{answer::text, output::output_bytes, usage};
 use crate::{
     client::{Unfit, error_inside, sse::Event},
     error::CallError,
@@ -113,60 +113,6 @@ impl Metering for Meter {
     }
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Delta<'a> {
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reasoning_content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reasoning: Option<&'a RawValue>,
-    #[serde(borrow)]
-    refusal: Option<&'a RawValue>,
-    #[serde(borrow)]
-    tool_calls: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct ToolCall<'a> {
-    #[serde(borrow, default)]
-    function: Option<Function<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Function<'a> {
-    #[serde(borrow, default)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    arguments: Option<&'a RawValue>,
-}
-
-fn output_bytes(delta: &RawValue) -> u64 {
-    let Ok(delta) = serde_json::from_str::<Delta<'_>>(delta.get()) else {
-        return 0;
-    };
-    let calls: Vec<ToolCall<'_>> =
-        delta.tool_calls.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
-    let of_calls = calls.iter().filter_map(|call| call.function.as_ref()).flat_map(|f| [f.name, f.arguments]);
-    [delta.content, delta.reasoning_content, delta.reasoning, delta.refusal]
-        .into_iter()
-        .chain(of_calls)
-        .map(text_bytes)
-        .sum()
-}
-
-/// The length of a JSON string's text.
-fn text_bytes(raw: Option<&RawValue>) -> u64 {
-    let Some(json) = raw.map(RawValue::get) else {
-        return 0;
-    };
-    if json.starts_with('"') && !json.contains('\\') {
-        return json.len() as u64 - 2;
-    }
-    serde_json::from_str::<String>(json).map_or(0, |text| text.len() as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,14 +172,5 @@ mod tests {
         check(None, &["data: {\"choices\":[{\"finish_reason\":\"error\"}]}\n\n"], "server_error");
         check(None, &[WORDS, "data: <html>\n\n"], "PPPgarbage");
         check(None, &[WORDS, "data: {\"choices\":[{\n\n"], "PPPgarbage");
-    }
-
-    #[test]
-    fn all_output_is_counted() {
-        let output = |delta: &str| output_bytes(serde_json::from_str(delta).unwrap());
-        assert_eq!(output(r#"{"content":"abc","reasoning_content":"de","refusal":null}"#), 5);
-        assert_eq!(output(r#"{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"{\"a\":1}"}}]}"#), 8);
-        assert_eq!(output(r#"{"content":[{"text":"not ours to count"}]}"#), 0);
-        assert_eq!(output("7"), 0);
     }
 }
