@@ -74,7 +74,7 @@ fn arguments(params: &SpendParams, own: Option<&str>) -> Result<Vec<String>, Pro
     let mut args = vec!["report".to_owned(), "spend".to_owned(), format!("--output={}", params.format.word())];
     if let Some(by) = &params.by {
         let fits =
-            |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:".contains(&b));
+            |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b));
         if !by.split(',').all(fits) {
             let detail = "by is a list of dimensions such as team,feature,model.";
             return Err(Problem::new(Kind::BadRequest, detail).with("param", "by"));
