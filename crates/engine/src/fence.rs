@@ -36,8 +36,12 @@ impl Fence {
 
     /// Whether calls may begin: the lease is good for some time yet.
     pub fn may_start(&self) -> bool {
-        !self.stopping.load(Ordering::Relaxed)
-            && Instant::now() < *self.valid_until.read().unwrap_or_else(PoisonError::into_inner)
+        !self.stopping.load(Ordering::Relaxed) && !self.has_lapsed()
+    }
+
+    /// The lease was not prolonged in time: others may take what is held.
+    pub fn has_lapsed(&self) -> bool {
+        Instant::now() >= *self.valid_until.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The process is about to end: nothing new starts.

@@ -96,6 +96,11 @@ impl<'a> Ended<'a> {
     }
 }
 
+/// A provider's text as PostgreSQL can store it: its JSON may hold escaped NULs. Bounded, for it is hostile.
+pub fn storable(text: &str) -> String {
+    text.chars().filter(|c| *c != '\0').take(512).collect()
+}
+
 /// What the call may cost at most; `None` when no price is known.
 pub fn reserved(subject: &Subject, deployment: &ActiveDeployment, at: DateTime<Utc>) -> Option<Money> {
     let price = deployment.price.as_ref()?.at(at, Terms::sync()).ok()?;
@@ -127,11 +132,11 @@ pub fn row(
     put_charge(&mut row, &charge);
     row.is_final = is_final;
     row.billable = billable;
-    row.provider_request_id = ended.provider_request_id.map(str::to_owned);
+    row.provider_request_id = ended.provider_request_id.map(storable);
     if let Some(model) = ended.model {
-        row.model_billed = model.to_owned();
+        row.model_billed = storable(model);
     }
-    row.service_tier = ended.service_tier.map(str::to_owned);
+    row.service_tier = ended.service_tier.map(storable);
     row.ttft_ms = ended.ttft.map(|ttft| ttft.as_millis() as i64);
     row.latency_ms = Some(ended.ended.saturating_duration_since(ended.started).as_millis() as i64);
     row.http_status = ended.http_status.map(i32::from);

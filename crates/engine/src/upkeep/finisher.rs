@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use domain::JobId;
+use domain::{JobId, JobState};
 use store::job::{EndAs, Scope};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -51,9 +51,16 @@ async fn look(engine: &Engine, sweep: bool) -> store::Result<()> {
 
 async fn expire(engine: &Engine, conn: &mut store::PgConnection, id: JobId) -> store::Result<()> {
     let mut tx = store::begin(conn).await?;
-    if store::job::lock(&mut tx, Scope::All, id).await?.is_some_and(|state| !state.is_terminal()) {
-        store::job::end_waiting(&mut tx, id, EndAs::Expired).await?;
-        finish_if_drained(engine, &mut tx, id).await?;
+    match store::job::lock(&mut tx, Scope::All, id).await? {
+        Some(state) if !state.is_terminal() => {
+            // A paused job expires like any other.
+            if state == JobState::Paused {
+                store::job::resume(&mut tx, id).await?;
+            }
+            store::job::end_waiting(&mut tx, id, EndAs::Expired).await?;
+            finish_if_drained(engine, &mut tx, id).await?;
+        }
+        _ => {}
     }
     tx.commit().await
 }

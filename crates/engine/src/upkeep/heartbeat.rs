@@ -16,42 +16,54 @@ const GRACE: Duration = Duration::from_secs(15);
 
 pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
     let lease = engine.settings.lease;
+    // What ran was aborted: this process waits until the reaper has booked it, and starts afresh.
+    let mut given_up = false;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(lease / 6) => {}
         }
-        if let Err(error) = beat(&engine, lease).await {
+        if let Err(error) = beat(&engine, lease, &mut given_up).await {
             warn!(%error, "No heartbeat; nothing new starts once the lease runs out");
         }
-        if !engine.fence.may_start() && !engine.live.is_empty() {
+        if engine.fence.has_lapsed() && !engine.live.is_empty() {
             // Others may take its requests from here on: what runs must not go on beside them.
-            engine.fence.abort_running();
-            engine.live.clear();
+            give_up(&engine);
+            given_up = true;
         }
     }
 }
 
-async fn beat(engine: &Engine, lease: Duration) -> store::Result<()> {
-    let asked = Instant::now();
+fn give_up(engine: &Engine) {
+    engine.fence.abort_running();
+    engine.live.clear();
+}
+
+async fn beat(engine: &Engine, lease: Duration, given_up: &mut bool) -> store::Result<()> {
     let mut conn = engine.pools.work.acquire().await?;
-    match store::worker::heartbeat(&mut conn, engine.worker_id, lease).await? {
-        Some(now) => engine.clock.set(now, asked + asked.elapsed() / 2),
-        None => {
-            error!(
-                "This process was taken for dead and its requests were given away; stopping them and starting afresh"
-            );
-            engine.fence.abort_running();
-            engine.live.clear();
-            let asked = Instant::now();
-            let now = store::worker::register(&mut conn, engine.worker_id, &hostname(), &engine.roles, lease).await?;
+    if *given_up {
+        // Its aborted calls must be booked before it may hold anything again under the same id.
+        store::worker::expire(&mut conn, engine.worker_id).await?;
+    } else {
+        let asked = Instant::now();
+        if let Some(now) = store::worker::heartbeat(&mut conn, engine.worker_id, lease).await? {
             engine.clock.set(now, asked + asked.elapsed() / 2);
             engine.fence.prolong(lease, asked);
-            return Ok(());
+            return release_strangers(engine, &mut conn).await;
         }
+        error!("This process was taken for dead and its requests were given away; stopping them and starting afresh");
+        give_up(engine);
+        *given_up = true;
     }
+    if store::worker::exists(&mut conn, engine.worker_id).await? {
+        return Ok(());
+    }
+    let asked = Instant::now();
+    let now = store::worker::register(&mut conn, engine.worker_id, &hostname(), &engine.roles, lease).await?;
+    engine.clock.set(now, asked + asked.elapsed() / 2);
     engine.fence.prolong(lease, asked);
-    release_strangers(engine, &mut conn).await
+    *given_up = false;
+    Ok(())
 }
 
 /// Hands back leases that this process never heard of: their claim was committed, but its acknowledgement was lost. None of

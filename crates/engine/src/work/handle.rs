@@ -145,7 +145,7 @@ fn result_of(request: &Request, attempt: &Attempt, answer: Answer) -> NewResult 
         ok: true,
         attempts: attempt.no,
         status_code: Some(i32::from(answer.status)),
-        request_id: answer.provider_request_id,
+        request_id: answer.provider_request_id.as_deref().map(meter::storable),
         deployment: Some(attempt.deployment.name.to_string()),
         endpoint: request.job.endpoint.code(),
         body: Some(answer.body),
@@ -171,7 +171,7 @@ fn failure_of(
         ok: false,
         attempts: attempt.no,
         status_code: error.and_then(|e| e.http_status).map(i32::from),
-        request_id: error.and_then(|e| e.provider_request_id.clone()),
+        request_id: error.and_then(|e| e.provider_request_id.as_deref()).map(meter::storable),
         deployment: Some(attempt.deployment.name.to_string()),
         endpoint: request.job.endpoint.code(),
         body: error.and_then(|e| e.body.clone()),
@@ -179,7 +179,7 @@ fn failure_of(
         dims: None,
         base64: false,
         error_class: Some(class.as_str()),
-        error_message: Some(message),
+        error_message: Some(meter::storable(&message)),
     }
 }
 
