@@ -162,5 +162,4 @@ pub async fn line_at(conn: &mut PgConnection, flow_id: i64, pos: i32) -> Result<
 }
 
 #[cfg(test)]
-#[path = "result_tests.rs"]
 mod tests;

@@ -8,6 +8,7 @@ mod dry_run;
 mod error;
 mod ids;
 mod params;
+mod replay;
 mod source;
 mod splitter;
 mod upload;
@@ -23,15 +24,16 @@ mod tests;
 use std::sync::Arc;
 
 use domain::{JobId, Lane, job::JobParams};
-use sha2::{Digest, Sha256};
 use store::{
     PgPool,
-    idempotency::{self, Known},
+    idempotency::Known,
     ingest::{self, NewItem, NewJob},
 };
 use tokio::io::AsyncRead;
 
-use self::{body::Body, checker::Checker, dry_run::Tally, params::Plan, source::Source, upload::Upload};
+use self::{
+    body::Body, checker::Checker, dry_run::Tally, params::Plan, replay::Fingerprint, source::Source, upload::Upload,
+};
 pub use self::{
     body::Format,
     checker::MOST_ROUTES,
@@ -115,14 +117,12 @@ pub async fn submit_to<R: AsyncRead + Unpin + Send>(
     submission: Submission<R>,
 ) -> Result<Accepted, SubmitError> {
     let key = submission.idempotency_key.as_deref();
-    if let Some(key) = key {
-        check_key(key)?;
-    }
+    replay::check_key(key)?;
     let print = Fingerprint::new(&submission.params);
     let source = Source::open(submission.body, size_limit(submission.format, intake.settings)).await?;
     let mut body = Body::new(source, submission.format);
-    if let Some(known) = known(&intake, who, key).await? {
-        return replay(&intake, known, print, body.source()).await;
+    if let Some(known) = replay::known(&intake, who, key).await? {
+        return replay::answer(&intake, known, print, body.source()).await;
     }
     let params = body.params().await?.overridden_by(submission.params);
     let started = intake.clock.now();
@@ -131,8 +131,8 @@ pub async fn submit_to<R: AsyncRead + Unpin + Send>(
     let job =
         new_job(&plan, &who, ingest::Upload { job_id: job_id.0, worker_id: intake.worker_id }, submission.retry_of);
     let Some(mut upload) = Upload::begin(intake.pool, &job, key).await? else {
-        let rival = known(&intake, who, key).await?.unwrap_or(Known::InFlight);
-        return replay(&intake, rival, print, body.source()).await;
+        let rival = replay::known(&intake, who, key).await?.unwrap_or(Known::InFlight);
+        return replay::answer(&intake, rival, print, body.source()).await;
     };
     let mut checker = Checker::new(&intake.catalog, started, intake.settings.max_lines);
     if let Err(error) = take_all(&mut body, &mut checker, &mut upload).await {
@@ -232,50 +232,5 @@ fn size_limit(format: Format, settings: &Settings) -> u64 {
     match format {
         Format::Jsonl => settings.max_upload,
         Format::Json => settings.max_body as u64,
-    }
-}
-
-fn check_key(key: &str) -> Result<(), SubmitError> {
-    if (1..=255).contains(&key.len()) && !key.chars().any(char::is_control) {
-        return Ok(());
-    }
-    Err(SubmitError::param("Idempotency-Key", "it has 1 to 255 bytes, none of them control characters"))
-}
-
-async fn known(intake: &Intake<'_>, who: Submitter<'_>, key: Option<&str>) -> Result<Option<Known>, SubmitError> {
-    let Some(key) = key else { return Ok(None) };
-    Ok(idempotency::find(&mut *intake.pool.acquire().await?, who.team_id, key).await?)
-}
-
-/// Answers a repetition: the same job for the same upload. It is read to its end only to see that it is the same.
-async fn replay<R: AsyncRead + Unpin>(
-    intake: &Intake<'_>,
-    known: Known,
-    print: Fingerprint,
-    source: &mut Source<R>,
-) -> Result<Accepted, SubmitError> {
-    let Known::Done { job_id, fingerprint } = known else { return Err(SubmitError::InFlight) };
-    source.drain().await?;
-    if fingerprint != print.of(source) {
-        return Err(SubmitError::Mismatch);
-    }
-    let accepted = ingest::accepted(&mut *intake.pool.acquire().await?, job_id).await?;
-    Ok(Accepted { job_id: JobId(job_id), accepted: accepted.unwrap_or(0), replayed: true })
-}
-
-/// Tells whether two submissions are the same: SHA-256 of the unzipped upload and of the parameters beside it. Those inside
-/// it are a part of the upload.
-struct Fingerprint {
-    params: Vec<u8>,
-}
-
-impl Fingerprint {
-    fn new(params: &JobParams) -> Self {
-        // Serializing plain data into memory cannot fail, and tags are in order.
-        Self { params: serde_json::to_vec(params).unwrap_or_default() }
-    }
-
-    fn of<R: AsyncRead + Unpin>(&self, source: &Source<R>) -> [u8; 32] {
-        Sha256::new().chain_update(source.digest()).chain_update(&self.params).finalize().into()
     }
 }

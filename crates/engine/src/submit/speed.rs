@@ -4,7 +4,10 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{testing::catalog, tests::Gateway, *};
+use super::{
+    testing::{Gateway, catalog},
+    *,
+};
 
 const LINE_BYTES: usize = 1_024;
 

@@ -1,11 +1,18 @@
-//! What tests of submission share.
+//! What tests of submission share: a catalog, a gateway, uploads.
 
+use std::{sync::Arc, time::Duration};
+
+use chrono::Utc;
 use domain::{
-    Catalog, Deployment, Route,
+    Catalog, Deployment, Lane, Route,
     catalog::{OwnPrice, ProviderKind},
+    job::JobParams,
 };
+use store::PgPool;
+use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream};
 
-use crate::catalog::ActiveCatalog;
+use super::{Accepted, Format, Intake, Submission, SubmitError, Submitter, submit_to};
+use crate::{Settings, catalog::ActiveCatalog, clock::Clock};
 
 /// Routes `e5` and `chat` at a price of their own, `dear` without any, `mixed` over two models, and `r00` to `r32`.
 pub fn catalog() -> ActiveCatalog {
@@ -54,4 +61,96 @@ pub fn catalog() -> ActiveCatalog {
         ..Catalog::default()
     };
     ActiveCatalog::build(1, catalog).unwrap()
+}
+
+pub const WORKER: i64 = 77;
+
+pub struct Gateway {
+    pub pool: PgPool,
+    pub catalog: Arc<ActiveCatalog>,
+    pub clock: Clock,
+    pub settings: Settings,
+    pub lanes: Vec<Lane>,
+}
+
+impl Gateway {
+    pub async fn new(pool: PgPool) -> Self {
+        sqlx::query("insert into team (name, weight) values ('t', 3)").execute(&pool).await.unwrap();
+        Self {
+            pool,
+            catalog: Arc::new(catalog()),
+            clock: Clock::new(Utc::now()),
+            settings: Settings::default(),
+            lanes: vec![Lane::bulk()],
+        }
+    }
+
+    pub fn intake(&self) -> Intake<'_> {
+        let Self { pool, catalog, clock, settings, .. } = self;
+        Intake { pool, catalog: Arc::clone(catalog), clock, worker_id: WORKER, settings }
+    }
+
+    pub async fn submit<R: AsyncRead + Unpin + Send>(
+        &self,
+        key: Option<&str>,
+        body: R,
+    ) -> Result<Accepted, SubmitError> {
+        let who = Submitter { team_id: 1, key_id: "k", lanes: &self.lanes };
+        submit_to(self.intake(), who, submission(key, body)).await
+    }
+
+    pub async fn count(&self, table: &'static str) -> i64 {
+        let statement = sqlx::AssertSqlSafe(format!("select count(*) from {table}"));
+        sqlx::query_scalar(statement).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// Waits until nothing is left of what was given up.
+    pub async fn emptied(&self) {
+        for _ in 0..200 {
+            let left = self.count("job").await + self.count("item").await + self.count("idempotency").await;
+            if left == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{} jobs and {} items are left", self.count("job").await, self.count("item").await);
+    }
+}
+
+pub fn submission<R>(key: Option<&str>, body: R) -> Submission<R> {
+    Submission {
+        params: JobParams::default(),
+        idempotency_key: key.map(str::to_owned),
+        retry_of: None,
+        format: Format::Jsonl,
+        body,
+    }
+}
+
+pub fn lines(range: std::ops::Range<usize>) -> Vec<u8> {
+    let line = |n| {
+        let url = "/v1/embeddings";
+        format!(
+            "{{\"custom_id\":\"doc-{n}\",\"method\":\"POST\",\"url\":\"{url}\",\"body\":{{\"model\":\"e5\",\"input\":\"text {n}\"}}}}\n"
+        )
+    };
+    range.map(line).collect::<String>().into_bytes()
+}
+
+/// An upload that is still coming in: the client's end of it.
+pub async fn stalled(
+    gateway: &Arc<Gateway>,
+    key: &'static str,
+    first: Vec<u8>,
+) -> (DuplexStream, tokio::task::JoinHandle<Result<Accepted, SubmitError>>) {
+    let (mut client, server) = tokio::io::duplex(1 << 20);
+    let taking = tokio::spawn({
+        let gateway = Arc::clone(gateway);
+        async move { gateway.submit(Some(key), server).await }
+    });
+    client.write_all(&first).await.unwrap();
+    while gateway.count("job").await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    (client, taking)
 }

@@ -3,101 +3,13 @@
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
-use tokio::io::{AsyncWriteExt, DuplexStream};
+use sqlx::Connection;
+use tokio::io::AsyncWriteExt;
 
-use super::{testing::catalog, *};
-
-const WORKER: i64 = 77;
-
-pub(super) struct Gateway {
-    pool: PgPool,
-    catalog: Arc<ActiveCatalog>,
-    clock: Clock,
-    settings: Settings,
-    lanes: Vec<Lane>,
-}
-
-impl Gateway {
-    pub(super) async fn new(pool: PgPool) -> Self {
-        sqlx::query("insert into team (name, weight) values ('t', 3)").execute(&pool).await.unwrap();
-        Self {
-            pool,
-            catalog: Arc::new(catalog()),
-            clock: Clock::new(Utc::now()),
-            settings: Settings::default(),
-            lanes: vec![Lane::bulk()],
-        }
-    }
-
-    fn intake(&self) -> Intake<'_> {
-        let Self { pool, catalog, clock, settings, .. } = self;
-        Intake { pool, catalog: Arc::clone(catalog), clock, worker_id: WORKER, settings }
-    }
-
-    pub(super) async fn submit<R: AsyncRead + Unpin + Send>(
-        &self,
-        key: Option<&str>,
-        body: R,
-    ) -> Result<Accepted, SubmitError> {
-        let who = Submitter { team_id: 1, key_id: "k", lanes: &self.lanes };
-        submit_to(self.intake(), who, submission(key, body)).await
-    }
-
-    async fn count(&self, table: &'static str) -> i64 {
-        let statement = sqlx::AssertSqlSafe(format!("select count(*) from {table}"));
-        sqlx::query_scalar(statement).fetch_one(&self.pool).await.unwrap()
-    }
-
-    /// Waits until nothing is left of what was given up.
-    async fn emptied(&self) {
-        for _ in 0..200 {
-            let left = self.count("job").await + self.count("item").await + self.count("idempotency").await;
-            if left == 0 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("{} jobs and {} items are left", self.count("job").await, self.count("item").await);
-    }
-}
-
-fn submission<R>(key: Option<&str>, body: R) -> Submission<R> {
-    Submission {
-        params: JobParams::default(),
-        idempotency_key: key.map(str::to_owned),
-        retry_of: None,
-        format: Format::Jsonl,
-        body,
-    }
-}
-
-fn lines(range: std::ops::Range<usize>) -> Vec<u8> {
-    let line = |n| {
-        let url = "/v1/embeddings";
-        format!(
-            "{{\"custom_id\":\"doc-{n}\",\"method\":\"POST\",\"url\":\"{url}\",\"body\":{{\"model\":\"e5\",\"input\":\"text {n}\"}}}}\n"
-        )
-    };
-    range.map(line).collect::<String>().into_bytes()
-}
-
-/// An upload that is still coming in: the client's end of it.
-async fn stalled(
-    gateway: &Arc<Gateway>,
-    key: &'static str,
-    first: Vec<u8>,
-) -> (DuplexStream, tokio::task::JoinHandle<Result<Accepted, SubmitError>>) {
-    let (mut client, server) = tokio::io::duplex(1 << 20);
-    let taking = tokio::spawn({
-        let gateway = Arc::clone(gateway);
-        async move { gateway.submit(Some(key), server).await }
-    });
-    client.write_all(&first).await.unwrap();
-    while gateway.count("job").await == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    (client, taking)
-}
+use super::{
+    testing::{Gateway, WORKER, lines, stalled, submission},
+    *,
+};
 
 #[sqlx::test(migrations = "../../migrations")]
 async fn an_upload_of_several_chunks_becomes_a_job(pool: PgPool) {
@@ -231,7 +143,7 @@ async fn an_upload_given_up_in_its_workers_place_ends_in_an_error(pool: PgPool) 
 }
 
 #[sqlx::test(migrations = "../../migrations")]
-async fn a_database_that_goes_away_midway_leaves_nothing(pool: PgPool) {
+async fn a_write_that_fails_midway_leaves_nothing(pool: PgPool) {
     let gateway = Arc::new(Gateway::new(pool).await);
     let (mut client, taking) = stalled(&gateway, "key", lines(0..10)).await;
     // Every write fails from here on, as on a full disk.
@@ -245,6 +157,27 @@ async fn a_database_that_goes_away_midway_leaves_nothing(pool: PgPool) {
     assert!(matches!(taking.await.unwrap(), Err(SubmitError::Unavailable(_))));
     gateway.emptied().await;
     assert_eq!(gateway.count("flow").await, 0);
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn lost_connections_leave_nothing(pool: PgPool) {
+    let gateway = Arc::new(Gateway::new(pool).await);
+    let mut killer = sqlx::PgConnection::connect_with(&gateway.pool.connect_options()).await.unwrap();
+    let (mut client, taking) = stalled(&gateway, "key", lines(0..10)).await;
+    let feeding = tokio::spawn(async move { client.write_all(&lines(10..60_000)).await });
+    let mut killed = 0;
+    while !taking.is_finished() {
+        let others = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                      where datname = current_database() and pid <> pg_backend_pid()";
+        killed += sqlx::query_scalar::<_, i64>(others).fetch_one(&mut killer).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(feeding.await);
+    let refused = taking.await.unwrap();
+    assert!(matches!(refused, Err(SubmitError::Unavailable(_))), "{refused:?} after {killed} lost connections");
+    gateway.emptied().await;
+    assert_eq!(gateway.count("flow").await, 0);
+    assert_eq!(gateway.submit(Some("key"), &lines(0..10)[..]).await.unwrap().accepted, 10);
 }
 
 #[sqlx::test(migrations = "../../migrations")]

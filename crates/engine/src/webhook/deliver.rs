@@ -164,5 +164,4 @@ fn pause(tries: i32, jitter: f64) -> Option<Duration> {
 }
 
 #[cfg(test)]
-#[path = "deliver_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-use super::*;
+use super::{abandon::SWEEP_ITEMS, *};
 
 const UPLOAD: Upload = Upload { job_id: 0, worker_id: 7 };
 
