@@ -24,12 +24,22 @@ use crate::{
 /// How long the connection may take to end after the stream's own end, to be used again.
 const LAST_BYTES: Duration = Duration::from_millis(250);
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum StreamEvent {
     /// One server-sent event for the caller, byte for byte, with the blank line after it; the last is `data: [DONE]`.
     Chunk(Bytes),
     /// The answer is whole. Nothing follows.
     End(StreamEnd),
+}
+
+/// Without the answer itself: it may be logged.
+impl fmt::Debug for StreamEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chunk(bytes) => write!(f, "Chunk({} bytes)", bytes.len()),
+            Self::End(end) => end.fmt(f),
+        }
+    }
 }
 
 /// What is known of a stream: all of it at the end, a part before.
