@@ -1,0 +1,177 @@
+//! `tollway check-config`.
+
+use std::time::Duration;
+
+use clap::Args;
+use engine::catalog::ActiveCatalog;
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{
+    Common, Exit, Failure, Format, Outcome, local,
+    output::{self, Align, line},
+};
+use crate::config::{self, ConfigError, Loaded};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+pub struct CheckConfig {
+    /// Also connect to the database and ask every deployment for its models
+    #[arg(long)]
+    probe: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Probe {
+    what: String,
+    is_fine: bool,
+    said: String,
+}
+
+pub async fn run(args: CheckConfig, common: &Common) -> Outcome {
+    let loaded = config::load(common.config.as_deref(), std::env::vars())?;
+    let catalog =
+        ActiveCatalog::build(0, loaded.config.catalog()).map_err(|error| Failure::new(Exit::Refused, error))?;
+    // References that lead nowhere are found here, rather than when a gateway starts.
+    match loaded.config.database_url() {
+        Ok(_) | Err(ConfigError::NoDatabase) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match loaded.config.pepper() {
+        Ok(_) | Err(ConfigError::NoPepper) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let probes = if args.probe { probe(&loaded, &catalog).await } else { Vec::new() };
+    match common.output {
+        Format::Json => output::json(&document(&loaded, &catalog, &probes))?,
+        _ => show(&loaded, &catalog, &probes)?,
+    }
+    if probes.iter().all(|probe| probe.is_fine) { Ok(Exit::Done) } else { Ok(Exit::Unavailable) }
+}
+
+async fn probe(loaded: &Loaded, catalog: &ActiveCatalog) -> Vec<Probe> {
+    let mut probes = vec![probe_database(loaded).await];
+    let mut deployments: Vec<_> = catalog.deployments.values().collect();
+    deployments.sort_by(|a, b| a.name.cmp(&b.name));
+    for deployment in deployments {
+        let (is_fine, said) = match ask_models(&deployment.target).await {
+            Ok(models) if models.is_empty() || models.iter().any(|model| *model == deployment.spec.model) => {
+                (true, "answers".to_owned())
+            }
+            Ok(_) => (true, format!("answers, but does not list the model {}", deployment.spec.model)),
+            Err(said) => (false, said),
+        };
+        probes.push(Probe { what: format!("deployment {}", deployment.name), is_fine, said });
+    }
+    probes
+}
+
+async fn probe_database(loaded: &Loaded) -> Probe {
+    let connect = async {
+        let pools = local::connect(&loaded.config)?;
+        drop(pools.api.acquire().await?);
+        Ok::<_, Failure>(())
+    };
+    let (is_fine, said) = match tokio::time::timeout(PATIENCE, connect).await {
+        Ok(Ok(())) => (true, "answers".to_owned()),
+        Ok(Err(failure)) => (false, failure.message),
+        Err(_) => (false, format!("did not answer within {PATIENCE:?}")),
+    };
+    Probe { what: "database".to_owned(), is_fine, said }
+}
+
+/// The names of a provider's models; none when it has no list.
+async fn ask_models(target: &providers::Target) -> Result<Vec<String>, String> {
+    let http = reqwest::Client::builder().timeout(PATIENCE).build().map_err(|error| error.to_string())?;
+    let mut request = http.get(format!("{}/models", target.base_url.as_str().trim_end_matches('/')));
+    if let Some(credential) = &target.credential {
+        request = request.bearer_auth(credential.expose_secret());
+    }
+    let response = request.send().await.map_err(|error| format!("cannot be reached: {}", error.without_url()))?;
+    match response.status().as_u16() {
+        200..=299 => {}
+        401 | 403 => return Err(format!("refuses the credential ({})", response.status())),
+        // It is there; not every server has a list.
+        400..=499 => return Ok(Vec::new()),
+        _ => return Err(format!("answered {}", response.status())),
+    }
+    let list: Value = response.json().await.map_err(|_| "answered something that is not JSON".to_owned())?;
+    let models = list["data"].as_array().into_iter().flatten();
+    Ok(models.filter_map(|model| model["id"].as_str()).map(str::to_owned).collect())
+}
+
+fn show(loaded: &Loaded, catalog: &ActiveCatalog, probes: &[Probe]) -> std::io::Result<()> {
+    let config = &loaded.config;
+    match &loaded.file {
+        Some(file) => line(format!("configuration  {}", file.display()))?,
+        None => line("configuration  none; defaults and environment")?,
+    }
+    if !loaded.variables.is_empty() {
+        line(format!("overridden by  {}", loaded.variables.join(", ")))?;
+    }
+    line(format!("listens on     {}", config.server.listen))?;
+    line(format!("database       {}", database(loaded)))?;
+    line(format!("pepper         {}", pepper(loaded)))?;
+    line(format!("lake           {}", config.lake_url()))?;
+    line(format!("retention      {} days", config.retention.days))?;
+    let lanes: Vec<&str> = catalog.lanes.keys().map(domain::Lane::as_str).collect();
+    line(format!("lanes          {}", lanes.join(", ")))?;
+    line(format!("teams          {}\n", catalog.teams.len()))?;
+    let mut routes: Vec<_> = catalog.routes.values().collect();
+    routes.sort_by(|a, b| a.name.cmp(&b.name));
+    let rows = routes.iter().map(|route| {
+        let deployments: Vec<&str> = route.deployments.iter().map(|deployment| &*deployment.name).collect();
+        let price = match () {
+            () if route.deployments.iter().all(|deployment| deployment.price.is_some()) => "known",
+            () if route.spec.allow_unpriced => "none; its calls are flagged unpriced",
+            () => "MISSING: calls are refused",
+        };
+        vec![route.name.to_string(), deployments.join(" → "), price.to_owned()]
+    });
+    let columns = ["route", "deployments", "price"].map(|name| (name, Align::Left));
+    output::table(&columns, rows.collect(), "There are no routes: nobody can call a model.")?;
+    for Probe { what, is_fine, said } in probes {
+        line(format!("{} {what}: {said}", if *is_fine { "ok  " } else { "FAIL" }))?;
+    }
+    Ok(())
+}
+
+fn database(loaded: &Loaded) -> String {
+    match &loaded.config.database.url {
+        Some(reference) => reference.to_string(),
+        None if std::env::var_os("DATABASE_URL").is_some() => "env:DATABASE_URL".to_owned(),
+        None => "none; `tollway dev` brings one along, `tollway serve` needs one".to_owned(),
+    }
+}
+
+fn pepper(loaded: &Loaded) -> String {
+    match &loaded.config.secrets.pepper {
+        Some(reference) => reference.to_string(),
+        None => "none; `tollway dev` makes one, `tollway serve` needs one".to_owned(),
+    }
+}
+
+fn document(loaded: &Loaded, catalog: &ActiveCatalog, probes: &[Probe]) -> Value {
+    let mut routes: Vec<_> = catalog.routes.values().collect();
+    routes.sort_by(|a, b| a.name.cmp(&b.name));
+    json!({
+        "file": loaded.file,
+        "variables": loaded.variables,
+        "listen": loaded.config.server.listen,
+        "database": database(loaded),
+        "pepper": pepper(loaded),
+        "lake": loaded.config.lake_url(),
+        "retention_days": loaded.config.retention.days,
+        "lanes": catalog.lanes.keys().collect::<Vec<_>>(),
+        "teams": catalog.teams.keys().collect::<Vec<_>>(),
+        "routes": routes.iter().map(|route| json!({
+            "name": &*route.name,
+            "deployments": route.spec.deployments,
+            "is_priced": route.deployments.iter().all(|deployment| deployment.price.is_some()),
+            "allow_unpriced": route.spec.allow_unpriced,
+        })).collect::<Vec<_>>(),
+        "probes": probes,
+    })
+}

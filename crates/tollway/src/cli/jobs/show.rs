@@ -1,0 +1,74 @@
+//! `tollway jobs show`.
+
+use domain::{Job, JobId};
+
+use crate::cli::{
+    Common, Exit, Format, Outcome,
+    client::Client,
+    output::{self, count, line, time},
+};
+
+pub async fn run(client: &Client, id: JobId, common: &Common) -> Outcome {
+    let job: Job = client.get(&format!("api/v1/jobs/{id}"), &()).await?;
+    match common.output {
+        Format::Json => output::json(&job)?,
+        _ => line(page(&job))?,
+    }
+    Ok(Exit::Done)
+}
+
+fn page(job: &Job) -> String {
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    let mut row = |name, text: String| rows.push((name, text));
+    row("job", job.id.to_string());
+    if let Some(name) = &job.name {
+        row("name", name.clone());
+    }
+    row(
+        "state",
+        match &job.waiting_reason {
+            Some(reason) => format!("{}, waiting: {reason}", job.state.as_str()),
+            None => job.state.as_str().to_owned(),
+        },
+    );
+    row("team", job.team.clone());
+    row("lane", format!("{}, priority {}", job.lane, job.priority));
+    if !job.tags.is_empty() {
+        row("tags", job.tags.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", "));
+    }
+    let counts = &job.counts;
+    row("requests", count(counts.accepted));
+    for (name, n) in [
+        ("  succeeded", counts.succeeded),
+        ("  failed", counts.failed),
+        ("  cancelled", counts.cancelled),
+        ("  expired", counts.expired),
+    ] {
+        if n > 0 {
+            row(name, count(n));
+        }
+    }
+    if counts.pending > 0 {
+        row("  pending", format!("{}, {} of them in flight", count(counts.pending), count(job.in_flight)));
+    }
+    let unpriced = match job.unpriced {
+        0 => String::new(),
+        n => format!(", and {} attempts without a price", count(n)),
+    };
+    row("cost", format!("${}{unpriced}", job.cost_usd));
+    row("submitted", time(job.created_at));
+    for (name, at) in [
+        ("started", job.started_at),
+        ("deadline", job.deadline_at),
+        ("ended", job.finished_at),
+        ("purged on", job.purge_at),
+    ] {
+        if let Some(at) = at {
+            row(name, time(at));
+        }
+    }
+    if let Some(earlier) = job.retry_of {
+        row("retry of", earlier.to_string());
+    }
+    rows.iter().map(|(name, text)| format!("{name:<12} {text}")).collect::<Vec<_>>().join("\n")
+}

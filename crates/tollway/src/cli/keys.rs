@@ -1,0 +1,158 @@
+//! `tollway keys …`.
+
+use chrono::{DateTime, Utc};
+use clap::{Args, Subcommand};
+use domain::{Lane, Role};
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    Common, Exit, Failure, Format, Outcome, bootstrap,
+    client::{Client, Page, segment},
+    local,
+    output::{self, Align, line, note, time},
+};
+
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// List keys, the newest first; the keys themselves are shown only once, when they are made
+    List {
+        /// Of this team only
+        #[arg(long, value_name = "TEAM")]
+        team: Option<String>,
+    },
+    /// Make a key and print it, this once
+    Create(Create),
+    /// Revoke a key; it is refused within a second
+    Revoke {
+        /// Its 12 characters in `keys list`
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Whose key it is
+    #[arg(long, value_name = "TEAM")]
+    team: String,
+    /// What it is for
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// submit, read, finance, operator or admin
+    #[arg(long, value_name = "ROLE", default_value = "submit")]
+    role: Role,
+    /// Lanes it may use, the default one first
+    #[arg(long, value_name = "LANES", value_delimiter = ',', default_value = "standard,bulk")]
+    lanes: Vec<Lane>,
+    /// Calls at once; no limit when left out
+    #[arg(long, value_name = "N")]
+    slots: Option<i64>,
+    /// Requests a minute; no limit when left out
+    #[arg(long, value_name = "N")]
+    rpm: Option<i64>,
+    /// Tokens a minute; no limit when left out
+    #[arg(long, value_name = "N")]
+    tpm: Option<i64>,
+    /// Make the first admin key, through the database: nobody has a key yet
+    #[arg(long, conflicts_with_all = ["role", "slots", "rpm", "tpm"])]
+    bootstrap: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Key {
+    #[serde(alias = "key_id")]
+    id: String,
+    team: String,
+    name: String,
+    role: String,
+    lanes: Vec<String>,
+    slots: Option<i64>,
+    rpm: Option<i64>,
+    tpm: Option<i64>,
+    created_at: DateTime<Utc>,
+    revoked_at: Option<DateTime<Utc>>,
+}
+
+pub async fn run(args: Keys, common: &Common) -> Outcome {
+    match args {
+        Keys::List { team } => list(team.as_deref(), common).await,
+        Keys::Create(create) if create.bootstrap => make_first(&create, common).await,
+        Keys::Create(create) => make(create, common).await,
+        Keys::Revoke { id } => {
+            let client = Client::find()?;
+            let path = format!("api/v1/keys/{}", segment(&id));
+            let key: Key = client.read(client.request(Method::DELETE, &path)).await?;
+            match common.output {
+                Format::Json => output::json(&key)?,
+                _ => line(format!("Key {id} of team {} is revoked; it is refused within a second.", key.team))?,
+            }
+            Ok(Exit::Done)
+        }
+    }
+}
+
+async fn list(team: Option<&str>, common: &Common) -> Outcome {
+    let client = Client::find()?;
+    let mut keys: Vec<Key> = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let query = [("team", team), ("cursor", cursor.as_deref())];
+        let given: Vec<_> = query.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        let page: Page<Key> = client.get("api/v1/keys", &given).await?;
+        keys.extend(page.data);
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    if common.output == Format::Json {
+        output::json(&keys)?;
+        return Ok(Exit::Done);
+    }
+    let rows = keys.into_iter().map(|key| {
+        let caps = [("slots", key.slots), ("rpm", key.rpm), ("tpm", key.tpm)];
+        let caps: Vec<_> = caps.iter().filter_map(|(name, cap)| Some(format!("{name} {}", (*cap)?))).collect();
+        let state = key.revoked_at.map_or_else(|| "active".to_owned(), |at| format!("revoked {}", time(at)));
+        let caps = if caps.is_empty() { "-".to_owned() } else { caps.join(", ") };
+        vec![key.id, key.team, key.name, key.role, key.lanes.join(","), caps, state, time(key.created_at)]
+    });
+    let columns =
+        ["id", "team", "name", "role", "lanes", "limits", "state", "created"].map(|column| (column, Align::Left));
+    output::table(&columns, rows.collect(), "There are no keys.")?;
+    Ok(Exit::Done)
+}
+
+async fn make(create: Create, common: &Common) -> Outcome {
+    let Create { team, name, role, lanes, slots, rpm, tpm, bootstrap: _ } = create;
+    let body = json!({
+        "team": team, "name": name, "role": role, "lanes": lanes, "slots": slots, "rpm": rpm, "tpm": tpm,
+    });
+    let made: Value = Client::find()?.post("api/v1/keys", &body).await?;
+    let key = made["key"].as_str().ok_or_else(|| Failure::new(Exit::Failed, "the gateway answered without a key"))?;
+    match common.output {
+        Format::Json => output::json(&made)?,
+        _ => show_once(key, &format!("{role} key of team {team}", role = role.as_str()))?,
+    }
+    Ok(Exit::Done)
+}
+
+async fn make_first(create: &Create, common: &Common) -> Outcome {
+    let config = local::load(common)?.config;
+    let pepper = config.pepper()?;
+    let pools = local::connect(&config)?;
+    let made = bootstrap::first_admin_key(&pools, &pepper, &create.team, &create.name).await?;
+    match common.output {
+        Format::Json => output::json(&json!({
+            "id": made.key_id, "key": made.key.expose(), "team": create.team, "role": Role::Admin, "lanes": bootstrap::LANES,
+        }))?,
+        _ => show_once(made.key.expose(), &format!("admin key of team {}", create.team))?,
+    }
+    Ok(Exit::Done)
+}
+
+/// The key alone on standard output, so that a script can take it.
+fn show_once(key: &str, what: &str) -> std::io::Result<()> {
+    note(format_args!("The {what}; it is shown this once:"));
+    line(key)
+}

@@ -1,0 +1,146 @@
+//! The command line. Each command is a file: its arguments, what it asks, how it shows the answer.
+
+mod client;
+mod exit;
+mod failure;
+mod local;
+mod output;
+
+mod check_config;
+pub mod dev;
+mod migrate;
+mod serve;
+
+mod bootstrap;
+mod jobs;
+mod keys;
+mod lake;
+mod lanes;
+mod report;
+mod simulate;
+mod submit;
+mod teams;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand, error::ErrorKind};
+
+pub use bootstrap::first_admin_key;
+pub use exit::Exit;
+pub use failure::{Failure, Outcome};
+pub use output::{Format, line, note};
+pub use simulate::read_behaviour;
+
+use crate::logging::{self, Verbosity};
+
+/// Tollway: a job gateway for LLM calls.
+#[derive(Debug, Parser)]
+#[command(name = "tollway", version, after_help = exit::HELP, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Common {
+    /// The configuration; else TOLLWAY_CONFIG, ./tollway.toml
+    #[arg(long, global = true, value_name = "FILE", env = "TOLLWAY_CONFIG", hide_env = true)]
+    pub config: Option<PathBuf>,
+    /// human or json; reports also csv, parquet
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "human",
+        hide_possible_values = true
+    )]
+    pub output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything on this machine: database, simulator, gateway
+    Dev(dev::Dev),
+    /// Run the gateway
+    Serve(serve::Serve),
+    /// Bring the database's schema up to date
+    Migrate(migrate::Migrate),
+    /// Check the configuration and say what is in it
+    CheckConfig(check_config::CheckConfig),
+    /// Submit a file of requests as one job
+    Submit(submit::Submit),
+    /// Look after jobs
+    #[command(subcommand)]
+    Jobs(jobs::Jobs),
+    /// Show the lanes and what waits in them
+    Lanes(lanes::Lanes),
+    /// Look after teams
+    #[command(subcommand)]
+    Teams(teams::Teams),
+    /// Look after API keys
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Move the ledger to Parquet and prove it complete
+    #[command(subcommand)]
+    Lake(lake::Lake),
+    /// Report from Parquet
+    #[command(subcommand)]
+    Report(report::Report),
+    /// Run a provider that answers, waits and fails on command
+    Simulate(simulate::Simulate),
+}
+
+pub async fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, also when nobody reads them to the end.
+            let _ = error.print();
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked { Exit::Done.into() } else { Exit::Usage.into() };
+        }
+    };
+    let format = cli.common.output;
+    match run(cli).await {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                note(if format == Format::Json { failure.json() } else { failure.text() });
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Outcome {
+    let Cli { common, command } = cli;
+    logging::start(match &command {
+        Command::Serve(_) => Verbosity::Operation,
+        Command::Dev(_) | Command::Simulate(_) => Verbosity::Warnings,
+        _ => Verbosity::Command,
+    });
+    if matches!(common.output, Format::Csv | Format::Parquet) && !matches!(command, Command::Report(_)) {
+        return Err(Failure::usage("only reports come as csv or parquet; choose --output human or json"));
+    }
+    match command {
+        Command::Dev(args) => Box::pin(dev::run(args, &common)).await,
+        Command::Serve(args) => Box::pin(serve::run(args, &common)).await,
+        Command::Migrate(args) => migrate::run(args, &common).await,
+        Command::CheckConfig(args) => Box::pin(check_config::run(args, &common)).await,
+        Command::Submit(args) => Box::pin(submit::run(args, &common)).await,
+        Command::Jobs(args) => Box::pin(jobs::run(args, &common)).await,
+        Command::Lanes(args) => lanes::run(args, &common).await,
+        Command::Teams(args) => teams::run(args, &common).await,
+        Command::Keys(args) => Box::pin(keys::run(args, &common)).await,
+        Command::Lake(args) => Box::pin(lake::run(args, &common)).await,
+        Command::Report(args) => Box::pin(report::run(args, &common)).await,
+        Command::Simulate(args) => simulate::run(args, &common).await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

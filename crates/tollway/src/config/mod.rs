@@ -1,0 +1,104 @@
+//! What the operator writes: one TOML file, overridden by `TOLLWAY_SECTION__KEY` variables. `tollway.example.toml` documents
+//! every key. Secrets are references (`env:NAME`, `file:PATH`), never values.
+
+mod error;
+mod load;
+mod locate;
+mod overrides;
+mod secret;
+mod sections;
+mod unknown;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use domain::{
+    Catalog, Deployment, Lane, Route,
+    catalog::{LaneRule, OwnPrice, TeamRule},
+};
+use secrecy::{ExposeSecret, SecretBox, SecretString};
+use serde::{Deserialize, Serialize};
+
+pub use error::ConfigError;
+pub use load::{Loaded, load};
+pub use secret::SecretRef;
+pub use sections::{Database, LakeStore, Retention, Secrets, Server, Webhooks, Worker};
+
+/// The whole file. Sections that are left out have their defaults.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub server: Server,
+    pub database: Database,
+    pub worker: Worker,
+    pub lake: LakeStore,
+    pub retention: Retention,
+    pub webhooks: Webhooks,
+    pub secrets: Secrets,
+    pub lanes: BTreeMap<Lane, LaneRule>,
+    pub deployments: BTreeMap<String, Deployment>,
+    pub routes: BTreeMap<String, Route>,
+    pub teams: BTreeMap<String, TeamRule>,
+    pub prices: Vec<OwnPrice>,
+}
+
+impl Config {
+    /// What replicas agree on through the database.
+    pub fn catalog(&self) -> Catalog {
+        Catalog {
+            lanes: self.lanes.clone(),
+            deployments: self.deployments.clone(),
+            routes: self.routes.clone(),
+            teams: self.teams.clone(),
+            prices: self.prices.clone(),
+        }
+    }
+
+    pub fn settings(&self) -> engine::Settings {
+        engine::Settings {
+            slots: self.worker.slots,
+            lease: Duration::from_secs(self.worker.lease_s),
+            drain: Duration::from_secs(self.worker.drain_s),
+            retention: Duration::from_secs(self.retention.days * 24 * 3600),
+            max_body: self.server.max_body_mb << 20,
+            max_lines: self.server.max_lines,
+            max_upload: self.server.max_upload_gb << 30,
+            webhooks_to_private_hosts: self.webhooks.allow_private_hosts,
+        }
+    }
+
+    pub fn pool_sizes(&self) -> store::connect::PoolSizes {
+        store::connect::PoolSizes {
+            api: self.database.api_connections,
+            work: self.database.work_connections,
+            statement_timeout: Duration::from_secs(self.database.statement_timeout_s),
+        }
+    }
+
+    /// `[database] url`, else the variable `DATABASE_URL`.
+    pub fn database_url(&self) -> Result<SecretString, ConfigError> {
+        let reference = match &self.database.url {
+            Some(reference) => reference.clone(),
+            None if std::env::var_os("DATABASE_URL").is_some() => SecretRef::Env("DATABASE_URL".to_owned()),
+            None => return Err(ConfigError::NoDatabase),
+        };
+        reference.read().map_err(|source| ConfigError::Secret { key: "database.url", source })
+    }
+
+    /// 32 bytes, written as 64 hexadecimal digits, under which API keys are hashed and webhooks signed.
+    pub fn pepper(&self) -> Result<SecretBox<[u8; 32]>, ConfigError> {
+        let reference = self.secrets.pepper.as_ref().ok_or(ConfigError::NoPepper)?;
+        let text = reference.read().map_err(|source| ConfigError::Secret { key: "secrets.pepper", source })?;
+        secret::hex_32(text.expose_secret()).ok_or_else(|| ConfigError::PepperForm(reference.to_string()))
+    }
+
+    /// A folder, or `s3://bucket/prefix`.
+    pub fn lake_url(&self) -> String {
+        match &self.lake.url {
+            Some(url) => url.clone(),
+            None => crate::paths::data_dir().join("lake").display().to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

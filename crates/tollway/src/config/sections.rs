@@ -1,0 +1,96 @@
+//! The sections about this process; the rest of the file is `domain::Catalog`'s. Defaults stand in `tollway.example.toml` too.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::secret::SecretRef;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    pub listen: SocketAddr,
+    /// The largest body of a synchronous call.
+    pub max_body_mb: usize,
+    /// The largest upload of a job, decompressed.
+    pub max_upload_gb: u64,
+    /// The most lines of one job.
+    pub max_lines: i32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Database {
+    /// Absent: the variable `DATABASE_URL`.
+    pub url: Option<SecretRef>,
+    pub api_connections: u32,
+    pub work_connections: u32,
+    pub statement_timeout_s: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Worker {
+    /// Requests of jobs under way at once in this process.
+    pub slots: usize,
+    /// How long a silent worker keeps what it holds.
+    pub lease_s: u64,
+    /// How long running calls may go on after a shutdown began.
+    pub drain_s: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LakeStore {
+    /// A folder, or `s3://bucket/prefix`.
+    pub url: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Bodies and results are purged this long after their job ended. The ledger stays.
+    pub days: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Webhooks {
+    /// Hosts on private addresses may receive webhooks.
+    pub allow_private_hosts: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Secrets {
+    pub pepper: Option<SecretRef>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
+            max_body_mb: 8,
+            max_upload_gb: 20,
+            max_lines: 5_000_000,
+        }
+    }
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self { url: None, api_connections: 10, work_connections: 8, statement_timeout_s: 30 }
+    }
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self { slots: 256, lease_s: 30, drain_s: 30 }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { days: 30 }
+    }
+}
