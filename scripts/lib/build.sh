@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Downloading and compiling crates, with progress. To be sourced after processes.sh.
 
-CRATES=0 # how many a build compiles at most
+CRATES=0 # at most so many a build compiles
 
 # get_crates LOG WHICH…: downloads the crates that `cargo tree` names for WHICH, and counts them.
 get_crates() {

@@ -39,7 +39,7 @@ compile_tests() {
     PROGRESS=build_progress watched 'compiling' "$LOGS/build.log" cargo test --locked --workspace --no-run || cannot_compile
     tell 'ok      .sqlx, unchanged since it was last compared with the schema'
   else
-    sqlx_prepare "$RUN/sqlx" "$LOGS/build.log" || cannot_compile
+    sqlx_prepare "$RUN/sqlx" "$LOGS/build.log" --workspace || cannot_compile
     check '.sqlx is what the schema gives (else: scripts/sqlx-prepare)' same_queries .sqlx "$RUN/sqlx"
     ((FAILED > 0)) || echo "$fingerprint" >"$stamp"
   fi

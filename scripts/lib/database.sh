@@ -44,6 +44,6 @@ migrated_database() {
   local file
   "$POSTGRES_BIN/psql" -qX "$DATABASE_SERVER/postgres" -c "create database $1"
   for file in migrations/*.sql; do
-    "$POSTGRES_BIN/psql" -qX1 -v ON_ERROR_STOP=1 "$DATABASE_SERVER/$1" -f "$file"
+    "$POSTGRES_BIN/psql" -qX1 -v ON_ERROR_STOP=1 -o /dev/null "$DATABASE_SERVER/$1" -f "$file"
   done
 }

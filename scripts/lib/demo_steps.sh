@@ -4,8 +4,6 @@
 
 look_around() {
   need_rust
-  rm -rf "$OUT/lake" "$OUT/logs"
-  mkdir -p "$LOGS"
   need_packages "$LOGS/apt.log" yes
   tell "Rust $RUST_VERSION, $("$POSTGRES_BIN/postgres" --version | sed -E 's/.*\) ([0-9.]+).*/PostgreSQL \1/'), $(python3 --version)"
 }
