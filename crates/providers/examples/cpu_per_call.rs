@@ -41,6 +41,7 @@ fn measure(name: &str, endpoint: Endpoint, body: &str, answer: String) -> Result
     let target = Target::resolve("d", &deployment)?;
     let provider = providers::provider(ProviderKind::Openai, &HttpClients::new());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    #[expect(clippy::result_large_err, reason = "as in the crate")]
     let calls = |count: usize| {
         runtime.block_on(async {
             stream::iter(0..count)

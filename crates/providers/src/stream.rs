@@ -25,6 +25,7 @@ use crate::{
 const LAST_BYTES: Duration = Duration::from_millis(250);
 
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "an end comes once, and a box would cost each of them an allocation")]
 pub enum StreamEvent {
     /// One server-sent event for the caller, byte for byte, with the blank line after it; the last is `data: [DONE]`.
     Chunk(Bytes),

@@ -8,6 +8,9 @@ use sqlx::{
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 
+/// After this long without use a connection is asked whether it lives; in between, a ping would cost each use a round trip.
+const IDLE_IS_SUSPECT: Duration = Duration::from_secs(3);
+
 /// How many connections each kind of work may hold, and how long one statement may take.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolSizes {
@@ -50,6 +53,15 @@ pub fn connect(url: &str, sizes: PoolSizes) -> sqlx::Result<Pools> {
             .acquire_timeout(Duration::from_secs(10))
             .idle_timeout(Duration::from_secs(300))
             .test_before_acquire(false)
+            // A connection that was idle may have died with its server: asked first, it is replaced instead of failing somebody.
+            .before_acquire(|conn, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > IDLE_IS_SUSPECT {
+                        conn.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_lazy_with(options.clone())
     };
     Ok(Pools { api: pool(sizes.api), work: pool(sizes.work) })

@@ -79,12 +79,13 @@ pub async fn set(conn: &mut PgConnection, scope: &str, kind: &str, cap: i64) -> 
     Ok(())
 }
 
-/// One replica's wish for slots.
+/// One replica's wish.
 #[derive(Debug, Clone, Copy)]
 pub struct Want {
     pub limit_id: i64,
+    /// Slots in use. Rates: the largest single call that waits.
     pub used: i64,
-    /// What it could use now, `used` included.
+    /// What it could use now; of slots, `used` included.
     pub wanted: i64,
 }
 
@@ -161,24 +162,24 @@ fn fair_part(cap: i64, wishes: &[i64], mine: i64) -> i64 {
 pub async fn grant_rate(conn: &mut PgConnection, wants: &[Want]) -> Result<HashMap<i64, i64>> {
     let ids: Vec<i64> = wants.iter().map(|w| w.limit_id).collect();
     let wanted: Vec<i64> = wants.iter().map(|w| w.wanted).collect();
+    let largest: Vec<i64> = wants.iter().map(|w| w.used).collect();
     let rows = query!(
         r#"with held as (
-               select r.limit_id, w.wanted, greatest(1, least(cap, 1e15)::double precision / 10) as burst,
+               select r.limit_id, w.wanted, w.largest, greatest(1, least(cap, 1e15)::double precision / 10) as burst,
                       least(cap, 1e15)::double precision * 9 / 10 / 60 as per_s, r.level, r.level_at
-               from limit_rule r join unnest($1::bigint[], $2::bigint[]) as w(limit_id, wanted) on w.limit_id = r.limit_id
+               from limit_rule r join unnest($1::bigint[], $2::bigint[], $3::bigint[]) as w(limit_id, wanted, largest) on w.limit_id = r.limit_id
                order by r.limit_id
                for no key update of r
            ), full_now as (
-               select limit_id, wanted, burst,
+               select limit_id, wanted, largest, burst,
                       case when level_at = '-infinity' then burst
                            else least(burst, level + per_s * extract(epoch from clock_timestamp() - level_at)) end as level
                from held
            ), given as (
                select limit_id,
-                      case when level >= wanted then wanted
-                           when level >= burst then wanted
-                           when level < 1 then 0
-                           else floor(level)::bigint end as take,
+                      case when level < 1 then 0
+                           when level >= burst then least(wanted, greatest(floor(level)::bigint, largest))
+                           else least(wanted, floor(level)::bigint) end as take,
                       level
                from full_now
            ), written as (
@@ -188,6 +189,7 @@ pub async fn grant_rate(conn: &mut PgConnection, wants: &[Want]) -> Result<HashM
            select limit_id as "limit_id!", take as "take!" from given"#,
         &ids,
         &wanted,
+        &largest,
     )
     .fetch_all(conn)
     .await?;

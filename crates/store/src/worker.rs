@@ -70,5 +70,7 @@ pub async fn expire(conn: &mut PgConnection, worker_id: i64) -> Result<()> {
 
 /// Whether others still see it, alive or not.
 pub async fn exists(conn: &mut PgConnection, worker_id: i64) -> Result<bool> {
-    query_scalar!(r#"select exists (select 1 from worker where worker_id = $1) as "exists!""#, worker_id).fetch_one(conn).await
+    query_scalar!(r#"select exists (select 1 from worker where worker_id = $1) as "exists!""#, worker_id)
+        .fetch_one(conn)
+        .await
 }

@@ -73,7 +73,7 @@ async fn perform(chore: Chore, engine: &Engine, lake: &LakeStore) {
         // Another replica is at it.
         Ok(None) | Ok(Some(Ok(()))) => {}
         Ok(Some(Err(error))) => {
-            warn!(?chore, error = format!("{error:#}"), "A chore failed; it is tried again at its next time")
+            warn!(?chore, error = format!("{error:#}"), "A chore failed; it is tried again at its next time");
         }
         Err(error) => warn!(?chore, %error, "A chore could not begin; it is tried again at its next time"),
     }
@@ -99,6 +99,7 @@ async fn work(chore: Chore, engine: &Engine, lake: &LakeStore) -> anyhow::Result
         Chore::Sweep => {
             let mut conn = pool.acquire().await?;
             store::ingest::sweep(&mut conn).await?;
+            store::idempotency::prune(&mut conn).await?;
             store::outbox::prune(&mut conn, engine.settings.retention).await?;
         }
     }

@@ -43,7 +43,7 @@ pub(super) async fn run(engine: Arc<Engine>, admitted: Admitted) -> Result<Direc
                 let meta = Meta {
                     request_id: admitted.subject.request_id.clone(),
                     deployment: Arc::clone(&attempt.deployment.name),
-                    model: so_far.model.clone().unwrap_or_else(|| attempt.deployment.spec.model.clone()),
+                    model: so_far.model.unwrap_or_else(|| attempt.deployment.spec.model.clone()),
                     attempts: attempt.no.unsigned_abs(),
                     cost_usd: None,
                 };

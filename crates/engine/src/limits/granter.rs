@@ -84,12 +84,15 @@ async fn round(engine: &Engine) -> store::Result<bool> {
                 if state.unmet > 0 {
                     // A debt from an underestimated call is paid first.
                     let wanted = (state.unmet.max(state.spent) - state.granted).max(1);
-                    rates.push((Arc::clone(&rule), Want { limit_id: rule.id, used: 0, wanted }));
+                    rates.push((
+                        Arc::clone(&rule),
+                        Want { limit_id: rule.id, used: state.largest - state.granted.min(0), wanted },
+                    ));
                 }
                 state.spent = 0;
             }
         }
-        state.unmet = 0;
+        (state.unmet, state.largest) = (0, 0);
     }
     if slots.is_empty() && rates.is_empty() {
         return Ok(false);

@@ -43,8 +43,9 @@ pub(super) struct State {
     pub granted: i64,
     /// Slots in use now.
     pub used: i64,
-    /// What was refused since the granter last looked.
+    /// What was refused since the granter last looked, and the largest single part of it.
     pub unmet: i64,
+    pub largest: i64,
     /// Rates: what was spent since the granter last looked.
     pub spent: i64,
     /// Ticks since anything was taken or refused.
@@ -74,6 +75,7 @@ impl Rule {
         };
         if !fits {
             state.unmet += amount;
+            state.largest = state.largest.max(amount);
             return false;
         }
         match self.kind {

@@ -71,7 +71,7 @@ impl<'a> Ended<'a> {
             ended,
             ttft: Some(answer.ttft),
             usage: answer.usage,
-            output_bytes: if answer.vectors.is_some() { 0 } else { answer.body.len() },
+            output_bytes: usize::try_from(answer.output_bytes).unwrap_or(usize::MAX),
             model: answer.model.as_deref(),
             service_tier: answer.service_tier.as_deref(),
             provider_request_id: answer.provider_request_id.as_deref(),

@@ -196,7 +196,7 @@ async fn vectors_are_read_as_rows(pool: PgPool) {
         .unwrap();
     }
     finish_line(&pool, job, 2, true).await;
-    let page = vectors_page(&mut *pool.acquire().await.unwrap(), job, 1, 4).await.unwrap();
+    let page = vectors_page(&mut pool.acquire().await.unwrap(), job, 1, 4).await.unwrap();
     assert_eq!(page.next, 4);
     let rows: Vec<_> = page.rows.iter().map(|row| (row.line, row.index, row.floats().collect::<Vec<_>>())).collect();
     let of = |line| [(line, 1, vec![3.0, 4.0]), (line, 0, vec![1.0, 2.0])];

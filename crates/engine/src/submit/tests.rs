@@ -136,7 +136,7 @@ async fn a_replay_ignores_that_the_deadline_has_passed(pool: PgPool) {
 async fn an_upload_given_up_in_its_workers_place_ends_in_an_error(pool: PgPool) {
     let gateway = Arc::new(Gateway::new(pool).await);
     let (client, taking) = stalled(&gateway, "key", lines(0..10)).await;
-    ingest::abandon_uploads_of(&mut *gateway.pool.acquire().await.unwrap(), WORKER).await.unwrap();
+    ingest::abandon_uploads_of(&mut gateway.pool.acquire().await.unwrap(), WORKER).await.unwrap();
     drop(client);
     assert!(matches!(taking.await.unwrap(), Err(SubmitError::Abandoned)));
     gateway.emptied().await;

@@ -60,7 +60,7 @@ async fn chunk(engine: &Engine) -> store::Result<bool> {
         match serde_json::from_value::<LedgerRow>(intent.pessimist) {
             Ok(row) => ledger.push(row),
             Err(error) => {
-                warn!(%error, attempt = %intent.attempt_id, "An intent cannot be read; it was made by another version")
+                warn!(%error, attempt = %intent.attempt_id, "An intent cannot be read; it was made by another version");
             }
         }
     }

@@ -104,8 +104,7 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
         let [.., a, b, c, d] = ip.octets();
         return is_public_v4(Ipv4Addr::new(a, b, c, d));
     }
-    let special = (s[0] == 0x2001 && s[1] < 0x200) // protocol assignments, Teredo among them
-        || (s[0] == 0x2001 && s[1] == 0xdb8)
+    let special = (s[0] == 0x2001 && (s[1] < 0x200 || s[1] == 0xdb8)) // protocol assignments, Teredo among them; examples
         || s[0] == 0x2002 // 6to4 has an IPv4 address inside
         || (s[0] == 0x3fff && s[1] < 0x1000);
     s[0] & 0xe000 == 0x2000 && !special

@@ -105,7 +105,7 @@ impl World {
             rpm: None,
             tpm: None,
         };
-        store::key::create(&mut *self.pool.acquire().await.unwrap(), &new).await.unwrap();
+        store::key::create(&mut self.pool.acquire().await.unwrap(), &new).await.unwrap();
         minted.key.expose().to_owned()
     }
 

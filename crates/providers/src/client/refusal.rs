@@ -173,7 +173,7 @@ mod tests {
         let target = Target::resolve("d", &deployment).unwrap();
         let body = Bytes::from_static(br#"{"error":{"message":"sk-secret may not","code":"sk-secret"}}"#);
         let words = Words::of(object(&body).unwrap(), &target).to_string();
-        let kept = told(body.clone(), &target).unwrap();
+        let kept = told(body, &target).unwrap();
         assert_eq!(kept, &br#"{"error":{"message":"[redacted] may not","code":"[redacted]"}}"#[..]);
         assert_eq!(words, "");
         assert_eq!(told(Bytes::from_static(b"<html>"), &target), None);

@@ -44,7 +44,7 @@ impl Exit {
     pub fn of_status(status: u16) -> Self {
         match status {
             401 | 403 => Self::Unauthorized,
-            404 => Self::NotFound,
+            404 | 410 => Self::NotFound,
             408 | 429 | 502..=504 => Self::Unavailable,
             400..=499 => Self::Refused,
             _ => Self::Failed,
@@ -64,6 +64,7 @@ mod tests {
             (403, 5),
             (404, 4),
             (409, 6),
+            (410, 4),
             (413, 6),
             (422, 6),
             (429, 7),

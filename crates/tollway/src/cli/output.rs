@@ -85,8 +85,11 @@ pub fn count(n: i64) -> String {
     if n < 0 { format!("-{text}") } else { text }
 }
 
-/// `90` as `1m 30s`.
+/// `90` as `1m 30s`, `0.42` as `0.4s`.
 pub fn duration(seconds: f64) -> String {
+    if (0.05..9.95).contains(&seconds) && seconds.fract() != 0.0 {
+        return format!("{seconds:.1}s");
+    }
     let s = seconds.max(0.0).round() as u64;
     match s {
         0..=59 => format!("{s}s"),
@@ -118,6 +121,7 @@ mod tests {
     #[test]
     fn figures_read_easily() {
         assert_eq!([0, 999, 1000, 1_234_567, -1000].map(count), ["0", "999", "1,000", "1,234,567", "-1,000"]);
-        assert_eq!([4.4, 90.0, 3661.0, 90_000.0].map(duration), ["4s", "1m 30s", "1h 1m", "1d 1h"]);
+        assert_eq!([0.42, 4.0, 12.4].map(duration), ["0.4s", "4s", "12s"]);
+        assert_eq!([90.0, 3661.0, 90_000.0].map(duration), ["1m 30s", "1h 1m", "1d 1h"]);
     }
 }

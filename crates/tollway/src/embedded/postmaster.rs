@@ -85,7 +85,7 @@ mod tests {
     fn a_pid_file_is_read_however_far_it_was_written() {
         let whole = "4242\n/d/data\n1795000000\n5432\n/d/run\n\n  5432001 7\nready   \n";
         let ready = PidFile { pid: 4242, socket_dir: "/d/run".into(), status: Status::Ready };
-        assert_eq!(parse(whole), Some(ready.clone()));
+        assert_eq!(parse(whole), Some(ready));
         assert_eq!(parse(&whole.replace("ready   ", "stopping")).unwrap().status, Status::Stopping);
         let begun = parse("4242\n/d/data\n1795000000\n5432\n").unwrap();
         assert_eq!((begun.pid, begun.status), (4242, Status::Starting));

@@ -62,7 +62,7 @@ async fn waiting(pool: &PgPool, url: &str) {
         url,
         payload: r#"{"type":"job.completed"}"#,
     };
-    outbox::insert(&mut *pool.acquire().await.unwrap(), webhook).await.unwrap();
+    outbox::insert(&mut pool.acquire().await.unwrap(), webhook).await.unwrap();
 }
 
 async fn row(pool: &PgPool) -> (i32, bool, bool, Option<String>) {

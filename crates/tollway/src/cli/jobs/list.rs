@@ -1,5 +1,7 @@
 //! `tollway jobs list`.
 
+use std::num::NonZeroUsize;
+
 use clap::Args;
 use domain::Job;
 
@@ -20,22 +22,23 @@ pub struct List {
     #[arg(long, value_name = "LANE", help = "In this lane only")]
     lane: Option<String>,
     /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value = "50")]
+    limit: NonZeroUsize,
 }
 
 pub async fn run(client: &Client, args: List, common: &Common) -> Outcome {
+    let wanted = args.limit.get();
     let mut jobs: Vec<Job> = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
-        let limit = PAGE.min(args.limit - jobs.len());
+        let limit = PAGE.min(wanted - jobs.len());
         let mut query = vec![("limit", limit.to_string())];
         let given = [("state", &args.state), ("lane", &args.lane), ("cursor", &cursor)];
         query.extend(given.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
         let page: Page<Job> = client.get("api/v1/jobs", &query).await?;
         jobs.extend(page.data);
         cursor = page.next;
-        if cursor.is_none() || jobs.len() >= args.limit {
+        if cursor.is_none() || jobs.len() >= wanted {
             break;
         }
     }
@@ -71,7 +74,7 @@ pub async fn run(client: &Client, args: List, common: &Common) -> Outcome {
     ];
     output::table(&columns, rows.collect(), "There are no jobs. Submit one: tollway submit FILE.jsonl")?;
     if cursor.is_some() {
-        note(format_args!("There are more; ask with --limit {}.", args.limit * 2));
+        note(format_args!("There are more; ask with --limit {}.", wanted * 2));
     }
     Ok(Exit::Done)
 }

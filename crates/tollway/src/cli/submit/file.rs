@@ -28,7 +28,7 @@ pub async fn open(path: &Path) -> Outcome<Input> {
         if meta.is_dir() {
             return Err(Failure::usage(format_args!("{} is a folder", path.display())));
         }
-        (Box::new(file), meta.is_file().then(|| meta.len()))
+        (Box::new(file), meta.is_file().then_some(meta.len()))
     };
     let mut reader = BufReader::with_capacity(256 << 10, source);
     let is_gzip = reader.fill_buf().await.map_err(refused)?.starts_with(b"\x1f\x8b");
