@@ -152,29 +152,35 @@ ask_question() {
 }
 
 show_spend() {
-  local tries
+  local said=$RUN/export.out tries
   sleep 1.5 # a synchronous call is in the ledger within a second
+  tell "\$ tollway lake export"
   # The gateway exports by itself, too; then this one waits for its turn.
   for ((tries = 0; tries < 20; tries++)); do
-    "$TOLLWAY" lake export >"$LOGS/export.log" 2>&1 && break
+    "$TOLLWAY" lake export >"$said" 2>&1 && break
     sleep 0.5
   done
-  ((tries < 20)) || fail 'The ledger could not be exported:' "$(cat "$LOGS/export.log")"
-  run_tollway lake verify
-  run_tollway report spend --by team,feature,model
-  run_tollway report spend --by deployment
+  told <"$said"
+  ((tries < 20)) || fail 'The ledger could not be exported; what was said is above.'
+  tell "\$ tollway lake verify"
+  "$TOLLWAY" lake verify | told
+  report spend --by team,feature,model
+  tell 'The failed calls of chat-a are its 529s; while it cooled, chat-b took over:'
+  report spend --by deployment
 }
 
-# Shows a command and its output.
-run_tollway() {
-  tell "\$ tollway $*"
-  "$TOLLWAY" "$@" | told
-  echo
+# Shows a report, which is as wide as it has to be.
+report() {
+  printf '\n'
+  tell "\$ tollway report $*"
+  "$TOLLWAY" report "$@"
+  printf '\n'
 }
 
 finish() {
-  tell "the ledger as Parquet    $(short "$OUT/lake")"
-  (cd "$OUT/lake" && find . -name '*.parquet' | sort | sed "s|^\./|  |" | told)
+  local files
+  files=$(find "$OUT/lake" -name '*.parquet' | wc -l)
+  tell "the ledger as Parquet    $(short "$OUT/lake"), $files files"
   tell "the vectors as Parquet   $(short "$OUT/vectors.parquet")"
   printf '\n[%6s] Done.\n' "$(clock "$SECONDS")"
   [[ $KEEP == no ]] || next_commands
