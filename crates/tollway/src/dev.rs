@@ -15,7 +15,7 @@ use store::Pools;
 
 use crate::{
     cli::{Common, Exit, Failure, Format, Outcome, dev::Dev, first_admin_key, note},
-    config::{self, Config, SecretRef},
+    config::{self, Config, ConfigError, SecretRef},
     embedded::{self, Cluster, Origin},
     paths,
     profile::{MADE_BY_DEV, Profile, Secret},
@@ -38,10 +38,11 @@ struct Setup {
     format: Format,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Database {
     Embedded(Origin),
-    Configured,
+    /// Its place, without user and password.
+    Configured(String),
 }
 
 pub async fn run(args: Dev, common: &Common) -> Outcome {
@@ -57,7 +58,10 @@ pub async fn run(args: Dev, common: &Common) -> Outcome {
     };
     embedded::make_root(&data).map_err(refused)?;
     let cluster = start_database(&mut config, &data, args.postgres_bin.as_deref()).await?;
-    let database = cluster.as_ref().map_or(Database::Configured, |cluster| Database::Embedded(cluster.origin()));
+    let database = match &cluster {
+        Some(cluster) => Database::Embedded(cluster.origin()),
+        None => Database::Configured(place_of(&config)?),
+    };
     let ended = async {
         if stop.is_cancelled() {
             return Ok(());
@@ -113,6 +117,15 @@ async fn start_database(config: &mut Config, data: &Path, bin_dir: Option<&Path>
     paths::write_private(&url, cluster.url()).with_context(|| format!("cannot write {}", url.display()))?;
     config.database.url = Some(SecretRef::File(url));
     Ok(Some(cluster))
+}
+
+/// Which database it is, so that nobody uses another project's by accident.
+fn place_of(config: &Config) -> Outcome<String> {
+    let url = config.database_url()?;
+    let url = reqwest::Url::parse(url.expose_secret()).map_err(|_| ConfigError::BadDatabaseUrl)?;
+    let by = if config.database.url.is_some() { "[database] url" } else { "DATABASE_URL" };
+    let name = url.path().trim_start_matches('/');
+    Ok(format!("{name} at {}, by {by}", url.host_str().unwrap_or("this machine")))
 }
 
 /// One of our own, unless one is configured.

@@ -20,7 +20,7 @@ pub fn start(verbosity: Verbosity) {
     let default = match verbosity {
         Verbosity::Command => "error",
         // A database that was restarted makes every connection late; once is told by who restarted it.
-        Verbosity::Warnings => "warn,sqlx::pool=error",
+        Verbosity::Warnings => "warn,sqlx::pool=error,sqlx_core::pool=error",
         Verbosity::Operation => "warn,tollway=info,gateway=info,engine=info,lake=info,store=info",
     };
     let filter = EnvFilter::try_from_env("TOLLWAY_LOG").unwrap_or_else(|_| EnvFilter::new(default));

@@ -45,6 +45,7 @@ pub struct Cli {
 
 /// What every command takes.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Everywhere")]
 pub struct Common {
     /// The configuration; else TOLLWAY_CONFIG, ./tollway.toml
     #[arg(long, global = true, value_name = "FILE", env = "TOLLWAY_CONFIG", hide_env = true)]

@@ -33,10 +33,10 @@ pub fn print(setup: &Setup, url: &str, profile: &Path, is_default: bool, sample:
 }
 
 fn text(setup: &Setup, url: &str, profile: &Path, is_default: bool, sample: Option<&Path>) -> String {
-    let database = match setup.database {
-        Database::Configured => "the configured one".to_owned(),
+    let database = match &setup.database {
+        Database::Configured(place) => place.clone(),
         Database::Embedded(origin) => {
-            let how = if origin == Origin::Adopted { "adopted, it was still running; " } else { "" };
+            let how = if *origin == Origin::Adopted { "adopted, it was still running; " } else { "" };
             format!("embedded PostgreSQL in {} ({how}not for production)", setup.data.display())
         }
     };
