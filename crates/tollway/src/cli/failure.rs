@@ -77,6 +77,10 @@ impl From<store::Error> for Failure {
             Io(_) | PoolTimedOut | Tls(_) => {
                 Self::new(Exit::Unavailable, format_args!("the database cannot be reached: {error}"))
             }
+            // undefined_table
+            Database(error) if error.code().as_deref() == Some("42P01") => {
+                Self::new(Exit::Refused, "the database has no schema yet").hint("Run `tollway migrate`.")
+            }
             Database(error) => Self::new(Exit::Failed, format_args!("the database said: {error}")),
             other => Self::new(Exit::Failed, format_args!("database: {other}")),
         }

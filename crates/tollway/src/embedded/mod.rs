@@ -89,6 +89,8 @@ impl Cluster {
         self.release.cancel();
         // It either sleeps or is starting a postmaster; in both cases it comes to an end.
         let _ = self.supervisor.await;
-        up::shut_down(&self.site).await
+        up::shut_down(&self.site).await?;
+        self.site.clean_up();
+        Ok(())
     }
 }

@@ -106,6 +106,13 @@ impl Site {
         format!("postgres://{SUPERUSER}:{password}@{host}:{PORT}/{DATABASE}")
     }
 
+    /// Takes away a socket's folder that could not be beside the data; nothing is in it once the server ended.
+    pub fn clean_up(&self) {
+        if !self.run.starts_with(&self.cluster) {
+            let _ = std::fs::remove_dir(&self.run);
+        }
+    }
+
     pub fn give(&self, path: &Path) -> anyhow::Result<()> {
         let Some(owner) = &self.owner else { return Ok(()) };
         std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid))

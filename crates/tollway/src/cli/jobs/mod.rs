@@ -4,6 +4,7 @@ mod delete;
 mod events;
 mod list;
 mod results;
+mod screen;
 mod show;
 pub mod watch;
 
