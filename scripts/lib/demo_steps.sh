@@ -134,6 +134,7 @@ ride_out_outage() {
   tell "$CHATS chat requests; for 3 seconds deployment a answers 529, \"overloaded\""
   post "$SIMULATOR/sim/outage" '{"deployment": "a", "status": 529, "for_ms": 3000, "retry_after_s": 1}'
   TOLLWAY_API_KEY=$SUPPORT_KEY submit "$OUT/tickets.jsonl" --name replies --tag environment=demo --tag feature=replies
+  CHAT_JOB=$JOB
 }
 
 # post URL JSON
@@ -197,7 +198,7 @@ The gateway is still up at $TOLLWAY_URL. Try next:
   export TOLLWAY_PROFILE=$TOLLWAY_PROFILE PATH=$(dirname "$TOLLWAY"):\$PATH
   tollway jobs list
   tollway lanes
-  tollway jobs results $EMBED_JOB | head -n 1
+  tollway jobs results $CHAT_JOB | head -n 3
   tollway report spend --by team,deployment --output csv
   curl $SIMULATOR/sim/outage -d '{"deployment": "a", "status": 529, "for_ms": 20000}'
   tollway submit $OUT/tickets.jsonl --watch
