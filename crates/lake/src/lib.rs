@@ -19,7 +19,7 @@
 //!
 //! # Memory
 //! Rows are streamed. A file of one segment is one row group, which is held encoded until it is written; compaction sorts in
-//! temporary files. Each step stays below 50 MB however many rows a day has.
+//! temporary files. Each step takes about 50 MB, however many rows a day has.
 
 pub mod error;
 pub mod place;

@@ -40,7 +40,9 @@ impl LakeLock {
     }
 
     /// Gives it back now; dropping it does so once the server notices.
-    pub async fn release(self) -> Result<()> {
+    pub async fn release(mut self) -> Result<()> {
+        // Closing alone would leave it taken for the moment that the server needs to notice.
+        query!("select pg_advisory_unlock_all()").execute(&mut self.0).await?;
         self.0.close().await
     }
 }

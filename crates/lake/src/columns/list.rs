@@ -9,7 +9,10 @@ use arrow::{
 use chrono::NaiveDate;
 use domain::LedgerRow;
 
-use super::kind::{Big, Column, Flag, Id, Int, Job, Kind, Pico, Required, Text, Time, take_bytes};
+use super::{
+    kind::{Big, Column, Flag, Int, Kind, Pico, Required, Time, take_bytes},
+    text::{Id, Job, Text},
+};
 
 type ArrayOf<C> = <<C as Column>::Kind as Kind>::Array;
 type BuilderOf<C> = <<C as Column>::Kind as Kind>::Builder;

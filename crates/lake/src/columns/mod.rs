@@ -4,6 +4,7 @@
 mod canonical;
 mod kind;
 mod list;
+mod text;
 
 pub use canonical::{decode, encode};
 pub use list::{Builders, NAMES, Readers, differing, schema};

@@ -43,6 +43,12 @@ pub struct Compacted {
 /// more than an hour before `now`. Repeating it after a crash is safe. [`LakeError::Busy`] when another process is at it.
 pub async fn compact(pool: &PgPool, lake: &LakeStore, now: DateTime<Utc>) -> Result<Compacted> {
     let lock = LakeLock::take(pool).await?.ok_or(LakeError::Busy)?;
+    let done = compact_finished(pool, lake, now).await;
+    lock.release().await?;
+    done
+}
+
+async fn compact_finished(pool: &PgPool, lake: &LakeStore, now: DateTime<Utc>) -> Result<Compacted> {
     lake.sweep().await?;
     refuse_a_lost_manifest(pool, lake).await?;
     let mut done = Compacted::default();
@@ -61,7 +67,6 @@ pub async fn compact(pool: &PgPool, lake: &LakeStore, now: DateTime<Utc>) -> Res
     }
     remove_replaced(lake, &manifest, now, &mut done).await?;
     done.sealed_through = manifest.sealed_through;
-    lock.release().await?;
     Ok(done)
 }
 

@@ -15,8 +15,8 @@ use crate::{LakeError, LakeStore, Result};
 pub(crate) use write::length;
 pub use write::write;
 
-/// At most as many rows as one row group takes: what an export holds in memory is one of these, encoded.
-pub const SEGMENT_ROWS: i64 = crate::file::ROW_GROUP as i64;
+/// The most rows of a segment. Half a row group: what an export holds in memory is one of these, encoded.
+pub const SEGMENT_ROWS: i64 = crate::file::ROW_GROUP as i64 / 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Exported {
@@ -30,6 +30,12 @@ pub struct Exported {
 /// [`LakeError::NoSpace`] nothing partial is visible.
 pub async fn export(pool: &PgPool, lake: &LakeStore, now: DateTime<Utc>) -> Result<Exported> {
     let lock = LakeLock::take(pool).await?.ok_or(LakeError::Busy)?;
+    let done = export_waiting(pool, lake, now).await;
+    lock.release().await?;
+    done
+}
+
+async fn export_waiting(pool: &PgPool, lake: &LakeStore, now: DateTime<Utc>) -> Result<Exported> {
     lake.sweep().await?;
     refuse_a_lost_manifest(pool, lake).await?;
     let mut done = Exported::default();
@@ -46,7 +52,6 @@ pub async fn export(pool: &PgPool, lake: &LakeStore, now: DateTime<Utc>) -> Resu
             day.rows -= segment.rows;
         }
     }
-    lock.release().await?;
     Ok(done)
 }
 
@@ -54,9 +59,9 @@ pub async fn export(pool: &PgPool, lake: &LakeStore, now: DateTime<Utc>) -> Resu
 /// number of segments. A lake that still has their files keeps them, if the rows are equal.
 pub async fn republish(pool: &PgPool) -> Result<u64> {
     let lock = LakeLock::take(pool).await?.ok_or(LakeError::Busy)?;
-    let segments = segment::unpublish_all(&mut *pool.acquire().await?).await?;
+    let segments = segment::unpublish_all(&mut *pool.acquire().await?).await;
     lock.release().await?;
-    Ok(segments)
+    Ok(segments?)
 }
 
 pub(crate) async fn refuse_a_lost_manifest(pool: &PgPool, lake: &LakeStore) -> Result<()> {

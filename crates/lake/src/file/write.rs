@@ -22,6 +22,10 @@ use crate::{
 /// Rows of one row group.
 pub const ROW_GROUP: usize = 122_880;
 const BATCH: usize = 1024;
+/// Pages and dictionaries are small, because each of the columns buffers one of each: with the library's own sizes a row group
+/// took 120 MB.
+const PAGE_ROWS: usize = 5_000;
+const DICTIONARY_BYTES: usize = 64 << 10;
 /// Looked up one at a time; statistics cannot rule out a file for them.
 const BLOOM_FILTERS: [&str; 3] = ["attempt_id", "request_id", "customer"];
 /// Hardly any value twice: a dictionary would be built and thrown away.
@@ -108,6 +112,8 @@ fn properties(rows: u64, order: Order) -> Result<WriterProperties> {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
         .set_max_row_group_row_count(Some(ROW_GROUP))
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_dictionary_page_size_limit(DICTIONARY_BYTES)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_sorting_columns(Some(sorting.collect()))
         .set_created_by(format!("tollway {}", env!("CARGO_PKG_VERSION")))

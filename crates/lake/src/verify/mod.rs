@@ -47,30 +47,37 @@ impl Verification {
 /// Compares the whole lake with the ledger. Neither export nor submission is held up: only rows whose segments the manifest
 /// lists at the beginning are compared.
 pub async fn verify(pool: &PgPool, lake: &LakeStore) -> Result<Verification> {
-    // Under the exporter's lock for a moment, so that manifest and segments are of one state.
     let lock = wait_for_lock(pool).await?;
+    let surveyed = survey(pool, lake).await;
+    lock.release().await?;
+    let (manifest, days, mut found) = surveyed?;
+    for day in days {
+        verify_day(pool, lake, &manifest, day, &mut found).await?;
+    }
+    Ok(found)
+}
+
+/// What there is to compare, and whether files and segments agree. Under the exporter's lock, so that both are of one state.
+async fn survey(pool: &PgPool, lake: &LakeStore) -> Result<(Manifest, Vec<NaiveDate>, Verification)> {
     let manifest = lake.manifest().await?.unwrap_or_default();
-    let mut found = Verification { files: manifest.files.len() as u64, ..Verification::default() };
     let mut conn = pool.acquire().await?;
-    found.waiting = segment::rows_waiting(&mut conn).await?.max(0) as u64;
     let mut days = segment::ledger_days(&mut conn).await?;
     days.extend(manifest.files.iter().map(|file| file.usage_date));
     days.sort_unstable();
     days.dedup();
+    let mut found = Verification {
+        days: days.len() as u64,
+        files: manifest.files.len() as u64,
+        waiting: segment::rows_waiting(&mut conn).await?.max(0) as u64,
+        ..Verification::default()
+    };
     for day in &days {
         for published in segment::published_on(&mut conn, *day).await? {
             files::compare_segment(&manifest, *day, &published, &mut found.differences);
         }
     }
     files::find_unlisted(lake, &manifest, &segment::unpublished(&mut conn).await?, &mut found.differences).await?;
-    drop(conn);
-    lock.release().await?;
-
-    found.days = days.len() as u64;
-    for day in days {
-        verify_day(pool, lake, &manifest, day, &mut found).await?;
-    }
-    Ok(found)
+    Ok((manifest, days, found))
 }
 
 /// An export or a compaction may be under way.

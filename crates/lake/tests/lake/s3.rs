@@ -15,10 +15,14 @@ use crate::{
 const OLD: &str = "2026-03-08";
 const NOW: &str = "2026-03-10";
 
+fn lake_on(server: &S3Server) -> LakeStore {
+    LakeStore::open_with("s3://bucket/a/lake/", server.settings()).unwrap()
+}
+
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_bucket_is_a_lake(pool: PgPool) {
     let server = S3Server::start().await;
-    let lake = server.lake();
+    let lake = lake_on(&server);
     assert_eq!(lake.url(), "s3://bucket/a/lake");
     for (from, to) in [(0, 600), (600, 1000)] {
         post_range(&pool, day(OLD), from, to).await;
@@ -26,6 +30,7 @@ async fn a_bucket_is_a_lake(pool: PgPool) {
         export(&pool, &lake, noon(NOW)).await.unwrap();
     }
     assert_equal(&pool, &lake, 2000).await;
+    assert!(server.folder().join("a/lake/_manifest.json").is_file());
     let done = compact(&pool, &lake, noon(NOW)).await.unwrap();
     assert_eq!((done.days, done.files, done.rows), (1, 1, 1000));
     assert_equal(&pool, &lake, 2000).await;
@@ -36,7 +41,7 @@ async fn a_bucket_is_a_lake(pool: PgPool) {
 #[sqlx::test(migrations = "../../migrations")]
 async fn an_answer_that_was_lost_makes_no_row_twice(pool: PgPool) {
     let server = S3Server::start().await;
-    let lake = server.lake();
+    let lake = lake_on(&server);
     post_range(&pool, day(NOW), 0, 50).await;
     server.lost_answers.store(2, Ordering::SeqCst);
     let done = export(&pool, &lake, noon(NOW)).await.unwrap();
@@ -49,7 +54,7 @@ async fn an_answer_that_was_lost_makes_no_row_twice(pool: PgPool) {
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_large_file_goes_up_in_parts(pool: PgPool) {
     let server = S3Server::start().await;
-    let lake = server.lake();
+    let lake = lake_on(&server);
     // Texts that do not compress make few rows large.
     post_range(&pool, day(NOW), 0, 4000).await;
     let wide =
@@ -65,7 +70,7 @@ async fn a_large_file_goes_up_in_parts(pool: PgPool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_change_of_the_manifest_is_lost() {
     let server = S3Server::start().await;
-    assert_no_change_is_lost(&server.lake(), 8).await;
+    assert_no_change_is_lost(&lake_on(&server), 8).await;
 }
 
 #[tokio::test]

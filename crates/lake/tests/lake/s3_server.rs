@@ -1,15 +1,17 @@
 //! A real S3 server on a port of its own, which can be told to lose answers.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto::Builder,
 };
-use lake::LakeStore;
 use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
 use s3s_fs::FileSystem;
 use tempfile::TempDir;
@@ -19,7 +21,7 @@ pub struct S3Server {
     endpoint: String,
     /// The next so many PUTs of Parquet files are done, but not answered.
     pub lost_answers: Arc<AtomicU32>,
-    _data: TempDir,
+    data: TempDir,
 }
 
 impl S3Server {
@@ -58,16 +60,21 @@ impl S3Server {
                 });
             }
         });
-        Self { endpoint, lost_answers, _data: data }
+        Self { endpoint, lost_answers, data }
     }
 
-    pub fn lake(&self) -> LakeStore {
-        let settings = [
-            ("aws_endpoint_url", self.endpoint.as_str()),
-            ("aws_access_key_id", "key"),
-            ("aws_secret_access_key", "secret"),
-            ("aws_region", "us-east-1"),
-        ];
-        LakeStore::open_with("s3://bucket/a/lake/", settings).unwrap()
+    /// What a client must be told.
+    pub fn settings(&self) -> [(&'static str, String); 4] {
+        [
+            ("aws_endpoint_url", self.endpoint.clone()),
+            ("aws_access_key_id", "key".to_owned()),
+            ("aws_secret_access_key", "secret".to_owned()),
+            ("aws_region", "us-east-1".to_owned()),
+        ]
+    }
+
+    /// Where the server keeps the objects of `s3://bucket/`.
+    pub fn folder(&self) -> PathBuf {
+        self.data.path().join("bucket")
     }
 }
