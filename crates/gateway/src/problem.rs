@@ -55,7 +55,10 @@ kinds! {
     Internal = INTERNAL_SERVER_ERROR, "internal", "Tollway failed";
     Provider = BAD_GATEWAY, "provider_error", "The provider failed";
     Unavailable = SERVICE_UNAVAILABLE, "unavailable", "Not available now";
-    ProviderTimeout = GATEWAY_TIMEOUT, "provider_timeout", "The provider did not answer in time";
+    /// These three are named as in result lines and in the ledger.
+    ConnectTimeout = GATEWAY_TIMEOUT, "connect_timeout", "The provider could not be connected to in time";
+    ReadTimeout = GATEWAY_TIMEOUT, "read_timeout", "The provider fell silent";
+    TotalTimeout = GATEWAY_TIMEOUT, "total_timeout", "The provider took too long";
 }
 
 #[derive(Debug, Clone)]

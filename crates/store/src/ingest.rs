@@ -116,7 +116,8 @@ pub async fn begin(conn: &mut PgConnection, job: &NewJob<'_>) -> Result<()> {
 }
 
 /// A transaction for [`append`]. Its commit does not wait for the disk: that of [`finish`] does, and the log is written in
-/// order, so a job that runs has all its items.
+/// order. A database that dies in between takes back what it had not written, and with the items their part of
+/// `job.accepted`, by which [`finish`] finds out. So a job that runs has all its items.
 pub async fn begin_append(pool: &PgPool) -> Result<Transaction<'static, Postgres>> {
     pool.begin_with("begin; set local synchronous_commit = off").await
 }
@@ -125,10 +126,12 @@ pub async fn begin_append(pool: &PgPool) -> Result<Transaction<'static, Postgres
 /// abandoned upload finds its items. False, with nothing written: the upload was given up in this worker's place.
 pub async fn append(conn: &mut PgConnection, upload: Upload, flow_ids: &[i64], items: &mut Items) -> Result<bool> {
     let ours = query!(
-        "update job set flow_ids = $3 where job_id = $1 and state = 'uploading' and upload_worker = $2",
+        "update job set flow_ids = $3, accepted = accepted + $4
+         where job_id = $1 and state = 'uploading' and upload_worker = $2",
         upload.job_id,
         upload.worker_id,
         flow_ids,
+        items.len() as i64,
     )
     .execute(&mut *conn)
     .await?;
@@ -140,13 +143,13 @@ pub async fn append(conn: &mut PgConnection, upload: Upload, flow_ids: &[i64], i
 }
 
 /// Makes the job runnable and tells the claims, inside a transaction that had better end at once: it holds the team's share.
-/// False, with nothing written: the upload was given up in this worker's place.
+/// False, with nothing written: the upload was given up in this worker's place, or the database lost items of it.
 pub async fn finish(conn: &mut PgConnection, upload: Upload, flows: &[NewFlow], fingerprint: &[u8]) -> Result<bool> {
     let ids: Vec<i64> = flows.iter().map(|flow| flow.flow_id).collect();
     let accepted: i64 = flows.iter().map(|flow| i64::from(flow.items)).sum();
     let job = query!(
-        "update job set state = 'queued', upload_worker = null, accepted = $3, flow_ids = $4
-         where job_id = $1 and state = 'uploading' and upload_worker = $2
+        "update job set state = 'queued', upload_worker = null, flow_ids = $4
+         where job_id = $1 and state = 'uploading' and upload_worker = $2 and accepted = $3
          returning lane, team_id",
         upload.job_id,
         upload.worker_id,

@@ -103,7 +103,8 @@ pub struct ListQuery {
 async fn select(conn: &mut PgConnection, scope: Scope, one: Option<JobId>, list: &ListQuery) -> Result<Vec<Job>> {
     query_as!(
         JobRow,
-        r#"select j.job_id, j.state, t.name as team, j.lane, j.name, j.tags, j.priority, j.accepted,
+        r#"select j.job_id, j.state, t.name as team, j.lane, j.name, j.tags, j.priority,
+                  case when j.state = 'uploading' then 0 else j.accepted end as "accepted!",
                   coalesce(n.succeeded, 0)::bigint as "succeeded!", coalesce(n.failed, 0)::bigint as "failed!",
                   j.cancelled, j.expired,
                   coalesce(p.waiting + p.leased + p.retrying, 0)::bigint as "pending!", coalesce(p.leased, 0)::bigint as "in_flight!",

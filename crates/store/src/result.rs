@@ -18,7 +18,8 @@ pub struct Source {
 pub async fn source(conn: &mut PgConnection, job_id: i64) -> Result<Option<Source>> {
     query_as!(
         Source,
-        r#"select state, accepted, cancelled, expired, flow_ids, purged_at is not null as "purged!"
+        r#"select state, case when state = 'uploading' then 0 else accepted end as "accepted!", cancelled, expired, flow_ids,
+                  purged_at is not null as "purged!"
            from job where job_id = $1"#,
         job_id,
     )

@@ -44,8 +44,9 @@ async fn look(engine: &Engine) -> store::Result<()> {
     match ActiveCatalog::build(next.version, next.catalog) {
         Ok(active) => {
             info!(version = next.version, "Following a new configuration");
-            engine.catalog.replace(active);
+            // The caps of a new deployment before the deployment itself. An error leaves both for the next look.
             limits::reload(engine).await?;
+            engine.catalog.replace(active);
             engine.bell.ring();
         }
         // Such as a credential that this replica was not given. It goes on as it was, and says so until it is mended.

@@ -125,6 +125,8 @@ pub async fn create(State(app): State<App>, body: Body) -> Result<Response, Prob
         }
     }
     tx.commit().await?;
+    // Its caps before the key itself: it may be used the moment it is known.
+    let _ = engine::limits::reload(&app.engine).await;
     see_changes(&app).await;
     let headers =
         [(header::LOCATION, format!("/api/v1/keys/{}", row.key_id)), (header::CACHE_CONTROL, "no-store".to_owned())];

@@ -119,9 +119,9 @@ fn problem(error: DirectError) -> Problem {
             let problem = match class {
                 ErrorClass::Throttled => Problem::new(Kind::Limited, message),
                 ErrorClass::Overloaded => Problem::new(Kind::Unavailable, message),
-                ErrorClass::ConnectTimeout | ErrorClass::ReadTimeout | ErrorClass::TotalTimeout => {
-                    Problem::new(Kind::ProviderTimeout, message)
-                }
+                ErrorClass::ConnectTimeout => Problem::new(Kind::ConnectTimeout, message),
+                ErrorClass::ReadTimeout => Problem::new(Kind::ReadTimeout, message),
+                ErrorClass::TotalTimeout => Problem::new(Kind::TotalTimeout, message),
                 // Its message may quote the credential.
                 ErrorClass::Credential => {
                     Problem::new(Kind::Provider, "The provider refused the operator's credential.")
@@ -159,7 +159,9 @@ mod tests {
         check(DirectError::Limited { what: "slots".into(), retry_after: Duration::from_secs(1) }, Kind::Limited);
         check(exhausted(ErrorClass::Throttled), Kind::Limited);
         check(exhausted(ErrorClass::Overloaded), Kind::Unavailable);
-        check(exhausted(ErrorClass::ReadTimeout), Kind::ProviderTimeout);
+        check(exhausted(ErrorClass::ConnectTimeout), Kind::ConnectTimeout);
+        check(exhausted(ErrorClass::ReadTimeout), Kind::ReadTimeout);
+        check(exhausted(ErrorClass::TotalTimeout), Kind::TotalTimeout);
         check(exhausted(ErrorClass::Connect), Kind::Provider);
         check(DirectError::Unavailable, Kind::Unavailable);
         assert_eq!(problem(exhausted(ErrorClass::Throttled)).retry_after, Some(Duration::from_secs(3)));

@@ -70,6 +70,25 @@ async fn nothing_is_runnable_before_the_end(pool: PgPool) {
     assert_eq!(known, Some(idempotency::Known::Done { job_id: upload.job_id, fingerprint: b"print".to_vec() }));
 }
 
+/// A database that dies takes back commits that it had not written to the disk, as a rollback would.
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_job_never_runs_without_items_that_the_database_lost(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let (upload, flow_id) = uploading(&mut conn, 3).await;
+    let mut lost = Items::new(0);
+    lost.push(item(flow_id, 3));
+    let mut tx = begin_append(&pool).await.unwrap();
+    assert!(append(&mut tx, upload, &[flow_id], &mut lost).await.unwrap());
+    tx.rollback().await.unwrap();
+    let mut rest = Items::new(0);
+    rest.push(item(flow_id, 4));
+    assert!(append(&mut conn, upload, &[flow_id], &mut rest).await.unwrap());
+
+    assert!(!finish(&mut conn, upload, &[flow(flow_id, 5)], b"print").await.unwrap());
+    assert_eq!(count(&mut conn, "flow").await, 0);
+    assert!(abandon(&mut conn, upload).await.unwrap());
+}
+
 #[sqlx::test(migrations = "../../migrations")]
 async fn an_abandoned_upload_leaves_nothing_and_frees_its_key(pool: PgPool) {
     let mut conn = pool.acquire().await.unwrap();

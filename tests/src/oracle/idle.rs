@@ -1,0 +1,36 @@
+//! Reservations and in-flight counts are 0 when nothing runs.
+
+use std::time::Duration;
+
+use crate::{database::Database, patience::until};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Everything that is held while requests run, by what holds it.
+const HELD: [(&str, &str); 7] = [
+    ("flows", "select count(*) from flow"),
+    ("leases", "select count(*) from lease"),
+    ("retries", "select count(*) from retry"),
+    ("intents", "select count(*) from intent"),
+    ("uploads", "select count(*) from job where state = 'uploading'"),
+    ("dead workers", "select count(*) from worker where lease_until < clock_timestamp()"),
+    (
+        "slots in use",
+        "select coalesce(sum(u.used), 0)::bigint from limit_use u join limit_rule r using (limit_id) where r.kind = 'slots'",
+    ),
+];
+
+pub async fn wait(db: &Database) {
+    for (what, count) in HELD {
+        let mut last = None;
+        let what = format!("0 {what} when idle");
+        until(&what, PATIENCE, async || {
+            let n = db.try_number(count).await.ok()?;
+            if last.replace(n) != Some(n) && n > 0 {
+                eprintln!("{what}: {n} now");
+            }
+            (n == 0).then_some(())
+        })
+        .await;
+    }
+}

@@ -1,0 +1,82 @@
+//! Between gateway and PostgreSQL: connections that break when they are told to, at whatever moment that is.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{UnixListener, UnixStream},
+    sync::broadcast,
+};
+
+use crate::postgres::{Postgres, SOCKET};
+
+/// For so long a connection that is being cut still takes what the gateway says: a COMMIT gets through, its answer does not.
+const DEAF: Duration = Duration::from_millis(5);
+
+pub struct Proxy {
+    folder: TempDir,
+    cut: broadcast::Sender<u32>,
+}
+
+impl Proxy {
+    pub fn start(postgres: &Postgres) -> Self {
+        let folder =
+            tempfile::Builder::new().prefix("tollway-e2e-px-").tempdir_in("/tmp").expect("/tmp takes a folder");
+        let listener = UnixListener::bind(folder.path().join(SOCKET)).expect("the folder is ours");
+        let (cut, _) = broadcast::channel(16);
+        let (server, cuts) = (postgres.dir().join(SOCKET), cut.clone());
+        tokio::spawn(async move {
+            let mut number = 0;
+            while let Ok((client, _)) = listener.accept().await {
+                number += 1;
+                tokio::spawn(carry(number, client, server.clone(), cuts.subscribe()));
+            }
+        });
+        Self { folder, cut }
+    }
+
+    /// Where its socket is, in place of the cluster's.
+    pub fn dir(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Breaks one in three of the open connections, in turn.
+    pub fn cut(&self, turn: u32) {
+        // Nobody is connected: nothing to cut.
+        let _ = self.cut.send(turn);
+    }
+}
+
+async fn carry(number: u32, client: UnixStream, server: PathBuf, mut cuts: broadcast::Receiver<u32>) {
+    let Ok(server) = UnixStream::connect(server).await else { return };
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (client.into_split(), server.into_split());
+    let told = async {
+        loop {
+            match cuts.recv().await {
+                Ok(turn) if !(number + turn).is_multiple_of(3) => {}
+                _ => return,
+            }
+        }
+    };
+    let mut asking = std::pin::pin!(copy(&mut from_client, &mut to_server));
+    tokio::select! {
+        () = &mut asking => return,
+        () = copy(&mut from_server, &mut to_client) => return,
+        () = told => {}
+    }
+    let _ = tokio::time::timeout(DEAF, asking).await;
+}
+
+async fn copy(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(n @ 1..) = from.read(&mut buffer).await {
+        if to.write_all(&buffer[..n]).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Lanes: a bulk job takes what others leave, and never what prod needs.
+
+use e2e::{Setup, World, catalog, requests};
+use serde_json::{Value, json};
+
+async fn world(story: &str) -> World {
+    let world = World::start(story, |simulator| Setup { slots: 20, ..Setup::new(catalog::one(simulator, "")) }).await;
+    world.simulator.set_latency("only", 50).await;
+    world
+}
+
+#[tokio::test]
+async fn prod_does_not_wait_for_a_bulk_job() {
+    let world = world("prod").await;
+    let reindex = world.key("reindex", json!({})).await;
+    let chatbot = world.key("chatbot", json!({"lanes": ["prod"]})).await;
+    let bulk = reindex.submit("?lane=bulk", requests::chat(4_000)).await;
+    world.simulator.has_seen(100).await;
+    let prod = chatbot.submit("?lane=prod", requests::chat(20)).await;
+    chatbot.ended(&prod).await;
+    let left = pending(&reindex.job(&bulk).await);
+    assert!(left > 1_000, "prod was served when the bulk job had only {left} requests left");
+    let slowest = world.db.number("select max(queue_ms) from ledger where lane = 'prod'").await;
+    assert!(slowest < 2_000, "a request in prod waited {slowest} ms");
+    reindex.post(&format!("/api/v1/jobs/{bulk}/cancel"), "").await.expect(200);
+    reindex.ended(&bulk).await;
+    world.check().await;
+}
+
+/// A quarter of the weight, so far less of the way by the time the other is done.
+#[tokio::test]
+async fn standard_goes_before_bulk_by_weight() {
+    let world = world("weights").await;
+    let caller = world.key("search", json!({})).await;
+    let bulk = caller.submit("?lane=bulk", requests::chat(2_000)).await;
+    world.simulator.has_seen(50).await;
+    let before = 2_000 - pending(&caller.job(&bulk).await);
+    let standard = caller.submit("?lane=standard", requests::chat(800)).await;
+    caller.ended(&standard).await;
+    let during = 2_000 - pending(&caller.job(&bulk).await) - before;
+    // 4 to 1 of 800 are 200; starved it would be none.
+    assert!((60..=420).contains(&during), "bulk did {during} requests while standard did 800");
+    caller.post(&format!("/api/v1/jobs/{bulk}/cancel"), "").await.expect(200);
+    caller.ended(&bulk).await;
+    world.check().await;
+}
+
+/// Inside a lane teams share, whoever came first and however much it brought.
+#[tokio::test]
+async fn a_team_with_a_large_job_does_not_hold_up_another() {
+    let world = world("shares").await;
+    let (large, small) = (world.key("large", json!({})).await, world.key("small", json!({})).await);
+    let first = large.submit("", requests::chat(3_000)).await;
+    world.simulator.has_seen(50).await;
+    let before = 3_000 - pending(&large.job(&first).await);
+    let second = small.submit("", requests::chat(300)).await;
+    small.ended(&second).await;
+    let during = 3_000 - pending(&large.job(&first).await) - before;
+    assert!((150..=600).contains(&during), "the large job did {during} requests while the small one did 300");
+    large.post(&format!("/api/v1/jobs/{first}/cancel"), "").await.expect(200);
+    large.ended(&first).await;
+    world.check().await;
+}
+
+fn pending(job: &Value) -> i64 {
+    job["counts"]["pending"].as_i64().unwrap_or_else(|| panic!("{job}"))
+}

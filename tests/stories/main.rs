@@ -1,0 +1,17 @@
+//! User stories, told with real processes: one file each. `cargo build -p tollway` comes first; see `e2e::binary`.
+
+mod bad_input;
+mod direct;
+mod life;
+mod results;
+mod submit;
+
+mod lanes;
+mod limits;
+mod tenants;
+
+mod cut_database;
+mod disk_full;
+mod kill_gateway;
+mod kill_postgres;
+mod outage;

@@ -1,0 +1,144 @@
+//! Providers that throttle, fail or are gone: calls fall back, work waits, and an outage ends no request.
+
+use std::time::Duration;
+
+use e2e::{SOON, Setup, Simulator, World, catalog, requests, until};
+use serde_json::{Value, json};
+use simulator::{JournalLine, Outcome};
+
+#[tokio::test]
+async fn an_overloaded_deployment_is_passed_over_until_it_has_recovered() {
+    let world = World::start("fallback", |simulator| Setup::new(catalog::usual(simulator, ""))).await;
+    world.simulator.set_latency("second", 30).await;
+    world.simulator.outage("first", 529, Duration::from_secs(3), Some(1)).await;
+    let id = world.admin.submit("", requests::chat(1_000)).await;
+    let job = world.admin.ended(&id).await;
+    assert_eq!(job["counts"]["succeeded"], 1_000, "{job}");
+    let stats = world.simulator.stats().await;
+    assert!(stats.deployments["second"].calls > 0);
+    let fell_back = "select count(*) from ledger where attempt_reason = 'fallback' and fallback_from = 'first'
+                     and deployment = 'second' and status = 'succeeded' and attempt_no > 1";
+    assert!(world.db.number(fell_back).await > 0);
+
+    until("the first deployment to serve again", SOON, async || {
+        let id = world.admin.submit("", requests::chat(5)).await;
+        world.admin.ended(&id).await;
+        let first = world.simulator.stats().await.deployments.remove("first");
+        first.filter(|first| first.by_outcome.contains_key(&Outcome::Ok)).map(drop)
+    })
+    .await;
+    world.check().await;
+}
+
+#[tokio::test]
+async fn when_all_deployments_are_down_work_waits_with_a_reason() {
+    let world =
+        World::start("all_down", |simulator| Setup { slots: 4, ..Setup::new(catalog::usual(simulator, "")) }).await;
+    for deployment in ["first", "second"] {
+        world.simulator.outage(deployment, 529, Duration::from_secs(5), Some(2)).await;
+    }
+    // One failure of its own would end a request.
+    let id = world.admin.submit("?max_attempts=1", requests::chat(50)).await;
+    let waiting = world.admin.job_when(&id, "to say why it waits", |job| job["waiting_reason"].is_string()).await;
+    let reason = waiting["waiting_reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("cools down"), "{waiting}");
+    assert_eq!(waiting["counts"]["pending"], 50, "{waiting}");
+    let lanes = world.admin.get("/api/v1/lanes").await.expect(200).json();
+    let bulk = lanes["data"].as_array().and_then(|lanes| lanes.iter().find(|lane| lane["name"] == "bulk")).cloned();
+    assert!(bulk.is_some_and(|lane| lane["waiting_reason"].is_string()), "{lanes}");
+    let shown = world.gateway.run(&world.admin.key, &["jobs", "show", &id]).await.expect(0);
+    assert!(shown.stdout.contains("cools down"), "{}", shown.stdout);
+
+    let job = world.admin.ended(&id).await;
+    assert_eq!(job["counts"]["succeeded"], 50, "an outage dead-lettered work: {job}");
+    let journal = world.simulator.journal().await;
+    for deployment in ["first", "second"] {
+        let calls: Vec<_> = journal.iter().filter(|call| call.deployment == deployment).collect();
+        assert_waits(&calls, Duration::from_secs(2));
+    }
+    world.check().await;
+}
+
+/// After a refusal nothing comes before its Retry-After is over, but for what was under way.
+#[track_caller]
+fn assert_waits(calls: &[&JournalLine<'_>], wait: Duration) {
+    let under_way = 500_000;
+    let (ms, wait_us) = (1_000, wait.as_micros() as u64);
+    let refusals = calls.iter().filter(|call| call.outcome == Outcome::Throttled).filter_map(|call| call.ended_us);
+    for refused in refusals {
+        let early = calls.iter().find(|call| {
+            // Ours counts from when the refusal had come in.
+            (refused + under_way..refused + wait_us - 10 * ms).contains(&call.arrived_us)
+        });
+        assert!(early.is_none(), "{early:?} although a call was told at {refused} to wait for {wait:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_deployment_that_refuses_connections_costs_nothing_and_no_request() {
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free").local_addr().expect("it listens");
+    let setup = |simulator: &Simulator| {
+        let gone = catalog::deployment_at(&format!("http://{dead}/v1"), "gone", "sim-chat", "");
+        let second = catalog::deployment(simulator, "second", "sim-chat", "");
+        Setup::new(catalog::PRICES.to_owned() + &gone + &second + &catalog::route("chat", &["gone", "second"]))
+    };
+    let world = World::start("refused", setup).await;
+    let id = world.admin.submit("?max_attempts=1", requests::chat(100)).await;
+    let job = world.admin.ended(&id).await;
+    assert_eq!(job["counts"]["succeeded"], 100, "{job}");
+    let refused = "select count(*) from ledger where deployment = 'gone' and error_class = 'connect'
+                   and not billable and contracted_cost = 0 and status = 'failed'";
+    let all = "select count(*) from ledger where deployment = 'gone'";
+    let (refused, all) = (world.db.number(refused).await, world.db.number(all).await);
+    assert!(refused > 0 && refused == all, "{refused} of {all} rows of the dead deployment are free refusals");
+    world.check().await;
+}
+
+/// Failures of the request's own are counted, and the last of them is its result.
+#[tokio::test]
+async fn a_request_that_fails_by_itself_is_dead_lettered_with_its_reason() {
+    let world = World::start("dead_letter", |simulator| Setup::new(catalog::one(simulator, ""))).await;
+    world.simulator.set("only", json!({"error_rate": 1.0})).await;
+    let id = world.admin.submit("?max_attempts=2", requests::chat(3)).await;
+    let job = world.admin.ended(&id).await;
+    assert_eq!(job["counts"]["failed"], 3, "{job}");
+    assert_eq!(job["state"], "completed", "{job}");
+    for (n, result) in (1..).zip(world.admin.results(&id, "?failed=true").await) {
+        assert_eq!(result["custom_id"], json!(format!("line-{n}")));
+        assert_eq!(result["error"]["code"], "server_error", "{result}");
+        assert_eq!(result["response"]["status_code"], 500, "{result}");
+    }
+    assert_eq!(world.simulator.calls().await, 6);
+    world.check().await;
+}
+
+/// What the provider says is wrong with a request is final at once, and the caller gets to read it.
+#[tokio::test]
+async fn a_request_that_the_provider_refuses_is_not_tried_again() {
+    let world = World::start("provider_400", |simulator| Setup::new(catalog::usual(simulator, ""))).await;
+    let bad = requests::line("line-2", "/v1/chat/completions", r#"{"model":"chat","messages":[]}"#);
+    let lines = requests::chat_line(1) + &bad + &requests::chat_line(3);
+    let id = world.admin.submit("", lines).await;
+    let job = world.admin.ended(&id).await;
+    assert_eq!((&job["counts"]["succeeded"], &job["counts"]["failed"]), (&json!(2), &json!(1)), "{job}");
+    let failed: Vec<Value> = world.admin.results(&id, "?failed=true").await;
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0]["response"]["status_code"], 400, "{failed:?}");
+    assert_eq!(failed[0]["response"]["body"]["error"]["type"], "invalid_request_error", "{failed:?}");
+    assert_eq!(failed[0]["error"]["code"], "invalid_request", "{failed:?}");
+    assert_eq!(world.simulator.calls().await, 3);
+    world.check().await;
+}
+
+/// The operator's wrong key is the operator's fault: work waits until it is mended.
+#[tokio::test]
+async fn a_refused_credential_ends_no_request() {
+    let world = World::start("credential", |simulator| Setup::new(catalog::one(simulator, ""))).await;
+    world.simulator.set("only", json!({"require_key": "another"})).await;
+    let id = world.admin.submit("?max_attempts=1", requests::chat(3)).await;
+    world.admin.job_when(&id, "to wait", |job| job["waiting_reason"].is_string()).await;
+    world.simulator.set("only", json!({"require_key": null})).await;
+    let job = world.admin.ended(&id).await;
+    assert_eq!(job["counts"]["succeeded"], 3, "{job}");
+    world.check().await;
+}

@@ -1,0 +1,130 @@
+//! Results: in line order, while the job runs and after, from any line on, in the form that was asked for.
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use e2e::{Setup, World, catalog, requests};
+use futures::StreamExt;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+async fn world(story: &str) -> World {
+    World::start(story, |simulator| Setup { slots: 8, ..Setup::new(catalog::usual(simulator, "")) }).await
+}
+
+#[tokio::test]
+async fn finished_lines_come_in_order_and_gaps_are_passed_over() {
+    let world = world("order").await;
+    // Some answers are far slower than others, so that later lines overtake.
+    world.simulator.set("first", json!({"latency": {"kind": "uniform", "min_ms": 5, "max_ms": 400}})).await;
+    let id = world.admin.submit("", requests::chat(120)).await;
+    let seen =
+        world.admin.job_when(&id, "to be half done", |job| job["counts"]["succeeded"].as_i64() >= Some(50)).await;
+    let answer = world.admin.get(&format!("/api/v1/jobs/{id}/results")).await.expect(200);
+    let pending: i64 = answer.header("x-tollway-pending").expect("it says so").parse().expect("a number");
+    assert!((1..=seen["counts"]["pending"].as_i64().unwrap_or(0)).contains(&pending), "{pending} pending, {seen}");
+    let numbers = requests::numbers(&requests::parse_lines(&answer.text()));
+    assert!(numbers.len() >= 50 && numbers.is_sorted(), "{numbers:?}");
+    assert!(numbers.len() < *numbers.last().expect("some"), "nothing overtook, so gaps were not seen: {numbers:?}");
+
+    world.admin.ended(&id).await;
+    let all = world.admin.get(&format!("/api/v1/jobs/{id}/results")).await.expect(200);
+    assert_eq!(all.header("x-tollway-pending"), Some("0"));
+    for (n, result) in (1..).zip(requests::parse_lines(&all.text())) {
+        requests::assert_answers(&result, n);
+        assert_eq!(result["response"]["status_code"], 200);
+        assert!(result["response"]["request_id"].is_string() && result["id"].is_string(), "{result}");
+    }
+    let numbers = requests::numbers(&world.admin.results(&id, "?from=101").await);
+    assert_eq!(numbers, (101..=120).collect::<Vec<_>>());
+    assert_eq!(world.admin.results(&id, "?from=121").await, Vec::<Value>::new());
+    world.admin.get(&format!("/api/v1/jobs/{id}/results?from=0")).await.expect(400);
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_reader_that_follows_gets_every_line_in_order_until_the_end() {
+    let world = world("follow").await;
+    world.simulator.set("first", json!({"latency": {"kind": "uniform", "min_ms": 1, "max_ms": 200}})).await;
+    let id = world.admin.submit("", requests::chat(150)).await;
+    let path = format!("/api/v1/jobs/{id}/results?follow=true&from=11");
+    let response = world.admin.request(Method::GET, &path).send().await.expect("an answer");
+    assert_eq!(response.status(), 200);
+    let mut pieces = response.bytes_stream();
+    let first =
+        tokio::time::timeout(Duration::from_secs(20), pieces.next()).await.expect("it comes while the job runs");
+    let mut text = first.expect("a piece").expect("whole").to_vec();
+    let before = world.admin.job(&id).await;
+    assert!(before["counts"]["pending"].as_i64() > Some(0), "the job was over before its first line came: {before}");
+    while let Some(piece) = pieces.next().await {
+        text.extend_from_slice(&piece.expect("whole"));
+    }
+    let results = requests::parse_lines(&String::from_utf8(text).expect("JSON"));
+    assert_eq!(requests::numbers(&results), (11..=150).collect::<Vec<_>>());
+    assert_eq!(world.admin.job(&id).await["state"], "completed");
+    world.check().await;
+}
+
+#[tokio::test]
+async fn failed_lines_alone() {
+    let world = world("failed").await;
+    let lines: String = (1..=40)
+        .map(|n| match n % 10 {
+            0 => requests::line(&format!("line-{n}"), "/v1/chat/completions", r#"{"model":"chat","messages":[]}"#),
+            _ => requests::chat_line(n),
+        })
+        .collect();
+    let id = world.admin.submit("", lines).await;
+    world.admin.ended(&id).await;
+    assert_eq!(requests::numbers(&world.admin.results(&id, "?failed=true").await), [10, 20, 30, 40]);
+    assert_eq!(requests::numbers(&world.admin.results(&id, "?failed=true&from=21").await), [30, 40]);
+    let all = world.admin.results(&id, "").await;
+    assert_eq!(requests::numbers(&all), (1..=40).collect::<Vec<_>>());
+    assert!(all.iter().all(|result| result["error"].is_null() != result["error"]["message"].is_string()));
+    world.check().await;
+}
+
+/// Embeddings come back as the provider gave them, to the last bit, in the form each line asked for.
+#[tokio::test]
+async fn embeddings_as_floats_as_base64_and_as_parquet() {
+    let world = world("embeddings").await;
+    let lines: String = (1..=30)
+        .map(|n| match n % 3 {
+            0 => requests::embedding_line(n, r#","encoding_format":"base64""#),
+            1 => requests::embedding_line(n, r#","encoding_format":"float","dimensions":16"#),
+            _ => requests::embedding_line(n, ""),
+        })
+        .collect();
+    let id = world.admin.submit("", lines).await;
+    let job = world.admin.ended(&id).await;
+    assert_eq!(job["counts"]["succeeded"], 30, "{job}");
+    for (n, result) in (1..).zip(world.admin.results(&id, "").await) {
+        let width = if n % 3 == 1 { 16 } else { 64 };
+        let data = &result["response"]["body"]["data"];
+        for (at, text) in [format!("text {n}"), format!("and {n}")].iter().enumerate() {
+            assert_eq!(data[at]["index"], json!(at), "{result}");
+            let got = &data[at]["embedding"];
+            assert_eq!(got.is_string(), n % 3 == 0, "line {n}: {got}");
+            assert_eq!(floats(got), simulator::embedding(text, width), "line {n}");
+        }
+        assert_eq!(data.as_array().map(Vec::len), Some(2), "{result}");
+    }
+    let parquet = world.admin.get(&format!("/api/v1/jobs/{id}/results?format=parquet")).await.expect(200);
+    assert_eq!(parquet.header("content-type"), Some("application/vnd.apache.parquet"));
+    let body = &parquet.body;
+    assert!(body.starts_with(b"PAR1") && body.ends_with(b"PAR1"), "{} bytes are no Parquet", body.len());
+    world.admin.get(&format!("/api/v1/jobs/{id}/results?format=parquet&from=3")).await.expect(400);
+    world.check().await;
+}
+
+/// An embedding in either form.
+fn floats(embedding: &Value) -> Vec<f32> {
+    match embedding {
+        Value::String(text) => {
+            let bytes = STANDARD.decode(text).expect("base64");
+            bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes"))).collect()
+        }
+        Value::Array(numbers) => numbers.iter().map(|n| n.as_f64().expect("a number") as f32).collect(),
+        other => panic!("no embedding: {other}"),
+    }
+}
