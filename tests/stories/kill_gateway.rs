@@ -72,9 +72,12 @@ async fn a_replica_that_stalled_stores_nothing_that_is_no_longer_its_own() {
     let id = world.admin.submit("", requests::chat(40)).await;
     until("all calls", SOON, async || (world.simulator.stats().await.all.in_flight == 40).then_some(())).await;
     first.signal(Signal::SIGSTOP);
+    let stopped = Instant::now();
     let _second = world.replica("second", &worker).await;
     let job = world.admin.ended(&id).await;
     assert_eq!(job["counts"]["succeeded"], 40, "{job}");
+    // The lease, and for how long it may hold locks in the middle of a transaction.
+    assert!(stopped.elapsed() < Duration::from_secs(30), "it held the others up for {:?}", stopped.elapsed());
     // Its answers have come in by now, and are read when it wakes.
     first.signal(Signal::SIGCONT);
     let woke = async || first.log().contains("taken for dead").then_some(());

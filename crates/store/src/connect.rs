@@ -40,7 +40,8 @@ pub fn connect(url: &str, sizes: PoolSizes) -> sqlx::Result<Pools> {
         .application_name("tollway")
         .options([
             ("statement_timeout", sizes.statement_timeout.as_millis().to_string()),
-            ("idle_in_transaction_session_timeout", "60000".to_owned()),
+            // A process that stands still loses the locks that others wait for.
+            ("idle_in_transaction_session_timeout", "10000".to_owned()),
             ("default_toast_compression", "lz4".to_owned()),
             ("jit", "off".to_owned()),
             ("timezone", "UTC".to_owned()),

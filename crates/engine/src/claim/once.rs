@@ -8,6 +8,7 @@ use store::{
     claim::{Body, FlowRow, NewLeases, RetryRow, ShareRow, Verdicts},
     lease::LeaseKey,
 };
+use tracing::warn;
 
 use super::{
     Found, JobInfo, Request,
@@ -75,7 +76,11 @@ pub(super) async fn claim(engine: &Engine) -> store::Result<(Vec<Arc<Request>>, 
     let requests = requests(&flows, &jobs, admitted, retries, bodies, now, engine);
     store::claim::grant(&mut tx, engine.worker_id, &verdicts, &leases(&requests)).await?;
     engine.live.insert(requests.iter().map(|request| request.key));
-    tx.commit().await?;
+    if let Err(error) = tx.commit().await {
+        // It may have happened all the same: then the heartbeat finds leases that nobody here knows of, and hands them back.
+        engine.live.remove(requests.iter().map(|request| &request.key));
+        return Err(error);
+    }
 
     let started: Vec<i64> = flows
         .iter()
@@ -83,8 +88,11 @@ pub(super) async fn claim(engine: &Engine) -> store::Result<(Vec<Arc<Request>>, 
         .filter(|(flow, n)| flow.next_pos == 0 && **n > 0)
         .map(|(flow, _)| flow.job_id)
         .collect();
-    if !started.is_empty() {
-        store::claim::mark_running(&mut *engine.pools.work.acquire().await?, &started).await?;
+    if !started.is_empty()
+        && let Err(error) = mark_running(engine, &started).await
+    {
+        // What was claimed is ours by now, and has to be run whatever the jobs' states say.
+        warn!(%error, "Jobs that began to run could not be marked as running");
     }
     let found = match requests.len() {
         0 => nothing(
@@ -94,6 +102,10 @@ pub(super) async fn claim(engine: &Engine) -> store::Result<(Vec<Arc<Request>>, 
         n => Found::Some(n),
     };
     Ok((requests, found))
+}
+
+async fn mark_running(engine: &Engine, jobs: &[i64]) -> store::Result<()> {
+    store::claim::mark_running(&mut *engine.pools.work.acquire().await?, jobs).await
 }
 
 fn nothing(engine: &Engine, wakes: Option<DateTime<Utc>>) -> Found {
