@@ -20,5 +20,9 @@ sqlx_fingerprint() {
   find crates/store migrations .sqlx Cargo.lock -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum
 }
 
-# same_queries A B: whether two such folders agree; tells where not.
-same_queries() { diff -rq "$1" "$2"; }
+# same_queries KEPT FRESH: whether two such folders agree; tells where not.
+same_queries() {
+  diff -rq "$1" "$2" && return
+  echo "$1 is not what the code and the schema give: run scripts/sqlx-prepare, and commit $1."
+  return 1
+}
