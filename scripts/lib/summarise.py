@@ -13,27 +13,40 @@ SLOW = re.compile(r"^test .* has been running for over")
 
 def main(log_path, counts_path):
     passed = failed = 0
-    group, in_failures = None, False
+    group = result = None
+    in_failures = False
+
+    def end_group():
+        nonlocal passed, failed, result
+        if group is None:
+            return
+        if result is None:
+            failed += 1
+            show(f"FAILED  {group}: it ended before its tests did")
+            return
+        ok, bad, ignored, took = int(result[1]), int(result[2]), int(result[3]), result[4]
+        passed, failed = passed + ok, failed + bad
+        if ok + bad + ignored:
+            skipped = f", {ignored} ignored" if ignored else ""
+            show(f"{'FAILED' if bad else 'ok':7} {group}: {ok} passed, {bad} failed{skipped}, {took}")
+        result = None
+
     with open(log_path, "w", encoding="utf-8") as log:
         for line in sys.stdin:
             log.write(line)
             line = line.rstrip("\n")
             if found := GROUP.match(line):
-                failed += no_result(group)
+                end_group()
                 group, in_failures = name(found), False
             elif found := RESULT.match(line):
-                ok, bad, ignored, took = int(found[1]), int(found[2]), int(found[3]), found[4]
-                passed, failed = passed + ok, failed + bad
-                if ok + bad + ignored:
-                    skipped = f", {ignored} ignored" if ignored else ""
-                    show(f"{'FAILED' if bad else 'ok':7} {group}: {ok} passed, {bad} failed{skipped}, {took}")
-                group, in_failures = None, False
+                # The last one counts: a test that runs its own program again prints another before it.
+                result, in_failures = found, False
             elif line == "failures:":
                 # The second of two such lines only repeats the names.
                 in_failures = not in_failures
             elif in_failures or SLOW.match(line):
                 show(line)
-    failed += no_result(group)
+    end_group()
     with open(counts_path, "w", encoding="utf-8") as counts:
         print(passed, failed, file=counts)
 
@@ -44,14 +57,6 @@ def name(found):
         return f"{found['docs']}, examples in its documentation"
     program = re.sub(r"-[0-9a-f]{16}$", "", found["program"].rsplit("/", 1)[-1])
     return program if found["path"].startswith("src/") else f"tests/{program}"
-
-
-def no_result(group):
-    """1 when a group of tests ended without saying how: its program crashed."""
-    if group is None:
-        return 0
-    show(f"FAILED  {group}: it ended before its tests did")
-    return 1
 
 
 def show(text):
