@@ -174,6 +174,26 @@ mod tests {
         (Upload::begin(pool, &job, Some("key")).await.unwrap().unwrap(), flow)
     }
 
+    /// The flow's items, as the writer brings them in.
+    async fn append(pool: &PgPool, upload: &Upload, flow: &NewFlow) {
+        let mut items = ingest::Items::new(0);
+        for pos in 0..flow.items {
+            let NewFlow { flow_id, .. } = *flow;
+            items.push(ingest::NewItem {
+                flow_id,
+                pos,
+                line: pos + 1,
+                est_in: 1,
+                max_out: None,
+                custom_id: "c",
+                body: "{}",
+            });
+        }
+        let mut tx = ingest::begin_append(pool).await.unwrap();
+        assert!(ingest::append(&mut tx, upload.id, &[flow.flow_id], &mut items).await.unwrap());
+        tx.commit().await.unwrap();
+    }
+
     fn lost() -> store::Error {
         store::Error::Io(io::ErrorKind::ConnectionReset.into())
     }
@@ -181,6 +201,7 @@ mod tests {
     #[sqlx::test(migrations = "../../migrations")]
     async fn a_commit_whose_answer_was_lost_counts(pool: PgPool) {
         let (upload, flow) = begun(&pool).await;
+        append(&pool, &upload, &flow).await;
         assert!(commit(&pool, upload.id, &[flow], b"print").await.unwrap());
         assert_eq!(upload.resolve(lost()).await.unwrap(), 3);
         let state: String = sqlx::query_scalar("select state from job").fetch_one(&pool).await.unwrap();
