@@ -55,7 +55,7 @@ pub fn release(signal: &str, pid: u32) {
     tell(&format!("release {signal}:{pid}\n"));
 }
 
-/// This folder is removed when the test run has ended.
+/// This folder is removed when the test run has ended, if it is still there.
 pub fn remove_at_end(folder: &Path) {
     tell(&format!("folder {}\n", folder.display()));
 }

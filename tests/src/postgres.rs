@@ -48,7 +48,6 @@ impl Postgres {
         static SHARED: OnceLock<Arc<Postgres>> = OnceLock::new();
         Arc::clone(SHARED.get_or_init(|| {
             let dir = folder().keep();
-            leash::remove_at_end(&dir);
             Arc::new(Self::create(dir, None))
         }))
     }
@@ -185,6 +184,7 @@ pub fn url_at(dir: &Path, database: &str) -> String {
 fn folder() -> TempDir {
     let folder = tempfile::Builder::new().prefix("tollway-e2e-pg-").tempdir_in("/tmp").expect("/tmp takes a folder");
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    leash::remove_at_end(folder.path());
     folder
 }
 

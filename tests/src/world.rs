@@ -9,7 +9,7 @@ use crate::{
     client::Client,
     database::Database,
     gateway::{Gateway, Setup},
-    oracle,
+    leash, oracle,
     postgres::Postgres,
     simulator::Simulator,
 };
@@ -33,6 +33,7 @@ impl World {
 
     pub async fn start_on(postgres: Arc<Postgres>, story: &str, setup: impl FnOnce(&Simulator) -> Setup) -> Self {
         let dir = tempfile::Builder::new().prefix("tollway-e2e-").tempdir_in("/tmp").expect("/tmp takes a folder");
+        leash::remove_at_end(dir.path());
         let simulator = Simulator::start(dir.path());
         let setup = setup(&simulator);
         let db = postgres.database(story).await;

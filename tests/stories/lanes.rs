@@ -62,6 +62,23 @@ async fn a_team_with_a_large_job_does_not_hold_up_another() {
     world.check().await;
 }
 
+/// Among a team's own jobs in a lane, by what the team says.
+#[tokio::test]
+async fn a_more_urgent_job_of_the_same_team_goes_first() {
+    let world = world("priority").await;
+    let caller = world.key("search", json!({})).await;
+    let first = caller.submit("", requests::chat(2_000)).await;
+    world.simulator.has_seen(50).await;
+    let before = pending(&caller.job(&first).await);
+    let urgent = caller.submit("?priority=10", requests::chat(200)).await;
+    caller.ended(&urgent).await;
+    let during = before - pending(&caller.job(&first).await);
+    assert!(during < 120, "{during} requests of the other job ran before the urgent one had ended");
+    caller.post(&format!("/api/v1/jobs/{first}/cancel"), "").await.expect(200);
+    caller.ended(&first).await;
+    world.check().await;
+}
+
 fn pending(job: &Value) -> i64 {
     job["counts"]["pending"].as_i64().unwrap_or_else(|| panic!("{job}"))
 }

@@ -6,6 +6,10 @@ mod life;
 mod results;
 mod submit;
 
+mod commands;
+mod declared;
+mod report;
+
 mod lanes;
 mod limits;
 mod tenants;

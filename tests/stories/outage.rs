@@ -94,6 +94,50 @@ async fn a_deployment_that_refuses_connections_costs_nothing_and_no_request() {
     world.check().await;
 }
 
+/// A provider that answers every call with 500 is down, whatever it says: nobody's request is to blame.
+#[tokio::test]
+async fn errors_of_every_call_are_an_outage_too() {
+    let world = World::start("all_errors", |simulator| Setup::new(catalog::usual(simulator, ""))).await;
+    for deployment in ["first", "second"] {
+        world.simulator.set(deployment, json!({"error_rate": 1.0})).await;
+    }
+    let id = world.admin.submit("", requests::chat(300)).await;
+    world.admin.job_when(&id, "to say why it waits", |job| job["waiting_reason"].is_string()).await;
+    // Some rounds of probes.
+    world.simulator.has_seen(world.simulator.calls().await + 6).await;
+    for deployment in ["first", "second"] {
+        world.simulator.set(deployment, json!({"error_rate": 0.0})).await;
+    }
+    let job = world.admin.ended(&id).await;
+    assert_eq!(job["counts"]["succeeded"], 300, "an outage dead-lettered work: {job}");
+    world.check().await;
+}
+
+/// Everything at once, a little of each: errors, rubbish, cut answers, silence and throttling.
+#[tokio::test]
+async fn a_flaky_provider_costs_time_and_no_request() {
+    let more = "read_timeout_ms = 400\nslots = 40";
+    let world = World::start("flaky", |simulator| Setup::new(catalog::usual(simulator, more))).await;
+    for (seed, deployment) in [(1, "first"), (2, "second"), (3, "vectors")] {
+        let weather = json!({
+            "error_rate": 0.06, "garbage_rate": 0.03, "wrong_type_rate": 0.02, "cut_rate": 0.05, "hang_rate": 0.02, "seed": seed,
+            "throttle": [{"status": 429, "for_ms": 600_000, "share": 0.01, "retry_after_s": 0}],
+            "latency": {"kind": "lognormal", "p50_ms": 5, "p99_ms": 80},
+        });
+        world.simulator.set(deployment, weather).await;
+    }
+    let lines: String =
+        (1..=800).map(|n| if n % 4 == 0 { requests::embedding_line(n, "") } else { requests::chat_line(n) }).collect();
+    let id = world.admin.submit("?max_attempts=20", lines).await;
+    let job = world.admin.ended(&id).await;
+    assert_eq!(job["counts"]["succeeded"], 800, "{job}");
+    let results = world.admin.results(&id, "").await;
+    assert_eq!(requests::numbers(&results), (1..=800).collect::<Vec<_>>());
+    let classes = world.db.number("select count(distinct error_class) from ledger where status = 'failed'").await;
+    assert!(classes >= 5, "the weather was too good: {classes} kinds of failure");
+    world.check().await;
+}
+
 /// Failures of the request's own are counted, and the last of them is its result.
 #[tokio::test]
 async fn a_request_that_fails_by_itself_is_dead_lettered_with_its_reason() {

@@ -84,6 +84,56 @@ async fn failed_lines_alone() {
     world.check().await;
 }
 
+/// Lines of two models run apart and are shown together, those that never ran among them.
+#[tokio::test]
+async fn lines_of_several_models_keep_their_order() {
+    let world = world("mixed").await;
+    world.simulator.set_latency("vectors", 60).await;
+    let lines: String =
+        (1..=600).map(|n| if n % 3 == 0 { requests::embedding_line(n, "") } else { requests::chat_line(n) }).collect();
+    let id = world.admin.submit("", lines).await;
+    world.simulator.has_seen(150).await;
+    world.admin.post(&format!("/api/v1/jobs/{id}/cancel"), "").await.expect(200);
+    let job = world.admin.ended(&id).await;
+    let results = world.admin.results(&id, "").await;
+    assert_eq!(requests::numbers(&results), (1..=600).collect::<Vec<_>>());
+    let cancelled = results.iter().filter(|result| result["error"]["code"] == "batch_cancelled").count();
+    assert_eq!(job["counts"]["cancelled"], json!(cancelled), "{job}");
+    assert!((1..600).contains(&cancelled), "{job}");
+    let tail = world.admin.results(&id, "?from=300").await;
+    assert_eq!(tail, results[299..], "a reader that goes on sees something else");
+    world.check().await;
+}
+
+/// What `--watch` follows: progress while there is some, and the end as the last word.
+#[tokio::test]
+async fn events_tell_of_the_progress_until_the_end() {
+    let world = world("events").await;
+    world.simulator.set_latency("first", 100).await;
+    let id = world.admin.submit("", requests::chat(200)).await;
+    let events = world.admin.get(&format!("/api/v1/jobs/{id}/events")).await.expect(200);
+    assert_eq!(events.header("content-type"), Some("text/event-stream"));
+    let mut seen: Vec<(String, Value)> = Vec::new();
+    for event in events.text().split("\n\n") {
+        let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        if let (Some(kind), Some(data)) = (field("event"), field("data")) {
+            seen.push((kind.to_owned(), serde_json::from_str(data).expect("JSON")));
+        }
+    }
+    let (last, before) = seen.split_last().expect("events");
+    assert!(before.len() >= 2 && before.iter().all(|(kind, _)| kind == "progress"), "{seen:?}");
+    assert_eq!((last.0.as_str(), &last.1["state"]), ("end", &json!("completed")), "{seen:?}");
+    assert_eq!(last.1["counts"]["succeeded"], 200, "{seen:?}");
+    let done: Vec<i64> = seen.iter().filter_map(|(_, data)| data["counts"]["succeeded"].as_i64()).collect();
+    assert!(done.is_sorted() && done.len() == seen.len(), "{done:?}");
+    for (_, data) in &seen {
+        let count = |what: &str| data["counts"][what].as_i64().expect("a number");
+        let parts = count("succeeded") + count("failed") + count("cancelled") + count("expired") + count("pending");
+        assert_eq!(count("accepted"), parts, "at every moment: {data}");
+    }
+    world.check().await;
+}
+
 /// Embeddings come back as the provider gave them, to the last bit, in the form each line asked for.
 #[tokio::test]
 async fn embeddings_as_floats_as_base64_and_as_parquet() {

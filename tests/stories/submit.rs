@@ -68,6 +68,35 @@ async fn a_json_body_and_gzip_are_the_same_job() {
     world.check().await;
 }
 
+/// Names in any script, quoted characters, the longest line there may be: all of it comes back as it was.
+#[tokio::test]
+async fn strange_ids_and_the_longest_line() {
+    let world = world("strange").await;
+    let ids = [
+        "grüße-日本-🦀",
+        r#"a "quoted" \ back"#,
+        "tab\tand\nline",
+        "'; drop table job; --",
+        "\u{200b}",
+        &"x".repeat(256),
+    ];
+    let chat = |id: &str, content: &str| {
+        let body = json!({"model": "chat", "messages": [{"role": "user", "content": content}]});
+        json!({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": body}).to_string()
+    };
+    let mut lines: Vec<String> = ids.iter().map(|id| chat(id, "nul \0 and \u{fffd}")).collect();
+    let empty = chat("longest", "");
+    lines.push(chat("longest", &"x".repeat((1 << 20) - empty.len())));
+    assert_eq!(lines.last().map(String::len), Some(1 << 20));
+    let id = world.admin.submit("", lines.join("\n")).await;
+    let job = world.admin.ended(&id).await;
+    assert_eq!(job["counts"]["succeeded"], json!(lines.len()), "{job}");
+    let results = world.admin.results(&id, "").await;
+    let shown: Vec<&str> = results.iter().filter_map(|result| result["custom_id"].as_str()).collect();
+    assert_eq!(shown[..ids.len()], ids);
+    world.check().await;
+}
+
 async fn gzip(text: &str) -> Vec<u8> {
     let mut zipped = Vec::new();
     GzipEncoder::new(text.as_bytes()).read_to_end(&mut zipped).await.expect("memory can be read");
