@@ -35,16 +35,17 @@ impl S3Server {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let lost_answers = Arc::new(AtomicU32::new(0));
         let losing = lost_answers.clone();
-        // S3 compares and replaces in one step; this server takes two, so it gets one PUT at a time.
-        let puts = Arc::new(Mutex::new(()));
+        // S3 compares and replaces an object, and reads it with its e-tag, in one step each. This server takes several, so it
+        // gets one request at a time.
+        let turn = Arc::new(Mutex::new(()));
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let (s3, losing, puts) = (s3.clone(), losing.clone(), puts.clone());
+                let (s3, losing, turn) = (s3.clone(), losing.clone(), turn.clone());
                 let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                    let (s3, losing, puts) = (s3.clone(), losing.clone(), puts.clone());
+                    let (s3, losing, turn) = (s3.clone(), losing.clone(), turn.clone());
                     async move {
                         let put = request.method() == hyper::Method::PUT;
-                        let _alone = if put { Some(puts.lock().await) } else { None };
+                        let _alone = turn.lock().await;
                         let file = put && request.uri().path().ends_with(".parquet");
                         let answer = hyper::service::Service::call(&s3, request).await.map_err(|e| format!("{e:?}"))?;
                         let lose = |left: u32| left.checked_sub(1);
