@@ -4,6 +4,8 @@ pub mod catalog;
 pub mod clock;
 pub mod engine;
 pub mod fence;
+pub mod roles;
+pub mod running;
 
 pub mod admit;
 pub mod call;
@@ -21,3 +23,5 @@ pub mod webhook;
 pub mod work;
 
 pub use engine::{Engine, Settings};
+pub use roles::Roles;
+pub use running::Running;

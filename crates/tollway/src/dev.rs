@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Context;
 use domain::Role;
+use engine::Roles;
 use secrecy::{ExposeSecret, SecretBox};
 use store::Pools;
 
@@ -19,7 +20,6 @@ use crate::{
     embedded::{self, Cluster, Origin},
     paths,
     profile::{MADE_BY_DEV, Profile, Secret},
-    roles::Roles,
     serve::{self, Serving},
     shutdown,
 };

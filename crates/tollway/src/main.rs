@@ -9,7 +9,6 @@ mod embedded;
 mod logging;
 mod paths;
 mod profile;
-mod roles;
 mod serve;
 mod shutdown;
 

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration, time::Insta
 use anyhow::Context;
 use domain::ids::time_id;
 use engine::{
-    Engine,
+    Engine, Roles, Running,
     admit::KeyCache,
     call::Providers,
     catalog::{ActiveCatalog, CatalogWatch},
@@ -21,15 +21,11 @@ use engine::{
 use gateway::{App, Children};
 use secrecy::ExposeSecret;
 use store::Pools;
-use tokio::{
-    net::TcpListener,
-    sync::mpsc,
-    task::{JoinHandle, JoinSet},
-};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{chores, config::Config, roles::Roles};
+use crate::{chores, config::Config};
 
 /// Reports running at once, and how long one may take.
 const REPORTS: usize = 2;
@@ -156,82 +152,4 @@ async fn wait_for(pools: &Pools) -> anyhow::Result<()> {
             }
         }
     }
-}
-
-/// The loops of a running gateway.
-struct Running {
-    claiming: CancellationToken,
-    background: CancellationToken,
-    settling: CancellationToken,
-    working: Option<(JoinHandle<()>, JoinHandle<()>)>,
-    settler: JoinHandle<()>,
-    loops: JoinSet<()>,
-}
-
-impl Running {
-    fn start(engine: &Arc<Engine>, roles: Roles, intents: IntentQueue, settlements: Queue) -> Self {
-        let (claiming, background, settling) =
-            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let mut loops = JoinSet::new();
-        let (e, stop) = (|| Arc::clone(engine), || background.clone());
-        loops.spawn(upkeep::heartbeat(e(), stop()));
-        loops.spawn(upkeep::follow_catalog(e(), stop()));
-        loops.spawn(engine::admit::follow_keys(e()));
-        let ringer = e();
-        loops.spawn(engine::limits::run(e(), move || ringer.bell.ring(), stop()));
-        loops.spawn(engine::direct::write_intents(e(), intents));
-        let settler = tokio::spawn(engine::settle::run(e(), settlements, settling.clone()));
-        if roles.worker || roles.maintenance {
-            loops.spawn(upkeep::finish_jobs(e(), stop()));
-            loops.spawn(upkeep::wake_retries(e(), stop()));
-        }
-        if roles.maintenance {
-            loops.spawn(upkeep::reap(e(), stop()));
-        }
-        let working = roles.worker.then(|| {
-            loops.spawn(upkeep::listen(e(), stop()));
-            let (send, receive) = mpsc::channel(engine.settings.slots.max(1));
-            let claimer = tokio::spawn(engine::claim::run(e(), send, claiming.clone()));
-            let engine = e();
-            let worker = tokio::spawn(async move {
-                if let Err(error) = engine::work::run(engine, receive).await {
-                    tracing::error!(%error, "The worker ended with an error");
-                }
-            });
-            (claimer, worker)
-        });
-        Self { claiming, background, settling, working, settler, loops }
-    }
-
-    /// Unstarted requests go back at once, calls under way may end, everything is booked.
-    async fn end(mut self, engine: &Engine) {
-        self.claiming.cancel();
-        engine.fence.stop_starting();
-        if let Some((claimer, mut worker)) = self.working {
-            let _ = claimer.await;
-            if tokio::time::timeout(engine.settings.drain, &mut worker).await.is_err() {
-                warn!("Some calls did not end in time; they are booked as of unknown outcome and run again");
-                engine.fence.abort_running();
-                let _ = tokio::time::timeout(Duration::from_secs(5), worker).await;
-            }
-        }
-        self.settling.cancel();
-        let _ = self.settler.await;
-        self.background.cancel();
-        self.loops.shutdown().await;
-        if let Err(error) = leave(engine).await {
-            warn!(%error, "This process's place among the workers could not be given up; others will once its lease ends");
-        }
-    }
-}
-
-/// Gives up the place among the workers, so that nobody waits for its lease to end. What is still held is left to the reaper.
-async fn leave(engine: &Engine) -> store::Result<()> {
-    let mut tx = engine.pools.work.begin().await?;
-    if engine.live.is_empty() {
-        store::worker::remove(&mut tx, engine.worker_id).await?;
-    } else {
-        store::worker::expire(&mut tx, engine.worker_id).await?;
-    }
-    tx.commit().await
 }

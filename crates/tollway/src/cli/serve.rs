@@ -1,11 +1,11 @@
 //! `tollway serve`.
 
 use clap::Args;
+use engine::Roles;
 
 use super::{Common, Exit, Failure, Outcome};
 use crate::{
     config,
-    roles::Roles,
     serve::{Serving, run as run_gateway},
     shutdown,
 };

@@ -1,0 +1,92 @@
+//! The loops of a running process: their start, and the order of their end. They are spawned here, so that they are compiled
+//! with this crate and not again with every program that runs them.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    task::{JoinHandle, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::{Engine, Roles, admit, claim, direct, direct::IntentQueue, limits, settle, settle::Queue, upkeep, work};
+
+/// Everything of a process that runs by itself, until [`Running::end`].
+pub struct Running {
+    claiming: CancellationToken,
+    /// Cancelled last; what else runs as long as the gateway does may wait for it.
+    pub background: CancellationToken,
+    settling: CancellationToken,
+    working: Option<(JoinHandle<()>, JoinHandle<()>)>,
+    settler: JoinHandle<()>,
+    loops: JoinSet<()>,
+}
+
+impl Running {
+    pub fn start(engine: &Arc<Engine>, roles: Roles, intents: IntentQueue, settlements: Queue) -> Self {
+        let (claiming, background, settling) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let mut loops = JoinSet::new();
+        let (e, stop) = (|| Arc::clone(engine), || background.clone());
+        loops.spawn(upkeep::heartbeat(e(), stop()));
+        loops.spawn(upkeep::follow_catalog(e(), stop()));
+        loops.spawn(admit::follow_keys(e()));
+        let ringer = e();
+        loops.spawn(limits::run(e(), move || ringer.bell.ring(), stop()));
+        loops.spawn(direct::write_intents(e(), intents));
+        let settler = tokio::spawn(settle::run(e(), settlements, settling.clone()));
+        if roles.worker || roles.maintenance {
+            loops.spawn(upkeep::finish_jobs(e(), stop()));
+            loops.spawn(upkeep::wake_retries(e(), stop()));
+        }
+        if roles.maintenance {
+            loops.spawn(upkeep::reap(e(), stop()));
+        }
+        let working = roles.worker.then(|| {
+            loops.spawn(upkeep::listen(e(), stop()));
+            let (send, receive) = mpsc::channel(engine.settings.slots.max(1));
+            let claimer = tokio::spawn(claim::run(e(), send, claiming.clone()));
+            let engine = e();
+            let worker = tokio::spawn(async move {
+                if let Err(error) = work::run(engine, receive).await {
+                    error!(%error, "The worker ended with an error");
+                }
+            });
+            (claimer, worker)
+        });
+        Self { claiming, background, settling, working, settler, loops }
+    }
+
+    /// Unstarted requests go back at once, calls under way may end, everything is booked.
+    pub async fn end(mut self, engine: &Engine) {
+        self.claiming.cancel();
+        engine.fence.stop_starting();
+        if let Some((claimer, mut worker)) = self.working {
+            let _ = claimer.await;
+            if tokio::time::timeout(engine.settings.drain, &mut worker).await.is_err() {
+                warn!("Some calls did not end in time; they are booked as of unknown outcome and run again");
+                engine.fence.abort_running();
+                let _ = tokio::time::timeout(Duration::from_secs(5), worker).await;
+            }
+        }
+        self.settling.cancel();
+        let _ = self.settler.await;
+        self.background.cancel();
+        self.loops.shutdown().await;
+        if let Err(error) = leave(engine).await {
+            warn!(%error, "This process's place among the workers could not be given up; others will once its lease ends");
+        }
+    }
+}
+
+/// Gives up the place among the workers, so that nobody waits for its lease to end. What is still held is left to the reaper.
+async fn leave(engine: &Engine) -> store::Result<()> {
+    let mut tx = engine.pools.work.begin().await?;
+    if engine.live.is_empty() {
+        store::worker::remove(&mut tx, engine.worker_id).await?;
+    } else {
+        store::worker::expire(&mut tx, engine.worker_id).await?;
+    }
+    tx.commit().await
+}
