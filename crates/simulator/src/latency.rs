@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dice::Dice;
 
-/// A distribution of waiting times, in milliseconds. The timer has a resolution of one millisecond and never fires early.
+/// A distribution of waiting times, in milliseconds; kept to about a tenth of one, never short.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Latency {

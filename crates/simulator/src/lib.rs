@@ -61,6 +61,7 @@ mod server;
 mod sim;
 mod steer;
 mod sync;
+mod timer;
 mod tokens;
 mod vectors;
 mod wire;

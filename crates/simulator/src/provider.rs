@@ -18,6 +18,7 @@ use crate::incoming::{self, Unreadable};
 use crate::journal::{Endpoint, Outcome};
 use crate::reply::{self, CutBody, EventBody, Reply, SocketEnd};
 use crate::sim::Sim;
+use crate::timer;
 use crate::tokens::{Tokens, prompt_tokens};
 use crate::wire::chat::ChatAnswer;
 use crate::wire::refusal::Refusal;
@@ -81,7 +82,7 @@ pub async fn answer(
     }
     let wait = plan.config.latency.sample(&mut dice);
     if !wait.is_zero() {
-        tokio::time::sleep(wait).await;
+        timer::sleep(wait).await;
     }
     match fate {
         Fate::ServerError => refuse(call, &Refusal::server_error()),
