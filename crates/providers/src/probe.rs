@@ -31,8 +31,8 @@ pub async fn list_models(
     target: &Target,
     patience: Duration,
 ) -> Result<Option<Vec<String>>, CallError> {
-    let client = http.of(target)?.lend(target)?.client;
-    let request = client.get(target.models_url()).headers(target.headers().clone()).timeout(patience);
+    let lent = http.of(target)?.lend(target)?;
+    let request = lent.client.get(target.models_url()).headers(target.headers().clone()).timeout(patience);
     let failed = |error: reqwest::Error| {
         let class = if error.is_timeout() { ErrorClass::ReadTimeout } else { ErrorClass::Connect };
         CallError::new(class, format!("cannot be reached: {}", root_cause(&error)))
