@@ -16,6 +16,29 @@ pub struct Catalog {
     pub routes: BTreeMap<String, Route>,
     pub teams: BTreeMap<String, TeamRule>,
     pub prices: Vec<OwnPrice>,
+    /// Left out of a document that says nothing of it, so that an older Tollway still reads that.
+    #[serde(skip_serializing_if = "is_default")]
+    pub quotas: Quotas,
+}
+
+/// What each team may have waiting, unless something else is said of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quotas {
+    /// Requests of jobs that have not ended.
+    pub pending_requests: u64,
+    /// Their bodies, as they are stored.
+    pub pending_gb: u64,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self { pending_requests: 20_000_000, pending_gb: 40 }
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,13 +153,26 @@ pub struct TeamRule {
     pub slots: Option<i64>,
     pub rpm: Option<i64>,
     pub tpm: Option<i64>,
+    /// Requests of its jobs that have not ended; else as in [`Quotas`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending_requests: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending_gb: Option<i64>,
     /// Caps inside one lane.
     pub lanes: BTreeMap<Lane, Caps>,
 }
 
 impl Default for TeamRule {
     fn default() -> Self {
-        Self { weight: 1, slots: None, rpm: None, tpm: None, lanes: BTreeMap::new() }
+        Self {
+            weight: 1,
+            slots: None,
+            rpm: None,
+            tpm: None,
+            pending_requests: None,
+            pending_gb: None,
+            lanes: BTreeMap::new(),
+        }
     }
 }
 

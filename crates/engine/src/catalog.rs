@@ -8,7 +8,7 @@ use std::{
 
 use domain::{
     Catalog, Deployment, Lane, Route,
-    catalog::{LaneRule, TeamRule},
+    catalog::{LaneRule, Quotas, TeamRule},
 };
 
 /// A deployment, ready to be called.
@@ -44,6 +44,7 @@ pub struct ActiveCatalog {
     pub routes: HashMap<Arc<str>, Arc<ActiveRoute>>,
     pub deployments: HashMap<Arc<str>, Arc<ActiveDeployment>>,
     pub prices: pricing::PriceList,
+    pub quotas: Quotas,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +102,16 @@ impl ActiveCatalog {
             let name: Arc<str> = name.into();
             routes.insert(Arc::clone(&name), Arc::new(ActiveRoute { name, spec, deployments: found? }));
         }
-        Ok(Self { version, lanes, teams: catalog.teams, routes, deployments, prices })
+        Ok(Self { version, lanes, teams: catalog.teams, routes, deployments, prices, quotas: catalog.quotas })
+    }
+
+    /// What a team may have waiting that has no quota of its own.
+    pub fn quota(&self) -> store::quota::Quota {
+        let most = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        store::quota::Quota {
+            requests: most(self.quotas.pending_requests),
+            bytes: most(self.quotas.pending_gb.saturating_mul(1 << 30)),
+        }
     }
 
     pub fn route(&self, name: &str) -> Option<&Arc<ActiveRoute>> {

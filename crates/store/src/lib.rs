@@ -17,6 +17,7 @@ pub mod lease;
 pub mod ledger;
 pub mod limit;
 pub mod outbox;
+pub mod quota;
 pub mod result;
 pub mod retention;
 pub mod retry;

@@ -16,6 +16,7 @@ use engine::{
     limits::Limiter,
     route::Health,
     settle::{Queue, Settler},
+    submit::Places,
     upkeep,
 };
 use gateway::{App, Children};
@@ -125,6 +126,7 @@ async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, In
         catalog: CatalogWatch::new(active),
         keys: KeyCache::new(),
         limits: Limiter::default(),
+        places: Places::new(settings.max_uploads),
         health: Health::default(),
         slots: Slots::new(settings.slots),
         bell: Bell::default(),

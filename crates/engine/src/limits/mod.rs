@@ -93,7 +93,7 @@ fn shared_scope(name: &str) -> String {
 
 /// All limits that a catalog declares. `team_id` finds a team's id by its name.
 pub fn declared(catalog: &Catalog, team_id: impl Fn(&str) -> Option<i64>) -> Vec<Declared> {
-    let mut all = Vec::new();
+    let (mut all, mut quotas) = (Vec::new(), Vec::new());
     let mut add = |scope: String, caps: Caps| {
         for (kind, cap) in [("slots", caps.slots), ("rpm", caps.rpm), ("tpm", caps.tpm)] {
             if let Some(cap) = cap {
@@ -104,6 +104,14 @@ pub fn declared(catalog: &Catalog, team_id: impl Fn(&str) -> Option<i64>) -> Vec
     for (name, team) in &catalog.teams {
         let Some(id) = team_id(name) else { continue };
         add(team_scope(id), team.caps());
+        for (kind, cap) in [
+            ("pending_requests", team.pending_requests),
+            ("pending_bytes", team.pending_gb.map(|gb| gb.saturating_mul(1 << 30))),
+        ] {
+            if let Some(cap) = cap {
+                quotas.push(Declared { scope: team_scope(id), kind, cap });
+            }
+        }
         for (lane, caps) in &team.lanes {
             add(lane_scope(lane, id), *caps);
         }
@@ -119,6 +127,7 @@ pub fn declared(catalog: &Catalog, team_id: impl Fn(&str) -> Option<i64>) -> Vec
             add(shared_scope(name), Caps { slots: shared(caps.slots), rpm: shared(caps.rpm), tpm: shared(caps.tpm) });
         }
     }
+    all.append(&mut quotas);
     all
 }
 

@@ -23,6 +23,7 @@ use engine::{
     limits::Limiter,
     route::Health,
     settle::Settler,
+    submit::Places,
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::Value;
@@ -68,6 +69,7 @@ impl World {
             catalog: CatalogWatch::new(ActiveCatalog::build(applied.version(), catalog).unwrap()),
             keys: KeyCache::new(),
             limits: Limiter::default(),
+            places: Places::new(settings.max_uploads),
             health: Health::default(),
             slots: Slots::new(settings.slots),
             bell: Bell::default(),
