@@ -51,7 +51,8 @@ select w.*,
             when start_at > now() then 'scheduled'
             when waiting = 0 and retry_at > now() then 'retry'
             when blocked_reason is not null then split_part(blocked_reason, ' ', 1)
-            else 'no_slot'
+            when exists (select 1 from worker where 'worker' = any (roles) and lease_until > now()) then 'no_slot'
+            else 'no_worker'
        end as reason,
        case when state = 'paused' or start_at > now() or waiting = 0 and retry_at > now() then null
             else nullif(substr(blocked_reason, strpos(blocked_reason || ' ', ' ') + 1), '')
@@ -62,7 +63,7 @@ select w.*,
             when blocked_until > now() and blocked_until < 'infinity' then blocked_until
        end as until
 from (
-    select flow_id, job_id, team_id, lane, route, state, start_at, blocked_until, blocked_reason, served_at,
+    select flow_id, job_id, team_id, lane, priority, state, start_at, blocked_until, blocked_reason, served_at,
            tail_pos - next_pos as waiting,
            -- The first that is due; looked for only where nothing else is left.
            case when next_pos = tail_pos then (select min(due_at) from retry r where r.flow_id = f.flow_id) end as retry_at

@@ -1,10 +1,13 @@
 //! What the operator declares: lanes, deployments, routes, teams, own prices. One version of it is active at a time and
 //! all replicas follow it. Secrets are references here, never values.
 
+mod lane;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::lane::{BadLanes, LaneClass, LaneRule, check_lanes};
 use crate::lane::Lane;
 
 /// Keys are names. In TOML `[lanes.NAME]`, `[deployments.NAME]`, `[routes.NAME]`, `[teams.NAME]`, `[[prices]]`.
@@ -39,26 +42,6 @@ impl Default for Quotas {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LaneClass {
-    /// Served before every weighted lane.
-    Strict,
-    Weighted,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LaneRule {
-    pub class: LaneClass,
-    /// Share of what strict lanes leave, among weighted lanes.
-    #[serde(default = "one")]
-    pub weight: u32,
-    /// Percent of a replica's slots, and of every deployment's quota, that only this lane may use.
-    #[serde(default)]
-    pub reserve_percent: u8,
 }
 
 /// Caps of one scope; what is absent is unlimited.
@@ -204,9 +187,6 @@ pub struct OwnPrice {
     pub from: Option<chrono::NaiveDate>,
 }
 
-fn one() -> u32 {
-    1
-}
 fn default_connect_ms() -> u64 {
     5_000
 }
@@ -221,9 +201,9 @@ impl Catalog {
     /// The lanes that exist when the operator names none.
     pub fn default_lanes() -> BTreeMap<Lane, LaneRule> {
         BTreeMap::from([
-            (Lane::prod(), LaneRule { class: LaneClass::Strict, weight: 1, reserve_percent: 10 }),
-            (Lane::standard(), LaneRule { class: LaneClass::Weighted, weight: 4, reserve_percent: 0 }),
-            (Lane::bulk(), LaneRule { class: LaneClass::Weighted, weight: 1, reserve_percent: 0 }),
+            (Lane::prod(), LaneRule { reserve_percent: 10, ..LaneRule::new(LaneClass::Strict, 1) }),
+            (Lane::standard(), LaneRule::new(LaneClass::Weighted, 4)),
+            (Lane::bulk(), LaneRule::new(LaneClass::Weighted, 1)),
         ])
     }
 }

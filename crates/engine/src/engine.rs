@@ -57,6 +57,13 @@ impl Default for Settings {
     }
 }
 
+impl Engine {
+    /// Requests of jobs that this process runs at once: none without the role.
+    pub fn worker_slots(&self) -> usize {
+        if self.roles.iter().any(|role| role == "worker") { self.settings.slots } else { 0 }
+    }
+}
+
 /// Shared by everything in the process, behind an `Arc`.
 pub struct Engine {
     pub pools: Pools,

@@ -13,6 +13,7 @@ pub mod ingest;
 pub mod intent;
 pub mod job;
 pub mod key;
+pub mod lane;
 pub mod lease;
 pub mod ledger;
 pub mod limit;

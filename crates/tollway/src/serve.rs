@@ -112,7 +112,9 @@ async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, In
     let mut conn = pools.work.acquire().await?;
     let now = store::worker::database_now(&mut conn).await?;
     let worker_id = time_id(now);
-    let now = store::worker::register(&mut conn, worker_id, &upkeep::hostname(), &role_names, settings.lease).await?;
+    let slots = if roles.worker { settings.slots } else { 0 };
+    let host = upkeep::hostname();
+    let now = store::worker::register(&mut conn, worker_id, &host, &role_names, slots, settings.lease).await?;
     drop(conn);
 
     let (settler, settlements) = Settler::new();

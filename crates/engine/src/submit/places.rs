@@ -16,16 +16,17 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct Places {
     free: Semaphore,
     all: usize,
+    patience: Duration,
 }
 
 impl Places {
     pub fn new(all: usize) -> Self {
-        Self { free: Semaphore::new(all), all }
+        Self { free: Semaphore::new(all), all, patience: PATIENCE }
     }
 
     /// A place for one upload, free again when it is dropped.
     pub(super) async fn take(&self) -> Result<SemaphorePermit<'_>, SubmitError> {
-        match timeout(PATIENCE, self.free.acquire()).await {
+        match timeout(self.patience, self.free.acquire()).await {
             Ok(Ok(place)) => Ok(place),
             // It is never closed: the time is up.
             Ok(Err(_)) | Err(_) => Err(SubmitError::Busy { uploads: self.all }),
@@ -37,9 +38,9 @@ impl Places {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn beyond_the_last_place_an_upload_waits_and_is_refused() {
-        let places = Places::new(1);
+        let places = Places { patience: Duration::from_millis(20), ..Places::new(1) };
         let first = places.take().await.unwrap();
         assert!(matches!(places.take().await, Err(SubmitError::Busy { uploads: 1 })));
         let second = places.take();

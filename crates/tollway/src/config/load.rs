@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use domain::catalog::Caps;
 use toml::Table;
 
 use super::{
@@ -129,6 +130,22 @@ fn check(config: &Config) -> Result<(), Fault<'_>> {
     Ok(())
 }
 
+/// A part cannot have more than the whole.
+fn check_inside(whole: &Caps, part: &Caps) -> Result<(), (&'static str, String)> {
+    for (key, whole, part) in
+        [("slots", whole.slots, part.slots), ("rpm", whole.rpm, part.rpm), ("tpm", whole.tpm, part.tpm)]
+    {
+        match (whole, part) {
+            (_, Some(part)) if part < 1 => return Err((key, "must be at least 1".to_owned())),
+            (Some(whole), Some(part)) if part > whole => {
+                return Err((key, format!("is {part}, more than the {whole} of the whole team")));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Caps of nothing would stop what they limit for good, without anybody having said so.
 fn check_caps(config: &Config) -> Result<(), Fault<'_>> {
     for (name, team) in &config.teams {
@@ -141,6 +158,10 @@ fn check_caps(config: &Config) -> Result<(), Fault<'_>> {
         ];
         if let Some((key, _)) = caps.iter().find(|(_, cap)| cap.is_some_and(|cap| cap < 1)) {
             return Err((vec!["teams", name, key], "must be at least 1".to_owned()));
+        }
+        for (lane, caps) in &team.lanes {
+            check_inside(&team.caps(), caps)
+                .map_err(|(key, reason)| (vec!["teams", name.as_str(), "lanes", lane.as_str(), key], reason))?;
         }
     }
     Ok(())

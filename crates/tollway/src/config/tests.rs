@@ -62,6 +62,9 @@ fn values_that_no_process_could_run_with_are_refused() {
     refused("[teams.a]\npending_requests = 0\n", &[], {
         "tollway.toml:2: teams.a.pending_requests: must be at least 1"
     });
+    refused("[teams.a]\nslots = 3\n[teams.a.lanes.bulk]\nslots = 4\n", &[], {
+        "tollway.toml:4: teams.a.lanes.bulk.slots: is 4, more than the 3 of the whole team"
+    });
     refused("", &[("TOLLWAY_WORKER__LEASE_S", "1")], "tollway.toml: worker.lease_s: must be at least 5");
 }
 
