@@ -12,6 +12,7 @@ mod report;
 
 mod lanes;
 mod limits;
+mod quotas;
 mod tenants;
 
 mod cut_database;

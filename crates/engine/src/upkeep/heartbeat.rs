@@ -59,7 +59,9 @@ async fn beat(engine: &Engine, lease: Duration, given_up: &mut bool) -> store::R
         return Ok(());
     }
     let asked = Instant::now();
-    let now = store::worker::register(&mut conn, engine.worker_id, &hostname(), &engine.roles, lease).await?;
+    let now =
+        store::worker::register(&mut conn, engine.worker_id, &hostname(), &engine.roles, engine.worker_slots(), lease)
+            .await?;
     engine.clock.set(now, asked + asked.elapsed() / 2);
     engine.fence.prolong(lease, asked);
     *given_up = false;

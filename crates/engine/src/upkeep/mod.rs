@@ -8,7 +8,7 @@ mod reaper;
 mod waker;
 
 pub use finisher::run as finish_jobs;
-pub use follow::{apply_catalog, run as follow_catalog};
+pub use follow::{ApplyError, apply_catalog, follow_now, run as follow_catalog};
 pub use heartbeat::{hostname, run as heartbeat};
 pub use reaper::run as reap;
 pub use waker::{listen, run as wake_retries};
