@@ -106,7 +106,8 @@ async fn count_anew(conn: &mut PgConnection, team_id: i64) -> Result<()> {
         .execute(&mut *conn)
         .await?;
     let due = query_scalar!(
-        r#"select counted_at + 20 * count_took <= clock_timestamp() as "due!" from team_usage where team_id = $1 for update"#,
+        r#"select count_took < interval '50 ms' or counted_at + 20 * count_took <= clock_timestamp() as "due!"
+           from team_usage where team_id = $1 for update"#,
         team_id,
     )
     .fetch_one(&mut *conn)

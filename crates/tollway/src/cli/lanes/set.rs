@@ -26,10 +26,10 @@ pub struct Set {
     /// strict: served before every weighted lane
     #[arg(long, value_enum, default_value = "weighted", hide_possible_values = true)]
     class: Class,
-    /// Share of what strict lanes leave, among weighted ones
+    /// Share beside other weighted lanes
     #[arg(long, value_name = "N", default_value_t = 1)]
     weight: u32,
-    /// Percent of all slots and of every deployment's quota that only this lane may use
+    /// Percent of all slots, and of every deployment, kept for this lane
     #[arg(long = "reserve", value_name = "PERCENT", default_value_t = 0)]
     reserve_percent: u8,
     /// Percent of all slots that it may use at most
@@ -39,7 +39,7 @@ pub struct Set {
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     deadline_s: Option<u64>,
-    /// Failed tries of a request before it is dead-lettered, for jobs that do not say
+    /// Failed tries of a request before it is dead-lettered
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_attempts: Option<i16>,
@@ -51,7 +51,7 @@ pub struct Set {
     #[arg(long, value_name = "MILLISECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     backoff_max_ms: Option<u64>,
-    /// A weighted lane without a slot for so long goes first once; 0: never
+    /// Without a slot for so long it goes first once; 0: never
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     aging_s: Option<u64>,
