@@ -20,3 +20,7 @@ mod disk_full;
 mod kill_gateway;
 mod kill_postgres;
 mod outage;
+mod parted;
+mod poison;
+mod rolling;
+mod skewed;

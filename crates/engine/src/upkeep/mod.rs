@@ -34,3 +34,12 @@ pub async fn vacuum(engine: &Engine) -> store::Result<()> {
     }
     Ok(())
 }
+
+/// Has the queue's statements planned anew once their tables have outgrown the plans.
+pub async fn refresh_plans(engine: &Engine) -> store::Result<()> {
+    let mut conn = engine.pools.work.acquire().await?;
+    for table in store::retention::outgrown_tables(&mut conn).await? {
+        store::retention::analyze(&mut conn, &table).await?;
+    }
+    Ok(())
+}
