@@ -4,9 +4,12 @@
 pub mod connect;
 pub mod copy;
 
+pub mod after;
+pub mod audit;
 pub mod claim;
 pub mod complete;
 pub mod config;
+pub mod failure;
 pub mod flow;
 pub mod idempotency;
 pub mod ingest;
@@ -19,7 +22,9 @@ pub mod limit;
 pub mod outbox;
 pub mod result;
 pub mod retention;
+pub mod retried;
 pub mod retry;
+pub mod schedule;
 pub mod segment;
 pub mod share;
 pub mod team;

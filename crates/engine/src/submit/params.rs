@@ -1,7 +1,7 @@
 //! What was said of the job as a whole, checked and completed.
 
 use chrono::{DateTime, Utc};
-use domain::{Lane, Tags, job::JobParams};
+use domain::{After, Lane, Tags, job::JobParams};
 
 use super::{SubmitError, Submitter};
 use crate::{catalog::ActiveCatalog, engine::Settings, webhook};
@@ -19,6 +19,7 @@ pub struct Plan {
     pub max_attempts: i16,
     pub start_at: Option<DateTime<Utc>>,
     pub deadline: Option<DateTime<Utc>>,
+    pub after: Option<After>,
     pub webhook: Option<String>,
 }
 
@@ -65,6 +66,7 @@ pub fn plan(
         max_attempts,
         start_at: params.start_at,
         deadline: params.deadline,
+        after: params.after,
         webhook: params.webhook,
     })
 }

@@ -7,7 +7,10 @@ use store::job::{EndAs, Scope};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::{Engine, jobs::finish_if_drained};
+use crate::{
+    Engine,
+    jobs::{finish_if_drained, release_followers},
+};
 
 /// Between two looks at the same busy job.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -38,6 +41,12 @@ async fn look(engine: &Engine, sweep: bool) -> store::Result<()> {
     if sweep {
         for job in store::flow::jobs_past_deadline(&mut conn, 100).await? {
             expire(engine, &mut conn, JobId(job)).await?;
+        }
+        for job in store::after::overlooked(&mut conn, 100).await? {
+            let mut tx = store::begin(&mut conn).await?;
+            store::job::lock(&mut tx, Scope::All, JobId(job)).await?;
+            release_followers(engine, &mut tx, JobId(job)).await?;
+            tx.commit().await?;
         }
         drained.extend(store::flow::jobs_to_finish(&mut conn, 1_000).await?);
     }

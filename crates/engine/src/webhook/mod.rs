@@ -79,6 +79,7 @@ mod tests {
             unpriced: 0,
             waiting_reason: None,
             retry_of: None,
+            after: None,
             created_at: at,
             started_at: None,
             finished_at: Some(at),

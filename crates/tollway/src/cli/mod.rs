@@ -17,6 +17,7 @@ mod keys;
 mod lake;
 mod lanes;
 mod report;
+mod schedules;
 mod simulate;
 mod submit;
 mod teams;
@@ -77,6 +78,9 @@ enum Command {
     /// Look after jobs
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    /// Look after recurring jobs
+    #[command(subcommand)]
+    Schedules(schedules::Schedules),
     /// Show the lanes and what waits in them
     Lanes(lanes::Lanes),
     /// Look after teams
@@ -134,6 +138,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::CheckConfig(args) => Box::pin(check_config::run(args, &common)).await,
         Command::Submit(args) => Box::pin(submit::run(args, &common)).await,
         Command::Jobs(args) => Box::pin(jobs::run(args, &common)).await,
+        Command::Schedules(args) => Box::pin(schedules::run(args, &common)).await,
         Command::Lanes(args) => lanes::run(args, &common).await,
         Command::Teams(args) => teams::run(args, &common).await,
         Command::Keys(args) => Box::pin(keys::run(args, &common)).await,

@@ -2,14 +2,14 @@
 
 mod check;
 mod file;
-mod params;
+pub mod params;
 mod upload;
 
 use std::path::PathBuf;
 
 use chrono::Utc;
 use clap::Args;
-use domain::{JobId, Lane};
+use domain::{After, JobId, Lane};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -61,6 +61,9 @@ struct JobArgs {
     /// Nothing of it runs earlier; a time as for --deadline
     #[arg(long, value_name = "TIME", value_parser = params::time)]
     start_at: Option<params::Moment>,
+    /// Nothing of it runs before this job ended and all of it succeeded; JOB:end: however it ends
+    #[arg(long, value_name = "JOB")]
+    after: Option<After>,
     /// Tries of one request that fail by its own errors, 5 when left out
     #[arg(long, value_name = "N")]
     max_attempts: Option<i16>,
