@@ -15,6 +15,7 @@ mod report;
 
 mod lanes;
 mod limits;
+mod quotas;
 mod tenants;
 
 mod cut_database;
@@ -22,3 +23,7 @@ mod disk_full;
 mod kill_gateway;
 mod kill_postgres;
 mod outage;
+mod parted;
+mod poison;
+mod rolling;
+mod skewed;

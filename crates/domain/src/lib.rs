@@ -16,6 +16,7 @@ pub mod role;
 pub mod schedule;
 pub mod tags;
 pub mod usage;
+pub mod waits;
 
 pub use after::{After, AfterOn};
 pub use attempt::{AttemptReason, AttemptStatus, ErrorClass};

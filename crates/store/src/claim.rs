@@ -60,7 +60,8 @@ pub struct FlowRow {
     pub due_retries: i64,
 }
 
-/// Reads and locks the flows of the locked shares, at most `per_share` of each, with a snapshot taken after the locks.
+/// Reads and locks the flows of the locked shares, with a snapshot taken after the locks: `per_share` of each, and more where
+/// those have fewer than `most` requests, so that a thousand jobs of one request fill the slots as one of a thousand does.
 /// Pausing or cancelling waits for the claim's commit, and the claim for theirs.
 pub async fn flows(conn: &mut PgConnection, shares: &[ShareRow], per_share: i64, most: i64) -> Result<Vec<FlowRow>> {
     let lanes: Vec<String> = shares.iter().map(|s| s.lane.clone()).collect();
@@ -75,10 +76,25 @@ pub async fn flows(conn: &mut PgConnection, shares: &[ShareRow], per_share: i64,
            from unnest($1::text[], $2::bigint[]) as s(lane, team_id)
            cross join lateral (
                select * from flow
-               where lane = s.lane and team_id = s.team_id and state = 'ready'
-                 and blocked_until <= now() and (start_at is null or start_at <= now())
+               where flow_id = any(array(
+                         -- Beyond `per_share` only as long as those before cannot fill the slots.
+                         select flow_id from (
+                             select flow_id, row_number() over w as place,
+                                    sum(tail_pos - next_pos) over w - (tail_pos - next_pos) as before
+                             from (
+                                 select flow_id, priority, served_at, next_pos, tail_pos from flow
+                                 where lane = s.lane and team_id = s.team_id and state = 'ready'
+                                   and blocked_until <= now() and (start_at is null or start_at <= now())
+                                 order by priority desc, served_at, flow_id
+                                 limit greatest($3::bigint, $4::bigint)
+                             ) first
+                             window w as (order by priority desc, served_at, flow_id)
+                         ) ordered
+                         where place <= $3 or before < $4
+                     ))
+                 -- Again, of the row as it is once it is locked.
+                 and state = 'ready' and blocked_until <= now()
                order by priority desc, served_at, flow_id
-               limit $3
                for no key update skip locked
            ) f
            join job j on j.job_id = f.job_id

@@ -111,6 +111,8 @@ pub struct Copies {
     pub flows: Vec<i64>,
     pub pos: Vec<i32>,
     pub lines: Vec<i32>,
+    /// Of all their bodies.
+    pub bytes: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,12 +134,13 @@ pub async fn copy(
 ) -> Result<Copied> {
     let n = copies.lines.len() as u64;
     let ours = query!(
-        "update job set flow_ids = $3, accepted = accepted + $4
+        "update job set flow_ids = $3, accepted = accepted + $4, bytes = bytes + $5
          where job_id = $1 and state = 'uploading' and upload_worker = $2",
         upload.job_id,
         upload.worker_id,
         flow_ids,
         n as i64,
+        copies.bytes,
     )
     .execute(&mut *conn)
     .await?;

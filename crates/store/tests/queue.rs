@@ -255,7 +255,8 @@ async fn grants_of_all_replicas_fit_the_cap_and_even_out(pool: PgPool) {
     };
     assert_eq!(grant(&mut conn, 1, 0, 50).await, 10);
     assert_eq!(grant(&mut conn, 2, 0, 50).await, 0, "nothing is left while the first uses it");
-    assert_eq!(grant(&mut conn, 1, 10, 50).await, 10, "what runs is not taken away");
+    assert_eq!(grant(&mut conn, 1, 10, 50).await, 5, "half of it is the other's as soon as calls end");
+    assert_eq!(grant(&mut conn, 2, 0, 50).await, 0, "what runs is not given twice");
     assert_eq!(grant(&mut conn, 1, 3, 50).await, 5, "what became free is shared");
     assert_eq!(grant(&mut conn, 2, 0, 50).await, 5);
     assert_eq!(grant(&mut conn, 1, 0, 0).await, 0);

@@ -10,6 +10,10 @@ pub struct LaneState {
     pub weight: u32,
     /// Slots that only this lane may use.
     pub reserve: usize,
+    /// Slots that it has at most.
+    pub most: usize,
+    /// It got no slot for so long that one request of it goes before the strict lanes.
+    pub aged: bool,
     pub in_use: usize,
 }
 
@@ -57,6 +61,27 @@ pub fn fill(
     let mut lane_use: Vec<usize> = lanes.iter().map(|lane| lane.in_use).collect();
     let mut share_use: Vec<usize> = shares.iter().map(|share| share.in_use).collect();
 
+    for lane in (0..lanes.len()).filter(|lane| lanes[*lane].aged) {
+        // Lanes are served by weight only after the strict ones, so an old one goes first with a single request.
+        let first = shares
+            .iter()
+            .enumerate()
+            .filter(|(_, share)| share.lane == lane)
+            .find_map(|(n, _)| pick(n, flows, &supply, &granted).map(|flow| (n, flow)));
+        let Some((share, flow)) = first else { continue };
+        if left == 0 || !lane_has_room(total, lane, lanes, &lane_use) {
+            continue;
+        }
+        if gate.admit(flow) {
+            supply[flow] -= 1;
+            granted[flow] += 1;
+            lane_use[lane] += 1;
+            share_use[share] += 1;
+            left -= 1;
+        } else {
+            supply[flow] = 0;
+        }
+    }
     for strict in [true, false] {
         // Whoever has least for its weight is served next; ties go to the earlier, which was served longer ago.
         let mut queue: BinaryHeap<Reverse<(u64, u64, usize)>> = BinaryHeap::new();
@@ -117,7 +142,7 @@ fn lane_has_room(total: usize, lane: usize, lanes: &[LaneState], lane_use: &[usi
         .filter(|other| *other != lane)
         .map(|other| lanes[other].reserve.saturating_sub(lane_use[other]))
         .sum();
-    lane_use.iter().sum::<usize>() + kept < total
+    lane_use[lane] < lanes[lane].most && lane_use.iter().sum::<usize>() + kept < total
 }
 
 #[cfg(test)]
@@ -126,7 +151,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn lanes() -> Vec<LaneState> {
-        let lane = |strict, weight, reserve| LaneState { strict, weight, reserve, in_use: 0 };
+        let lane = |strict, weight, reserve| LaneState { strict, weight, reserve, most: 1_000, aged: false, in_use: 0 };
         vec![lane(true, 1, 10), lane(false, 4, 0), lane(false, 1, 0)]
     }
     fn share(lane: usize, weight: u32, in_use: usize) -> ShareState {
@@ -157,6 +182,28 @@ mod tests {
         let granted =
             fill(110, 110, &lanes(), &[share(1, 1, 0), share(2, 1, 0)], &[flow(0, 1_000), flow(1, 1_000)], &mut open);
         assert_eq!(granted, [80, 20]);
+    }
+
+    #[test]
+    fn a_lane_gets_no_more_than_its_most() {
+        let mut lanes = lanes();
+        lanes[2].most = 30;
+        lanes[2].in_use = 5;
+        assert_eq!(fill(100, 95, &lanes, &[share(2, 1, 5)], &[flow(0, 1_000)], &mut open), [25]);
+    }
+
+    #[test]
+    fn an_aged_lane_gets_one_slot_before_the_strict_but_never_their_reserve() {
+        let mut lanes = lanes();
+        lanes[0].in_use = 99;
+        let (shares, flows) = ([share(0, 1, 99), share(2, 1, 0)], [flow(0, 1_000), flow(1, 1_000)]);
+        assert_eq!(fill(100, 1, &lanes, &shares, &flows, &mut open), [1, 0]);
+        lanes[2].aged = true;
+        assert_eq!(fill(100, 1, &lanes, &shares, &flows, &mut open), [0, 1]);
+        // What is left is prod's reserve.
+        let idle = [share(0, 1, 0), share(2, 1, 0)];
+        (lanes[0].in_use, lanes[1].in_use) = (0, 90);
+        assert_eq!(fill(100, 10, &lanes, &idle, &[flow(0, 4), flow(1, 9)], &mut open), [4, 0]);
     }
 
     #[test]

@@ -3,7 +3,11 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use domain::{AttemptReason, Endpoint, Lane, Tags, catalog::LaneClass};
+use domain::{
+    AttemptReason, Endpoint, Lane, Tags,
+    catalog::LaneClass,
+    waits::{Obstacle, WaitReason},
+};
 use store::{
     claim::{Body, FlowRow, NewLeases, RetryRow, ShareRow, Verdicts},
     lease::LeaseKey,
@@ -18,7 +22,7 @@ use crate::{
     Engine,
     catalog::{ActiveCatalog, ActiveDeployment},
     limits::{Permit, Rule},
-    route::{self, Choice, Next},
+    route::{self, Backoff, Choice, Next},
     settle::Hold,
 };
 
@@ -70,7 +74,7 @@ pub(super) async fn claim(engine: &Engine) -> store::Result<(Vec<Arc<Request>>, 
         verdicts.advances.push(advances[n]);
         verdicts.flow_asleep.push(exhausted);
         verdicts.flow_blocked_until.push(refusal.map(|(after, _)| now + *after));
-        verdicts.flow_reasons.push(refusal.map(|(_, reason)| reason.clone()));
+        verdicts.flow_reasons.push(refusal.map(|(_, obstacle)| obstacle.stored()));
     }
     judge_shares(&mut tx, &shares, &flows, &mut verdicts, now).await?;
     let requests = requests(&flows, &jobs, admitted, retries, bodies, now, engine);
@@ -118,12 +122,15 @@ fn nothing(engine: &Engine, wakes: Option<DateTime<Utc>>) -> Found {
 
 fn job_info(catalog: &Arc<ActiveCatalog>, flow: &FlowRow) -> Option<Arc<JobInfo>> {
     let lane: Lane = flow.lane.parse().ok()?;
+    let rule = catalog.lanes.get(&lane)?;
+    let (first, longest) = rule.backoff();
     Some(Arc::new(JobInfo {
         job_id: flow.job_id,
         team_id: flow.team_id,
         team: flow.team.as_str().into(),
         key_id: flow.key_id.as_str().into(),
-        strict: catalog.lanes.get(&lane)?.class == LaneClass::Strict,
+        strict: rule.reserve_percent > 0,
+        backoff: Backoff { first, longest },
         lane,
         tags: Arc::new(serde_json::from_value::<Tags>(flow.tags.clone()).ok()?),
         submitted_at: flow.submitted_at,
@@ -145,7 +152,7 @@ fn decide(
     flows: &[FlowRow],
     jobs: &[Option<Arc<JobInfo>>],
     free: usize,
-) -> (Vec<Admitted>, HashMap<usize, (Duration, String)>) {
+) -> (Vec<Admitted>, HashMap<usize, (Duration, Obstacle)>) {
     let in_use = engine.slots.in_use();
     let total = engine.slots.total();
     let lane_states: Vec<LaneState> = lanes
@@ -156,6 +163,9 @@ fn decide(
                 strict: rule.class == LaneClass::Strict,
                 weight: rule.weight,
                 reserve: (total * usize::from(rule.reserve_percent)).div_ceil(100),
+                // At least one, so that a small replica serves it at all.
+                most: (total * usize::from(rule.max_percent) / 100).max(1),
+                aged: rule.aging().is_some_and(|after| engine.slots.waited(lane) >= after),
                 in_use: in_use.by_lane.get(*lane).copied().unwrap_or(0),
             }
         })
@@ -187,7 +197,10 @@ fn decide(
     let (mut admitted, mut refusals) = (Vec::with_capacity(free), HashMap::new());
     let mut gate = |n: usize| {
         let refusal = match &jobs[n] {
-            None => (NO_ROUTE, format!("route {} is not declared", flows[n].route)),
+            None => {
+                let missing = format!("route {} is not declared", flows[n].route);
+                (NO_ROUTE, Obstacle::new(WaitReason::NoRoute, missing))
+            }
             Some(job) => match admit(engine, job, &flows[n], &caller_rules[n]) {
                 Ok((deployment, caller, at_deployment)) => {
                     admitted.push(Admitted { flow: n, deployment, caller, at_deployment });
@@ -208,15 +221,16 @@ fn admit(
     job: &JobInfo,
     flow: &FlowRow,
     rules: &[Arc<Rule>],
-) -> Result<(Arc<ActiveDeployment>, Permit, Permit), (Duration, String)> {
+) -> Result<(Arc<ActiveDeployment>, Permit, Permit), (Duration, Obstacle)> {
     let tokens = i64::from(flow.max_in) + i64::from(flow.max_out.unwrap_or(0));
-    let caller = engine.limits.try_take(rules, tokens).map_err(|refused| (route::LIMIT_PAUSE, refused.reason()))?;
+    let caller =
+        engine.limits.try_take(rules, tokens).map_err(|refused| (route::LIMIT_PAUSE, refused.obstacle(&job.team)))?;
     let choice = Choice { route: &job.route, endpoint: job.endpoint, tried: &[], strict: job.strict, tokens };
     match route::next(choice, &engine.health, &engine.limits) {
         Next::Use(deployment, permit) => Ok((deployment, caller, permit)),
-        Next::Wait { after, reason } => {
+        Next::Wait { after, obstacle } => {
             caller.cancel();
-            Err((after, reason))
+            Err((after, obstacle))
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use domain::Lane;
@@ -19,12 +20,16 @@ pub struct InUse {
 pub struct Slots {
     total: usize,
     in_use: Mutex<InUse>,
+    /// When each lane last got a slot here.
+    served: Mutex<HashMap<Lane, Instant>>,
+    began: Instant,
     freed: Notify,
 }
 
 impl Slots {
     pub fn new(total: usize) -> Arc<Self> {
-        Arc::new(Self { total, in_use: Mutex::default(), freed: Notify::new() })
+        let began = Instant::now();
+        Arc::new(Self { total, in_use: Mutex::default(), served: Mutex::default(), began, freed: Notify::new() })
     }
 
     fn table(&self) -> MutexGuard<'_, InUse> {
@@ -41,6 +46,12 @@ impl Slots {
         self.table().clone()
     }
 
+    /// How long ago the lane last got a slot here.
+    pub fn waited(&self, lane: &Lane) -> Duration {
+        let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        served.get(lane).unwrap_or(&self.began).elapsed()
+    }
+
     /// Waits until at least `n` are free.
     pub async fn freed(&self, n: usize) {
         loop {
@@ -54,6 +65,7 @@ impl Slots {
 
     /// Takes one; the claim has made sure that it is free.
     pub fn take(self: &Arc<Self>, lane: &Lane, team_id: i64) -> SlotGuard {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner).insert(lane.clone(), Instant::now());
         let mut table = self.table();
         table.total += 1;
         *table.by_lane.entry(lane.clone()).or_default() += 1;

@@ -13,7 +13,7 @@ use store::{
     job::{EndAs, ListQuery},
 };
 
-pub use store::job::{LaneView, Scope};
+pub use store::job::Scope;
 
 pub(crate) use self::finish::{UNCLEAN, finish_if_drained, release_followers};
 pub use self::{
@@ -57,10 +57,6 @@ pub async fn get(engine: &Engine, scope: Scope, id: JobId) -> Result<Option<Job>
 
 pub async fn list(engine: &Engine, scope: Scope, query: &ListQuery) -> Result<Vec<Job>, JobError> {
     Ok(store::job::list(&mut *engine.pools.api.acquire().await?, scope, query).await?)
-}
-
-pub async fn lanes(engine: &Engine, scope: Scope) -> Result<Vec<LaneView>, JobError> {
-    Ok(store::job::lanes(&mut *engine.pools.api.acquire().await?, scope).await?)
 }
 
 /// No new call starts; calls under way end. Pausing what is paused changes nothing.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::{
     SubmitError,
     retry::RetryError,
-    writer::{PATIENCE, out_of_time},
+    writer::{PATIENCE, Room, out_of_time},
 };
 
 /// Lines looked through in one go.
@@ -34,7 +34,7 @@ pub struct Target {
 /// Copies what the filter takes of a job of so many lines. Lines of the new job count from 1, without gaps.
 pub async fn copy_all(
     pool: &PgPool,
-    upload: Upload,
+    room: Room,
     (of, lines): (JobId, i32),
     filter: &RetryFilter,
     targets: &mut [Target],
@@ -49,7 +49,9 @@ pub async fn copy_all(
         while !rest.is_empty() {
             let (chunk, more) = rest.split_at(chunk_of(rest));
             let copies = place(chunk, &mut line, targets);
-            let copied = timeout(PATIENCE, copy(pool, upload, of, &flow_ids, &copies)).await.map_err(out_of_time)??;
+            room.make(pool, chunk.len() as i64, copies.bytes).await?;
+            let copying = copy(pool, room.upload, of, &flow_ids, &copies);
+            let copied = timeout(PATIENCE, copying).await.map_err(out_of_time)??;
             match copied {
                 Copied::All => rest = more,
                 Copied::Purged => return Err(RetryError::Purged),
@@ -108,6 +110,7 @@ fn place(picks: &[(usize, Pick)], line: &mut i32, targets: &mut [Target]) -> Cop
         copies.flows.push(target.new.flow_id);
         copies.pos.push(target.new.items);
         copies.lines.push(*line);
+        copies.bytes += i64::from(pick.bytes);
         target.new.items += 1;
         target.new.max_in = target.new.max_in.max(pick.est_in);
         target.new.max_out = target.new.max_out.zip(pick.max_out).map(|(a, b)| a.max(b));

@@ -10,6 +10,7 @@ mod dry_run;
 mod error;
 mod ids;
 mod params;
+mod places;
 mod replay;
 mod retry;
 mod source;
@@ -42,6 +43,7 @@ pub use self::{
     checker::MOST_ROUTES,
     dry_run::{DryRun, RouteSum},
     error::{LineError, Place, SubmitError},
+    places::Places,
     retry::{RetryError, retry},
 };
 use crate::{Engine, Settings, catalog::ActiveCatalog, clock::Clock};
@@ -101,6 +103,7 @@ pub async fn submit<R: AsyncRead + Unpin + Send>(
     who: Submitter<'_>,
     submission: Submission<R>,
 ) -> Result<Accepted, SubmitError> {
+    let _place = engine.places.take().await?;
     submit_to(Intake::from(engine), who, submission).await
 }
 
@@ -110,6 +113,7 @@ pub async fn validate<R: AsyncRead + Unpin + Send>(
     who: Submitter<'_>,
     submission: Submission<R>,
 ) -> Result<DryRun, SubmitError> {
+    let _place = engine.places.take().await?;
     validate_by(&Intake::from(engine), who, submission).await
 }
 
@@ -132,7 +136,7 @@ pub async fn submit_to<R: AsyncRead + Unpin + Send>(
     after::check(&intake, who.team_id, plan.after).await?;
     let job_id = JobId::new(started);
     let job = new_job(&plan, &who, ingest::Upload { job_id: job_id.0, worker_id: intake.worker_id });
-    let Some(mut upload) = Upload::begin(intake.pool, &job, key).await? else {
+    let Some(mut upload) = Upload::begin(intake.pool, &job, key, intake.catalog.quota()).await? else {
         let rival = replay::known(&intake, who, key).await?.unwrap_or(Known::InFlight);
         return replay::answer(&intake, rival, print, body.source()).await;
     };

@@ -20,6 +20,7 @@ use super::{
     copy::{Target, copy_all},
     replay,
     upload::Upload,
+    writer::Room,
 };
 use crate::{Engine, catalog::ActiveCatalog};
 
@@ -102,14 +103,15 @@ pub async fn retry_by(
         start_at: None,
         deadline_at: None,
     };
-    let Some(begun) = Upload::begin(intake.pool, &job, Some(&key)).await? else {
+    let Some(begun) = Upload::begin(intake.pool, &job, Some(&key), intake.catalog.quota()).await? else {
         let rival = replay::known(&intake, who, Some(&key)).await?.unwrap_or(Known::InFlight);
         return answer(intake.pool, rival, &print).await;
     };
+    let room = Room { upload, team_id: original.team_id, quota: intake.catalog.quota() };
     let (pool, catalog) = (intake.pool.clone(), Arc::clone(&intake.catalog));
     let lines = i32::try_from(original.accepted).unwrap_or(i32::MAX - 1);
     let copying = tokio::spawn(async move {
-        let done = fill(&pool, &catalog, begun, upload, (of, lines), &filter, targets, &print).await;
+        let done = fill(&pool, &catalog, begun, room, (of, lines), &filter, targets, &print).await;
         if let Err(error) = &done {
             warn!(job.id = %job_id, retry.of = %of, %error, "A retry came to nothing");
         }
@@ -129,13 +131,13 @@ async fn fill(
     pool: &PgPool,
     catalog: &ActiveCatalog,
     begun: Upload,
-    upload: ingest::Upload,
+    room: Room,
     (of, lines): (JobId, i32),
     filter: &RetryFilter,
     mut targets: Vec<Target>,
     print: &[u8; 32],
 ) -> Result<i64, RetryError> {
-    let mut copied = copy_all(pool, upload, (of, lines), filter, &mut targets).await;
+    let mut copied = copy_all(pool, room, (of, lines), filter, &mut targets).await;
     if copied.is_ok() {
         copied = still_there(pool, of).await;
     }

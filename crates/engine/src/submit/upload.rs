@@ -9,6 +9,7 @@ use store::{
     audit::{self, Entry},
     idempotency,
     ingest::{self, Begin, NewFlow, NewJob},
+    quota::Quota,
 };
 use tokio::time::{sleep, timeout};
 use tracing::warn;
@@ -16,7 +17,7 @@ use tracing::warn;
 use super::{
     SubmitError,
     after::{Fate, fate},
-    writer::{PATIENCE, Writer, out_of_time},
+    writer::{PATIENCE, Room, Writer, out_of_time},
 };
 use crate::jobs::UNCLEAN;
 
@@ -52,8 +53,13 @@ impl Origin {
 
 impl Upload {
     /// Makes the job in state `uploading` and takes its idempotency key; `None` when somebody has the key.
-    pub async fn begin(pool: &PgPool, job: &NewJob<'_>, key: Option<&str>) -> Result<Option<Self>, SubmitError> {
-        let writer = Writer::start(pool.clone(), job.upload);
+    pub async fn begin(
+        pool: &PgPool,
+        job: &NewJob<'_>,
+        key: Option<&str>,
+        quota: Quota,
+    ) -> Result<Option<Self>, SubmitError> {
+        let writer = Writer::start(pool.clone(), Room { upload: job.upload, team_id: job.team_id, quota });
         // Before anything is written: the answer to the commit may be lost.
         let mut upload = Self { pool: pool.clone(), id: job.upload, origin: Origin::of(job), writer, ended: false };
         if timeout(PATIENCE, make(pool, job, key)).await.map_err(out_of_time)?? {
@@ -230,7 +236,7 @@ mod tests {
         };
         let endpoint = Endpoint::Embeddings.code();
         let flow = NewFlow { flow_id: job_id, route: "e5".into(), endpoint, items: 3, max_in: 1, max_out: None };
-        (Upload::begin(pool, &job, Some("key")).await.unwrap().unwrap(), flow)
+        (Upload::begin(pool, &job, Some("key"), Quota { requests: 100, bytes: 1 << 20 }).await.unwrap().unwrap(), flow)
     }
 
     /// The flow's items, as the writer brings them in.

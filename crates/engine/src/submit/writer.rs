@@ -6,6 +6,7 @@ use std::time::Duration;
 use store::{
     PgPool,
     ingest::{self, Items, NewItem, Upload},
+    quota::{self, Quota, Want},
 };
 use tokio::{
     sync::mpsc,
@@ -20,6 +21,31 @@ const CHUNK_ROWS: usize = 8_000;
 const CHUNK_BYTES: usize = 4 << 20;
 /// For one transaction. Longer means that the connection has died without a word.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where the items go, and what its team may have waiting.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    pub upload: Upload,
+    pub team_id: i64,
+    /// For teams without one of their own.
+    pub quota: Quota,
+}
+
+impl Room {
+    /// Reserves room for the next chunk.
+    pub async fn make(&self, pool: &PgPool, requests: i64, bytes: i64) -> Result<(), SubmitError> {
+        let want = Want { team_id: self.team_id, job_id: self.upload.job_id, requests, bytes };
+        match timeout(PATIENCE, quota::reserve_now(pool, want, self.quota)).await.map_err(out_of_time)? {
+            Ok(None) => Ok(()),
+            Ok(Some(over)) => Err(SubmitError::over(over)),
+            // Given up in this worker's place, and removed already.
+            Err(error) if error.as_database_error().is_some_and(|e| e.is_foreign_key_violation()) => {
+                Err(SubmitError::Abandoned)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
 
 struct Chunk {
     items: Items,
@@ -36,10 +62,10 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn start(pool: PgPool, upload: Upload) -> Self {
+    pub fn start(pool: PgPool, room: Room) -> Self {
         let (chunks, waiting) = mpsc::channel(1);
         let (back, spare) = mpsc::channel(3);
-        let task = tokio::spawn(write_all(pool, upload, waiting, back));
+        let task = tokio::spawn(write_all(pool, room, waiting, back));
         Self { chunks: Some(chunks), spare, items: Items::new(0), task }
     }
 
@@ -73,12 +99,13 @@ impl Writer {
 
 async fn write_all(
     pool: PgPool,
-    upload: Upload,
+    room: Room,
     mut waiting: mpsc::Receiver<Chunk>,
     back: mpsc::Sender<Items>,
 ) -> Result<(), SubmitError> {
     while let Some(mut chunk) = waiting.recv().await {
-        let written = timeout(PATIENCE, write(&pool, upload, &mut chunk)).await.map_err(out_of_time)?;
+        room.make(&pool, chunk.items.len() as i64, chunk.items.bytes() as i64).await?;
+        let written = timeout(PATIENCE, write(&pool, room.upload, &mut chunk)).await.map_err(out_of_time)?;
         if !written? {
             return Err(SubmitError::Abandoned);
         }

@@ -16,6 +16,7 @@ mod jobs;
 mod keys;
 mod lake;
 mod lanes;
+mod limits;
 mod report;
 mod schedules;
 mod simulate;
@@ -81,8 +82,10 @@ enum Command {
     /// Look after recurring jobs
     #[command(subcommand)]
     Schedules(schedules::Schedules),
-    /// Show the lanes and what waits in them
+    /// Look after lanes: what waits in them and why
     Lanes(lanes::Lanes),
+    /// Look after limits and quotas
+    Limits(limits::Limits),
     /// Look after teams
     #[command(subcommand)]
     Teams(teams::Teams),
@@ -139,7 +142,8 @@ async fn run(cli: Cli) -> Outcome {
         Command::Submit(args) => Box::pin(submit::run(args, &common)).await,
         Command::Jobs(args) => Box::pin(jobs::run(args, &common)).await,
         Command::Schedules(args) => Box::pin(schedules::run(args, &common)).await,
-        Command::Lanes(args) => lanes::run(args, &common).await,
+        Command::Lanes(args) => Box::pin(lanes::run(args, &common)).await,
+        Command::Limits(args) => Box::pin(limits::run(args, &common)).await,
         Command::Teams(args) => teams::run(args, &common).await,
         Command::Keys(args) => Box::pin(keys::run(args, &common)).await,
         Command::Lake(args) => Box::pin(lake::run(args, &common)).await,
