@@ -30,7 +30,7 @@ async fn a_job_begins_when_the_one_before_it_has_succeeded() {
     let second = world.admin.submit(&format!("?after={first}"), requests::chat(20)).await;
     let third = world.admin.submit(&format!("?after={second}:success"), requests::chat(10)).await;
     let waiting = world.admin.job(&second).await;
-    assert_eq!((&waiting["waiting_reason"], &waiting["state"]), (&json!("after"), &json!("queued")), "{waiting}");
+    assert_eq!((&waiting["waits"]["reason"], &waiting["state"]), (&json!("after"), &json!("queued")), "{waiting}");
     assert_eq!(waiting["after"], json!({"job": first, "on": "success"}), "{waiting}");
     // What else happens to it does not begin it.
     for verb in ["pause", "resume"] {

@@ -29,7 +29,7 @@ enum Chore {
 }
 
 /// Second, minute, hour, day, month, weekday; UTC.
-const CHORES: [(Chore, &str); 7] = [
+const CHORES: [(Chore, &str); 8] = [
     (Chore::Export, "*/15 * * * * *"),
     (Chore::Webhooks, "*/2 * * * * *"),
     (Chore::Schedules, "* * * * * *"),

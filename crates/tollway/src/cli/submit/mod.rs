@@ -43,7 +43,7 @@ pub struct Submit {
 
 /// What is said of the job as a whole. The file's first line, {"job":{…}}, may say it too; flags win.
 #[derive(Debug, Args)]
-struct JobArgs {
+pub(super) struct JobArgs {
     /// prod, standard or bulk; bulk where the key may use it
     #[arg(long, value_name = "LANE")]
     lane: Option<Lane>,
