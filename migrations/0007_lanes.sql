@@ -48,16 +48,17 @@ alter table worker add column slots integer not null default 0;
 create view flow_wait as
 select w.*,
        case when state = 'paused' then 'paused'
+            when state = 'held' then 'after'
             when start_at > now() then 'scheduled'
             when waiting = 0 and retry_at > now() then 'retry'
             when blocked_reason is not null then split_part(blocked_reason, ' ', 1)
             when exists (select 1 from worker where 'worker' = any (roles) and lease_until > now()) then 'no_slot'
             else 'no_worker'
        end as reason,
-       case when state = 'paused' or start_at > now() or waiting = 0 and retry_at > now() then null
+       case when state in ('paused', 'held') or start_at > now() or waiting = 0 and retry_at > now() then null
             else nullif(substr(blocked_reason, strpos(blocked_reason || ' ', ' ') + 1), '')
        end as detail,
-       case when state = 'paused' then null
+       case when state in ('paused', 'held') then null
             when start_at > now() then start_at
             when waiting = 0 and retry_at > now() then retry_at
             when blocked_until > now() and blocked_until < 'infinity' then blocked_until

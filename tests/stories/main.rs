@@ -1,9 +1,12 @@
 //! User stories, told with real processes: one file each. `cargo build -p tollway` comes first; see `e2e::binary`.
 
+mod after;
 mod bad_input;
 mod direct;
 mod life;
 mod results;
+mod retry;
+mod schedules;
 mod submit;
 
 mod commands;

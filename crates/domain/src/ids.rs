@@ -19,6 +19,12 @@ pub struct BadId {
     form: &'static str,
 }
 
+impl BadId {
+    pub(crate) fn new(given: &str, form: &'static str) -> Self {
+        Self { given: given.chars().take(64).collect(), form }
+    }
+}
+
 /// A bigint that starts with the time it was made, so that tables can be partitioned by it.
 pub fn time_id(now: DateTime<Utc>) -> i64 {
     let random = i64::from(rand::random::<u32>()) & ((1 << RANDOM_BITS) - 1);
@@ -61,7 +67,7 @@ impl FromStr for JobId {
     type Err = BadId;
 
     fn from_str(given: &str) -> Result<Self, BadId> {
-        let bad = || BadId { given: given.chars().take(64).collect(), form: "job_<13 characters>" };
+        let bad = || BadId::new(given, "job_<13 characters>");
         let text = given.strip_prefix("job_").ok_or_else(bad)?;
         if text.len() != 13 {
             return Err(bad());

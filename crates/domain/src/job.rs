@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{attempt::words, ids::JobId, lane::Lane, money::Total, tags::Tags, waits::Waits};
+use crate::{after::After, attempt::words, ids::JobId, lane::Lane, money::Total, tags::Tags, waits::Waits};
 
 words! {
     /// Terminal states never change.
@@ -64,6 +64,8 @@ pub struct Job {
     #[serde(default)]
     pub waits: Option<Waits>,
     pub retry_of: Option<JobId>,
+    /// Nothing of it runs before that job has ended.
+    pub after: Option<After>,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
@@ -83,6 +85,8 @@ pub struct JobParams {
     pub priority: Option<i16>,
     pub deadline: Option<DateTime<Utc>>,
     pub start_at: Option<DateTime<Utc>>,
+    /// Nothing of it runs before that job of the same team has ended.
+    pub after: Option<After>,
     /// Failed tries of one request, by errors of its own, before it is dead-lettered.
     pub max_attempts: Option<i16>,
     /// Told when the job ends, by a signed POST.
@@ -99,6 +103,7 @@ impl JobParams {
             priority: over.priority.or(self.priority),
             deadline: over.deadline.or(self.deadline),
             start_at: over.start_at.or(self.start_at),
+            after: over.after.or(self.after),
             max_attempts: over.max_attempts.or(self.max_attempts),
             webhook: over.webhook.or(self.webhook),
         }

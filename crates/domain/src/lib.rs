@@ -1,7 +1,10 @@
 //! The nouns of Tollway, without any I/O. Modules stand in the order in which a request meets them.
 
+pub mod after;
 pub mod attempt;
+pub mod audit;
 pub mod catalog;
+pub mod failure;
 pub mod ids;
 pub mod job;
 pub mod lane;
@@ -10,12 +13,16 @@ pub mod line;
 pub mod manifest;
 pub mod money;
 pub mod role;
+pub mod schedule;
 pub mod tags;
 pub mod usage;
 pub mod waits;
 
+pub use after::{After, AfterOn};
 pub use attempt::{AttemptReason, AttemptStatus, ErrorClass};
+pub use audit::{Action, AuditLine};
 pub use catalog::{Catalog, Deployment, Route};
+pub use failure::{FailureGroup, Failures, RetryFilter};
 pub use ids::{AttemptId, JobId, RequestId};
 pub use job::{Counts, Job, JobState};
 pub use lane::Lane;
@@ -23,5 +30,6 @@ pub use ledger::LedgerRow;
 pub use line::{Endpoint, RequestLine};
 pub use money::Money;
 pub use role::Role;
+pub use schedule::{Schedule, ScheduleId};
 pub use tags::Tags;
 pub use usage::{Usage, UsageSource};

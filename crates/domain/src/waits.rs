@@ -22,6 +22,8 @@ words! {
         ProviderDown = "provider_down",
         NoRoute = "no_route",
         Paused = "paused",
+        /// Another job ends first.
+        After = "after",
         /// Its start is still to come.
         Scheduled = "scheduled",
         /// All that is left of it failed before and is tried again later.
@@ -82,6 +84,7 @@ impl Waits {
             WaitReason::NoSlot => "a free slot",
             WaitReason::NoWorker => "a worker: no process with that role is alive",
             WaitReason::Retry => "its next try",
+            WaitReason::After => "the job that it comes after",
             other => other.as_str(),
         }
         .to_owned()

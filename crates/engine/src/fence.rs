@@ -13,11 +13,15 @@ use std::{
 use store::lease::LeaseKey;
 use tokio_util::sync::CancellationToken;
 
+use crate::stops::Stops;
+
 #[derive(Debug)]
 pub struct Fence {
     valid_until: RwLock<Instant>,
     running: RwLock<CancellationToken>,
     stopping: AtomicBool,
+    /// What runs, by job.
+    pub jobs: Stops,
 }
 
 impl Fence {
@@ -26,6 +30,7 @@ impl Fence {
             valid_until: RwLock::new(until(asked, lease)),
             running: RwLock::default(),
             stopping: AtomicBool::new(false),
+            jobs: Stops::default(),
         }
     }
 

@@ -6,6 +6,7 @@ pub mod engine;
 pub mod fence;
 pub mod roles;
 pub mod running;
+pub mod stops;
 
 pub mod admit;
 pub mod call;
@@ -17,6 +18,7 @@ pub mod limits;
 pub mod meter;
 pub mod results;
 pub mod route;
+pub mod schedules;
 pub mod settle;
 pub mod submit;
 pub mod upkeep;

@@ -45,6 +45,7 @@ impl Running {
         }
         let working = roles.worker.then(|| {
             loops.spawn(upkeep::listen(e(), stop()));
+            loops.spawn(upkeep::stop_cancelled(e(), stop()));
             let (send, receive) = mpsc::channel(engine.settings.slots.max(1));
             let claimer = tokio::spawn(claim::run(e(), send, claiming.clone()));
             let engine = e();

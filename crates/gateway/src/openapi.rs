@@ -70,7 +70,7 @@ mod tests {
         let job = serde_json::json!({
             "id": "job_0000000000001", "state": "queued", "team": "t", "lane": "bulk", "name": null, "tags": {},
             "priority": 0, "counts": { "accepted": 0, "succeeded": 0, "failed": 0, "cancelled": 0, "expired": 0, "pending": 0 },
-            "in_flight": 0, "cost_usd": "0.00", "unpriced": 0, "waiting_reason": null, "waits": null, "retry_of": null,
+            "in_flight": 0, "cost_usd": "0.00", "unpriced": 0, "waiting_reason": null, "waits": null, "retry_of": null, "after": null,
             "created_at": "2026-01-01T00:00:00Z", "started_at": null, "finished_at": null, "deadline_at": null,
             "purge_at": null
         });

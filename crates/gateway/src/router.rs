@@ -17,7 +17,9 @@ use engine::admit::Permission::{
 };
 
 use crate::{
-    api::{calls, events, jobs, keys, lanes, limits, reports, results, submit, teams},
+    api::{
+        calls, change, events, history, jobs, keys, lanes, limits, reports, results, retry, schedules, submit, teams,
+    },
     app::App,
     door::{
         Access::{self, Needs, Open},
@@ -39,12 +41,20 @@ pub(crate) fn routes() -> Vec<Route> {
         post  ("/api/v1/jobs",                Needs(SubmitJobs),   submit::create),
         get   ("/api/v1/jobs",                Needs(ReadJobs),     jobs::list),
         get   ("/api/v1/jobs/{id}",           Needs(ReadJobs),     jobs::get),
+        patch ("/api/v1/jobs/{id}",           Needs(ManageJobs),   change::change),
         delete("/api/v1/jobs/{id}",           Needs(DeleteJobs),   jobs::delete),
         post  ("/api/v1/jobs/{id}/pause",     Needs(ManageJobs),   jobs::pause),
         post  ("/api/v1/jobs/{id}/resume",    Needs(ManageJobs),   jobs::resume),
         post  ("/api/v1/jobs/{id}/cancel",    Needs(ManageJobs),   jobs::cancel),
+        post  ("/api/v1/jobs/{id}/retry",     Needs(SubmitJobs),   retry::create),
+        get   ("/api/v1/jobs/{id}/failures",  Needs(ReadResults),  retry::failures),
+        get   ("/api/v1/jobs/{id}/history",   Needs(ReadJobs),     history::list),
         get   ("/api/v1/jobs/{id}/results",   Needs(ReadResults),  results::stream),
         get   ("/api/v1/jobs/{id}/events",    Needs(ReadJobs),     events::follow),
+
+        post  ("/api/v1/schedules",           Needs(SubmitJobs),   schedules::create),
+        get   ("/api/v1/schedules",           Needs(ReadJobs),     schedules::list),
+        delete("/api/v1/schedules/{id}",      Needs(SubmitJobs),   schedules::delete),
 
         get   ("/api/v1/lanes",               Needs(ReadLanes),    lanes::list),
         put   ("/api/v1/lanes/{id}",          Needs(ManageLimits), lanes::put),
@@ -99,6 +109,10 @@ fn get<T: 'static>(path: &'static str, access: Access, handler: impl Handler<T, 
 
 fn post<T: 'static>(path: &'static str, access: Access, handler: impl Handler<T, App>) -> Route {
     Route { method: "POST", path, access, handler: on(MethodFilter::POST, handler) }
+}
+
+fn patch<T: 'static>(path: &'static str, access: Access, handler: impl Handler<T, App>) -> Route {
+    Route { method: "PATCH", path, access, handler: on(MethodFilter::PATCH, handler) }
 }
 
 fn put<T: 'static>(path: &'static str, access: Access, handler: impl Handler<T, App>) -> Route {

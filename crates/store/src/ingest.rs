@@ -4,6 +4,7 @@
 mod abandon;
 
 use chrono::{DateTime, Utc};
+use domain::After;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction, query, query_scalar};
 
 use crate::{
@@ -37,6 +38,7 @@ pub struct NewJob<'a> {
     pub priority: i16,
     pub max_attempts: i16,
     pub retry_of: Option<i64>,
+    pub after: Option<After>,
     pub webhook_url: Option<&'a str>,
     pub start_at: Option<DateTime<Utc>>,
     pub deadline_at: Option<DateTime<Utc>>,
@@ -94,8 +96,8 @@ pub struct NewFlow {
 pub async fn begin(conn: &mut PgConnection, job: &NewJob<'_>) -> Result<()> {
     query!(
         "insert into job (job_id, team_id, key_id, lane, name, tags, priority, max_attempts, state, upload_worker, retry_of,
-                          webhook_url, start_at, deadline_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, 'uploading', $9, $10, $11, $12, $13)",
+                          webhook_url, start_at, deadline_at, after_job, after_on)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, 'uploading', $9, $10, $11, $12, $13, $14, $15)",
         job.upload.job_id,
         job.team_id,
         job.key_id,
@@ -109,6 +111,8 @@ pub async fn begin(conn: &mut PgConnection, job: &NewJob<'_>) -> Result<()> {
         job.webhook_url,
         job.start_at,
         job.deadline_at,
+        job.after.map(|after| after.job.0),
+        job.after.map(|after| after.on.as_str()),
     )
     .execute(conn)
     .await?;
@@ -143,33 +147,49 @@ pub async fn append(conn: &mut PgConnection, upload: Upload, flow_ids: &[i64], i
     Ok(true)
 }
 
+/// Whether a new job may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    AtOnce,
+    /// It waits for another job to end.
+    Held,
+}
+
 /// Makes the job runnable and tells the claims, inside a transaction that had better end at once: it holds the team's share.
 /// False, with nothing written: the upload was given up in this worker's place, or the database lost items of it.
-pub async fn finish(conn: &mut PgConnection, upload: Upload, flows: &[NewFlow], fingerprint: &[u8]) -> Result<bool> {
+pub async fn finish(
+    conn: &mut PgConnection,
+    upload: Upload,
+    flows: &[NewFlow],
+    fingerprint: &[u8],
+    begin: Begin,
+) -> Result<bool> {
     let ids: Vec<i64> = flows.iter().map(|flow| flow.flow_id).collect();
     let accepted: i64 = flows.iter().map(|flow| i64::from(flow.items)).sum();
+    let routes: Vec<String> = flows.iter().map(|flow| flow.route.clone()).collect();
+    let endpoints: Vec<i16> = flows.iter().map(|flow| flow.endpoint).collect();
     let job = query!(
-        "update job set state = 'queued', upload_worker = null, flow_ids = $4
+        "update job set state = 'queued', upload_worker = null, flow_ids = $4, routes = $5, endpoints = $6
          where job_id = $1 and state = 'uploading' and upload_worker = $2 and accepted = $3
          returning lane, team_id",
         upload.job_id,
         upload.worker_id,
         accepted,
         &ids,
+        &routes,
+        &endpoints,
     )
     .fetch_optional(&mut *conn)
     .await?;
     let Some(job) = job else { return Ok(false) };
-    let routes: Vec<String> = flows.iter().map(|flow| flow.route.clone()).collect();
-    let endpoints: Vec<i16> = flows.iter().map(|flow| flow.endpoint).collect();
     let tails: Vec<i32> = flows.iter().map(|flow| flow.items).collect();
     let max_in: Vec<i32> = flows.iter().map(|flow| flow.max_in).collect();
     let max_out: Vec<Option<i32>> = flows.iter().map(|flow| flow.max_out).collect();
     query!(
         "insert into flow (flow_id, job_id, team_id, lane, route, endpoint, key_id, priority, tail_pos, max_in, max_out,
-                           max_attempts, start_at, deadline_at)
+                           max_attempts, start_at, deadline_at, state)
          select f.flow_id, j.job_id, j.team_id, j.lane, f.route, f.endpoint, j.key_id, j.priority, f.tail_pos, f.max_in,
-                f.max_out, j.max_attempts, j.start_at, j.deadline_at
+                f.max_out, j.max_attempts, j.start_at, j.deadline_at, $8
          from job j,
               unnest($2::bigint[], $3::text[], $4::smallint[], $5::integer[], $6::integer[], $7::integer[])
                   as f(flow_id, route, endpoint, tail_pos, max_in, max_out)
@@ -181,6 +201,7 @@ pub async fn finish(conn: &mut PgConnection, upload: Upload, flows: &[NewFlow], 
         &tails,
         &max_in,
         &max_out as &[Option<i32>],
+        if begin == Begin::Held { "held" } else { "ready" },
     )
     .execute(&mut *conn)
     .await?;

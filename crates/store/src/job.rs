@@ -1,11 +1,14 @@
 //! Jobs: the permanent record, their transitions, and their counts. A transition is guarded by the state it expects.
 
+mod terms;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use domain::{Counts, Job, JobId, JobState, Lane, Tags, money::Total, waits::Waits};
+use domain::{After, AfterOn, Counts, Job, JobId, JobState, Lane, Tags, money::Total, waits::Waits};
 use sqlx::{PgConnection, query, query_as, query_scalar};
 
+pub use self::terms::{Terms, set_terms, terms};
 use crate::Result;
 
 /// Whose jobs a caller can see.
@@ -46,6 +49,8 @@ struct JobRow {
     wait_detail: Option<String>,
     wait_until: Option<DateTime<Utc>>,
     retry_of: Option<i64>,
+    after_job: Option<i64>,
+    after_on: Option<String>,
     created_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
@@ -85,6 +90,7 @@ impl TryFrom<JobRow> for Job {
             waiting_reason: waits.as_ref().filter(|waits| waits.is_held_up()).map(Waits::text),
             waits,
             retry_of: r.retry_of.map(JobId),
+            after: after_of(r.after_job, r.after_on.as_deref()),
             created_at: r.created_at,
             started_at: r.started_at,
             finished_at: r.finished_at,
@@ -92,6 +98,11 @@ impl TryFrom<JobRow> for Job {
             purge_at: r.purge_at,
         })
     }
+}
+
+/// What a job comes after, as its row says it.
+fn after_of(job: Option<i64>, on: Option<&str>) -> Option<After> {
+    job.zip(on.and_then(AfterOn::from_word)).map(|(job, on)| After { job: JobId(job), on })
 }
 
 /// What a list asks for: newest first, before a job, of a state, of a lane.
@@ -115,7 +126,7 @@ async fn select(conn: &mut PgConnection, scope: Scope, one: Option<JobId>, list:
                   coalesce(n.cost_pico, 0)::text as "cost_pico!", coalesce(n.unpriced, 0)::bigint as "unpriced!",
                   case when j.state = 'paused' then 'paused' else w.reason end as wait_reason,
                   w.detail as "wait_detail?", w.until as "wait_until?",
-                  j.retry_of, j.created_at, j.started_at, j.finished_at, j.deadline_at, j.purge_at
+                  j.retry_of, j.after_job, j.after_on, j.created_at, j.started_at, j.finished_at, j.deadline_at, j.purge_at
            from (
                select * from job
                where ($1::bigint is null or team_id = $1) and ($2::bigint is null or job_id = $2)
@@ -177,6 +188,17 @@ pub async fn lock(conn: &mut PgConnection, scope: Scope, id: JobId) -> Result<Op
     Ok(state.as_deref().and_then(JobState::from_word))
 }
 
+/// Whose job it is; `None` when it is not in scope.
+pub async fn team_of(conn: &mut PgConnection, scope: Scope, id: JobId) -> Result<Option<i64>> {
+    query_scalar!(
+        "select team_id from job where job_id = $1 and ($2::bigint is null or team_id = $2)",
+        id.0,
+        scope.team()
+    )
+    .fetch_optional(conn)
+    .await
+}
+
 /// queued, running → paused. Calls under way go on; nothing new starts. Holds the job's lock.
 pub async fn pause(conn: &mut PgConnection, id: JobId) -> Result<()> {
     query!("update job set state = 'paused' where job_id = $1 and state in ('queued', 'running')", id.0)
@@ -214,6 +236,11 @@ pub async fn resume(conn: &mut PgConnection, id: JobId) -> Result<()> {
 pub async fn notify_work(conn: &mut PgConnection, lane: &str) -> Result<()> {
     query!("select pg_notify('tollway_work', $1)", lane).execute(conn).await?;
     Ok(())
+}
+
+/// Which of these jobs are being cancelled.
+pub async fn cancelling(conn: &mut PgConnection, ids: &[i64]) -> Result<Vec<i64>> {
+    query_scalar!("select job_id from job where job_id = any($1) and state = 'cancelling'", ids).fetch_all(conn).await
 }
 
 /// How what was not claimed yet is counted when a job ends early.

@@ -4,9 +4,12 @@
 pub mod connect;
 pub mod copy;
 
+pub mod after;
+pub mod audit;
 pub mod claim;
 pub mod complete;
 pub mod config;
+pub mod failure;
 pub mod flow;
 pub mod idempotency;
 pub mod ingest;
@@ -21,7 +24,9 @@ pub mod outbox;
 pub mod quota;
 pub mod result;
 pub mod retention;
+pub mod retried;
 pub mod retry;
+pub mod schedule;
 pub mod segment;
 pub mod share;
 pub mod team;

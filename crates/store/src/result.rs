@@ -157,8 +157,22 @@ pub async fn flow_items(conn: &mut PgConnection, flow_id: i64) -> Result<i32> {
     Ok(last.map_or(0, |last| last + 1))
 }
 
+/// The first position in `[low, high]` whose line is `line` or later, `high` when there is none; by halving, for reading up to
+/// it could take a million items. Inside a flow lines rise with the position.
+pub async fn first_at(conn: &mut PgConnection, flow_id: i64, (low, high): (i32, i32), line: i32) -> Result<i32> {
+    let (mut low, mut high) = (low, high);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match line_at(&mut *conn, flow_id, middle).await? {
+            Some(found) if found < line => low = middle + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
+}
+
 /// The line of the request at a flow's `pos`.
-pub async fn line_at(conn: &mut PgConnection, flow_id: i64, pos: i32) -> Result<Option<i32>> {
+async fn line_at(conn: &mut PgConnection, flow_id: i64, pos: i32) -> Result<Option<i32>> {
     query_scalar!("select line from item where flow_id = $1 and pos = $2", flow_id, pos).fetch_optional(conn).await
 }
 

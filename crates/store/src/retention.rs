@@ -82,14 +82,15 @@ pub async fn purge_some(conn: &mut PgConnection, job_id: i64, most: i64) -> Resu
     Ok(items + results)
 }
 
-pub async fn mark_purged(conn: &mut PgConnection, job_id: i64) -> Result<()> {
-    query!(
+/// False when it was marked before.
+pub async fn mark_purged(conn: &mut PgConnection, job_id: i64) -> Result<bool> {
+    let marked = query!(
         "update job set purged_at = now() where job_id = $1 and finished_at is not null and purged_at is null",
         job_id
     )
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(marked.rows_affected() > 0)
 }
 
 /// The small tables that turn over with every request; autovacuum alone lets them bloat under load.

@@ -22,14 +22,17 @@ enum Chore {
     Plans,
     /// Partitions ahead are made, those past their retention dropped.
     Partitions,
+    /// Recurring jobs whose tick has come are submitted.
+    Schedules,
     /// What abandoned uploads and old webhooks left.
     Sweep,
 }
 
 /// Second, minute, hour, day, month, weekday; UTC.
-const CHORES: [(Chore, &str); 7] = [
+const CHORES: [(Chore, &str); 8] = [
     (Chore::Export, "*/15 * * * * *"),
     (Chore::Webhooks, "*/2 * * * * *"),
+    (Chore::Schedules, "* * * * * *"),
     (Chore::Vacuum, "30 * * * * *"),
     (Chore::Plans, "*/5 * * * * *"),
     (Chore::Sweep, "10 * * * * *"),
@@ -96,6 +99,9 @@ async fn work(chore: Chore, engine: &Engine, lake: &LakeStore) -> anyhow::Result
         },
         Chore::Webhooks => {
             engine::webhook::deliver_due(engine).await?;
+        }
+        Chore::Schedules => {
+            engine::schedules::run_due(engine).await?;
         }
         Chore::Vacuum => upkeep::vacuum(engine).await?,
         Chore::Plans => upkeep::refresh_plans(engine).await?,

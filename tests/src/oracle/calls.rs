@@ -46,7 +46,7 @@ pub async fn check(db: &Database, simulator: &Simulator) {
     }
     for (id, row) in &originals {
         let was_sent = !matches!(row.error_class.as_deref(), Some("connect" | "connect_timeout"));
-        let may_be_unsent = row.status == "unknown_outcome" || !was_sent;
+        let may_be_unsent = matches!(row.status.as_str(), "unknown_outcome" | "cancelled") || !was_sent;
         assert!(may_be_unsent || calls.contains_key(id), "a row of a call that the provider never saw: {row:?}");
     }
     check_corrections(&rows, &originals);

@@ -1,15 +1,33 @@
 //! A job's life after submission: what its owner, or an operator, does to it. Everything is idempotent, and none of it takes
 //! longer for a million requests than for one.
 
-use domain::{Job, JobId, JobState};
+mod change;
+mod failures;
+mod finish;
+
+use domain::{Action, AuditLine, Job, JobId, JobState};
+use serde_json::json;
 use store::{
     PgConnection,
+    audit::{self, Entry},
     job::{EndAs, ListQuery},
 };
 
 pub use store::job::Scope;
 
+pub(crate) use self::finish::{UNCLEAN, finish_if_drained, release_followers};
+pub use self::{
+    change::{Change, change},
+    failures::failures,
+};
 use crate::Engine;
+
+/// Who does something to a job: the jobs within reach, and the key that the audit names.
+#[derive(Debug, Clone, Copy)]
+pub struct By<'a> {
+    pub scope: Scope,
+    pub key_id: &'a str,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
@@ -18,8 +36,19 @@ pub enum JobError {
     NotFound,
     #[error("a job that is {state} cannot be {wanted}")]
     Conflict { state: &'static str, wanted: &'static str },
+    /// What was asked for cannot be; nothing was changed.
+    #[error("{name}: {reason}")]
+    Param { name: &'static str, reason: String },
+    #[error("its bodies and results were purged")]
+    Purged,
     #[error("the database cannot be reached")]
     Unavailable(#[from] store::Error),
+}
+
+impl JobError {
+    fn param(name: &'static str, reason: String) -> Self {
+        Self::Param { name, reason }
+    }
 }
 
 pub async fn get(engine: &Engine, scope: Scope, id: JobId) -> Result<Option<Job>, JobError> {
@@ -31,57 +60,89 @@ pub async fn list(engine: &Engine, scope: Scope, query: &ListQuery) -> Result<Ve
 }
 
 /// No new call starts; calls under way end. Pausing what is paused changes nothing.
-pub async fn pause(engine: &Engine, scope: Scope, id: JobId) -> Result<Job, JobError> {
+pub async fn pause(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobError> {
     let mut tx = engine.pools.api.begin().await?;
-    match lock(&mut tx, scope, id).await? {
-        JobState::Queued | JobState::Running => store::job::pause(&mut tx, id).await?,
+    match lock(&mut tx, by.scope, id).await? {
+        JobState::Queued | JobState::Running => {
+            store::job::pause(&mut tx, id).await?;
+            by.records(&mut tx, id, Action::Pause).await?;
+        }
         JobState::Paused => {}
         state => return Err(JobError::Conflict { state: state.as_str(), wanted: "paused" }),
     }
     tx.commit().await?;
-    reread(engine, scope, id).await
+    reread(engine, by.scope, id).await
 }
 
-pub async fn resume(engine: &Engine, scope: Scope, id: JobId) -> Result<Job, JobError> {
+pub async fn resume(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobError> {
     let mut tx = engine.pools.api.begin().await?;
-    match lock(&mut tx, scope, id).await? {
-        JobState::Paused => store::job::resume(&mut tx, id).await?,
+    match lock(&mut tx, by.scope, id).await? {
+        JobState::Paused => {
+            store::job::resume(&mut tx, id).await?;
+            by.records(&mut tx, id, Action::Resume).await?;
+        }
         JobState::Queued | JobState::Running => {}
         state => return Err(JobError::Conflict { state: state.as_str(), wanted: "resumed" }),
     }
     tx.commit().await?;
     engine.bell.ring();
-    reread(engine, scope, id).await
+    reread(engine, by.scope, id).await
 }
 
-/// What waits is cancelled at once; calls under way end and are settled, and then the job is `cancelled`.
-pub async fn cancel(engine: &Engine, scope: Scope, id: JobId) -> Result<Job, JobError> {
+/// What waits is cancelled at once; calls under way are hung up on and settled, and then the job is `cancelled`.
+pub async fn cancel(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobError> {
     let mut tx = engine.pools.api.begin().await?;
-    match lock(&mut tx, scope, id).await? {
+    match lock(&mut tx, by.scope, id).await? {
         JobState::Queued | JobState::Running | JobState::Paused => {
             store::job::end_waiting(&mut tx, id, EndAs::Cancelled).await?;
             store::job::set_cancelling(&mut tx, id).await?;
+            by.records(&mut tx, id, Action::Cancel).await?;
             finish_if_drained(engine, &mut tx, id).await?;
         }
         JobState::Cancelling | JobState::Cancelled => {}
         state => return Err(JobError::Conflict { state: state.as_str(), wanted: "cancelled" }),
     }
     tx.commit().await?;
-    reread(engine, scope, id).await
+    // Other processes see it for themselves, soon.
+    engine.fence.jobs.stop(id.0);
+    reread(engine, by.scope, id).await
 }
 
 /// Purges the bodies and results of a job that has ended; its record and its ledger rows stay.
-pub async fn delete(engine: &Engine, scope: Scope, id: JobId) -> Result<Job, JobError> {
+pub async fn delete(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobError> {
     let mut conn = engine.pools.api.acquire().await?;
-    let job = store::job::get(&mut conn, scope, id).await?.ok_or(JobError::NotFound)?;
+    let job = store::job::get(&mut conn, by.scope, id).await?.ok_or(JobError::NotFound)?;
     if !job.state.is_terminal() {
         return Err(JobError::Conflict { state: job.state.as_str(), wanted: "deleted; cancel it first" });
     }
     // First: from here on its results are not shown, however far the purge has come.
-    store::retention::mark_purged(&mut conn, id.0).await?;
+    let mut tx = store::begin(&mut conn).await?;
+    if store::retention::mark_purged(&mut tx, id.0).await? {
+        by.records(&mut tx, id, Action::Delete).await?;
+    }
+    tx.commit().await?;
     while store::retention::purge_some(&mut conn, id.0, 10_000).await? > 0 {}
     drop(conn);
-    reread(engine, scope, id).await
+    reread(engine, by.scope, id).await
+}
+
+/// What was done to the job, the oldest first: at most `limit` lines behind the one numbered `behind`, each with its number.
+pub async fn history(
+    engine: &Engine,
+    scope: Scope,
+    id: JobId,
+    behind: i64,
+    limit: i64,
+) -> Result<Vec<(i64, AuditLine)>, JobError> {
+    let mut conn = engine.pools.api.acquire().await?;
+    store::job::team_of(&mut conn, scope, id).await?.ok_or(JobError::NotFound)?;
+    Ok(audit::of_job(&mut conn, id.0, behind, limit).await?)
+}
+
+impl By<'_> {
+    async fn records(&self, conn: &mut PgConnection, id: JobId, action: Action) -> store::Result<()> {
+        audit::record(conn, Entry { job_id: id.0, key_id: Some(self.key_id), action, details: json!({}) }).await
+    }
 }
 
 async fn lock(conn: &mut PgConnection, scope: Scope, id: JobId) -> Result<JobState, JobError> {
@@ -90,35 +151,4 @@ async fn lock(conn: &mut PgConnection, scope: Scope, id: JobId) -> Result<JobSta
 
 async fn reread(engine: &Engine, scope: Scope, id: JobId) -> Result<Job, JobError> {
     get(engine, scope, id).await?.ok_or(JobError::NotFound)
-}
-
-/// Ends the job if none of its requests is left, and has its end told. Holds the job's lock.
-pub(crate) async fn finish_if_drained(engine: &Engine, conn: &mut PgConnection, id: JobId) -> store::Result<bool> {
-    let Some(state) = store::job::lock(conn, Scope::All, id).await? else { return Ok(false) };
-    if state.is_terminal() || matches!(state, JobState::Uploading | JobState::Paused) {
-        return Ok(false);
-    }
-    let late = store::flow::remove_ended_retries(conn, id.0).await?;
-    if late > 0 {
-        let how = if state == JobState::Cancelling { EndAs::Cancelled } else { EndAs::Expired };
-        store::job::count_ended(conn, id, how, late).await?;
-    }
-    if store::flow::remove_drained(conn, id.0).await? > 0 {
-        return Ok(false);
-    }
-    let Some(_) = store::job::finish(conn, id, engine.settings.retention).await? else { return Ok(false) };
-    if let Some((team_id, url)) = store::job::webhook_of(conn, id).await?
-        && let Some(job) = store::job::get(conn, Scope::All, id).await?
-    {
-        let payload = crate::webhook::job_ended(&job);
-        let webhook = store::outbox::NewWebhook {
-            webhook_id: uuid::Uuid::now_v7(),
-            job_id: id.0,
-            team_id,
-            url: &url,
-            payload: &payload,
-        };
-        store::outbox::insert(conn, webhook).await?;
-    }
-    Ok(true)
 }

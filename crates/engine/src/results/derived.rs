@@ -46,7 +46,8 @@ impl Derived {
         let mut flows = Vec::with_capacity(flow_ids.len());
         for flow_id in flow_ids.iter().copied() {
             let items = result::flow_items(&mut *conn, flow_id).await?;
-            let next_pos = first_at(&mut *conn, flow_id, items, from).await?;
+            // A position is at most its line − 1.
+            let next_pos = result::first_at(&mut *conn, flow_id, (0, items.min(from - 1)), from).await?;
             flows.push(FlowCursor { flow_id, next_pos, items, found: VecDeque::new() });
         }
         Ok(Self { job_id, why, flows })
@@ -80,18 +81,4 @@ impl FlowCursor {
         }
         Ok(())
     }
-}
-
-/// The first position whose line is `from` or later, by halving: reading up to it could take a million items.
-async fn first_at(conn: &mut PgConnection, flow_id: i64, items: i32, from: i32) -> store::Result<i32> {
-    // A position is at most its line − 1.
-    let (mut low, mut high) = (0, items.min(from - 1));
-    while low < high {
-        let middle = low + (high - low) / 2;
-        match result::line_at(&mut *conn, flow_id, middle).await? {
-            Some(line) if line < from => low = middle + 1,
-            _ => high = middle,
-        }
-    }
-    Ok(low)
 }

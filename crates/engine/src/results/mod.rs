@@ -2,6 +2,7 @@
 //! each, so that memory stays flat and a slow reader holds no transaction open.
 
 mod derived;
+mod merged;
 mod render;
 mod vectors;
 
@@ -19,8 +20,11 @@ use store::{
 };
 use tokio::time::sleep;
 
-use self::derived::{Derived, Why};
 pub use self::vectors::{Embedded, EmbeddedPage, vectors_page};
+use self::{
+    derived::{Derived, Why},
+    merged::Merged,
+};
 use crate::Engine;
 
 /// What one page may hold before rendering; numbers of embeddings take about three times as much as text.
@@ -39,11 +43,13 @@ pub struct ResultQuery {
     pub failed: bool,
     /// Waits at each gap until it is filled or the job has ended. Without it, gaps are passed over.
     pub follow: bool,
+    /// In place of what failed, what came of its retries: a success, or else the newest failure.
+    pub merge: bool,
 }
 
 impl Default for ResultQuery {
     fn default() -> Self {
-        Self { from: 1, failed: false, follow: false }
+        Self { from: 1, failed: false, follow: false, merge: false }
     }
 }
 
@@ -74,7 +80,8 @@ pub fn stream_from(
     job: JobId,
     query: ResultQuery,
 ) -> impl Stream<Item = Result<Bytes, ResultsError>> + Send + use<> {
-    let reader = Reader { pool, job, query, next: query.from.max(1), seen: None, derived: None };
+    let merged = query.merge.then(|| Merged::of(job.0));
+    let reader = Reader { pool, job, query, next: query.from.max(1), seen: None, derived: None, merged };
     futures::stream::try_unfold(reader, |mut reader| async move {
         let piece = reader.piece().await?;
         Ok(piece.map(|piece| (piece, reader)))
@@ -90,6 +97,7 @@ struct Reader {
     /// The job as it was when last looked at; once is enough unless it is followed.
     seen: Option<Seen>,
     derived: Option<Derived>,
+    merged: Option<Merged>,
 }
 
 #[derive(Clone, Copy)]
@@ -112,9 +120,14 @@ impl Reader {
                 continue;
             }
             let window = if self.derived.is_some() { DERIVED_WINDOW } else { WINDOW };
-            let until = until.min(self.next.saturating_add(window));
+            let mut until = until.min(self.next.saturating_add(window));
+            let mut conn = self.pool.acquire().await?;
+            if let Some(merged) = &mut self.merged {
+                until = merged.look(&mut conn, self.next, until).await?;
+            }
             let span = Span { from: self.next, until, failed_only: self.query.failed };
-            let page = result::page(&mut *self.pool.acquire().await?, self.job.0, span, PAGE).await?;
+            let page = result::page(&mut conn, self.job.0, span, PAGE).await?;
+            drop(conn);
             let piece = self.render(page).await?;
             if !piece.is_empty() {
                 return Ok(Some(piece.into()));
@@ -155,7 +168,9 @@ impl Reader {
         let mut out = Vec::new();
         for row in &page.rows {
             self.render_derived(row.line, &mut out).await?;
-            render::stored(self.job, row, &mut out);
+            if row.ok || !self.render_merged(row.line, &mut out).await? {
+                render::stored(self.job, row, &mut out);
+            }
         }
         self.render_derived(page.next, &mut out).await?;
         self.next = page.next;
@@ -163,11 +178,24 @@ impl Reader {
     }
 
     async fn render_derived(&mut self, below: i32, out: &mut Vec<u8>) -> Result<(), ResultsError> {
-        let Some(derived) = &mut self.derived else { return Ok(()) };
+        let Some(mut derived) = self.derived.take() else { return Ok(()) };
         while let Some(line) = derived.next_below(&self.pool, below).await? {
-            render::derived(self.job, &line, derived.why(), out);
+            if !self.render_merged(line.line, out).await? {
+                render::derived(self.job, &line, derived.why(), out);
+            }
         }
+        self.derived = Some(derived);
         Ok(())
+    }
+
+    /// Writes what came of a line's retries, unless only failures are wanted and it is none; false when there is nothing.
+    async fn render_merged(&mut self, line: i32, out: &mut Vec<u8>) -> Result<bool, ResultsError> {
+        let Some(merged) = &mut self.merged else { return Ok(false) };
+        let Some(row) = merged.take(&self.pool, line).await? else { return Ok(false) };
+        if !(row.ok && self.query.failed) {
+            render::stored(self.job, &row, out);
+        }
+        Ok(true)
     }
 }
 

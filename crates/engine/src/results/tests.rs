@@ -203,3 +203,60 @@ async fn vectors_are_read_as_rows(pool: PgPool) {
     assert_eq!(rows, [of(1), of(3)].concat());
     assert!(page.rows.iter().all(|row| row.model.as_deref() == Some("e5-small")));
 }
+
+/// Retries, and a retry of a retry: a success stands for the line, else the newest failure, else its own.
+#[sqlx::test(migrations = "../../migrations")]
+async fn what_came_of_retries_takes_the_place_of_failures(pool: PgPool) {
+    let job = job(&pool, 6).await;
+    for line in 1..=5 {
+        finish_line(&pool, job, line, line == 1).await;
+    }
+    end(&pool, job, "cancelled", 1, 0).await;
+    // Line 2 succeeds at once, 3 with the retry's retry, 4 never; 5 is pending, 6 had been cancelled and then succeeds.
+    let (second, third) = (JobId(job.0 + 10), JobId(job.0 + 20));
+    for (of, of_line, by, line) in [
+        (job, 2, second, 1),
+        (job, 3, second, 2),
+        (job, 4, second, 3),
+        (job, 5, second, 4),
+        (job, 6, second, 5),
+        (second, 2, third, 1),
+        (second, 3, third, 2),
+    ] {
+        sqlx::query("insert into retried (of_job, of_line, job_id, line) values ($1, $2, $3, $4)")
+            .bind(of.0)
+            .bind(of_line)
+            .bind(by.0)
+            .bind(line)
+            .execute(&pool)
+            .await
+            .unwrap();
+    }
+    for (by, line, ok) in [(second, 1, true), (second, 2, false), (second, 3, false), (second, 5, true)] {
+        finish_line(&pool, by, line, ok).await;
+    }
+    finish_line(&pool, third, 1, true).await;
+    finish_line(&pool, third, 2, false).await;
+    sqlx::query("update result set error_class = 'newest' where job_id = $1 and not ok")
+        .bind(third.0)
+        .execute(&pool)
+        .await
+        .unwrap();
+    sqlx::query("update result set custom_id = 'c' || of_line from retried r where r.job_id = result.job_id and r.line = result.line and r.of_job = $1")
+        .bind(job.0)
+        .execute(&pool)
+        .await
+        .unwrap();
+    sqlx::query("update result set custom_id = 'c' || line + 2 where job_id = $1")
+        .bind(third.0)
+        .execute(&pool)
+        .await
+        .unwrap();
+
+    let merged = ResultQuery { merge: true, ..ResultQuery::default() };
+    assert_eq!(read(&pool, job, merged).await, ["1", "2", "3", "4 newest", "5 e", "6"]);
+    assert_eq!(read(&pool, job, ResultQuery { failed: true, ..merged }).await, ["4 newest", "5 e"]);
+    assert_eq!(read(&pool, job, ResultQuery { from: 4, ..merged }).await, ["4 newest", "5 e", "6"]);
+    let own = ResultQuery::default();
+    assert_eq!(read(&pool, job, own).await, ["1", "2 e", "3 e", "4 e", "5 e", "6 batch_cancelled"]);
+}

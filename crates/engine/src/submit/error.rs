@@ -16,6 +16,9 @@ pub enum SubmitError {
     UnknownLane { lane: String, known: String },
     #[error("lane: this key may not use {lane:?}; it may use {allowed}")]
     LaneNotAllowed { lane: String, allowed: String },
+    /// The one it is to come after. Or it is another team's.
+    #[error("after: there is no job {job}")]
+    NoSuchJob { job: JobId },
     /// A request of the job.
     #[error("{place}: {reason}")]
     Line { place: Place, reason: LineError },

@@ -2,14 +2,17 @@
 //! in, one transaction makes the job runnable. Until then nothing of it can run, and if it does not come to that, nothing
 //! of it stays. Memory is flat but for some 30 bytes a request, by which duplicates are found.
 
+mod after;
 mod body;
 mod checker;
+mod copy;
 mod dry_run;
 mod error;
 mod ids;
 mod params;
 mod places;
 mod replay;
+mod retry;
 mod source;
 mod splitter;
 mod upload;
@@ -41,6 +44,7 @@ pub use self::{
     dry_run::{DryRun, RouteSum},
     error::{LineError, Place, SubmitError},
     places::Places,
+    retry::{RetryError, retry},
 };
 use crate::{Engine, Settings, catalog::ActiveCatalog, clock::Clock};
 
@@ -58,8 +62,6 @@ pub struct Submission<R> {
     /// From query and header. They go before what the upload says of its job.
     pub params: JobParams,
     pub idempotency_key: Option<String>,
-    /// The job whose requests these are, tried again.
-    pub retry_of: Option<JobId>,
     pub format: Format,
     /// Plain or gzip.
     pub body: R,
@@ -131,9 +133,9 @@ pub async fn submit_to<R: AsyncRead + Unpin + Send>(
     let params = body.params().await?.overridden_by(submission.params);
     let started = intake.clock.now();
     let plan = params::plan(params, &who, &intake.catalog, intake.settings, started)?;
+    after::check(&intake, who.team_id, plan.after).await?;
     let job_id = JobId::new(started);
-    let job =
-        new_job(&plan, &who, ingest::Upload { job_id: job_id.0, worker_id: intake.worker_id }, submission.retry_of);
+    let job = new_job(&plan, &who, ingest::Upload { job_id: job_id.0, worker_id: intake.worker_id });
     let Some(mut upload) = Upload::begin(intake.pool, &job, key, intake.catalog.quota()).await? else {
         let rival = replay::known(&intake, who, key).await?.unwrap_or(Known::InFlight);
         return replay::answer(&intake, rival, print, body.source()).await;
@@ -177,6 +179,13 @@ pub async fn validate_by<R: AsyncRead + Unpin + Send>(
     Ok(dry_run::add_up(plan.lane, body.source().bytes(), tallies))
 }
 
+/// An upload of JSONL, unzipped, and what it says of its job; nothing is checked but its size and that.
+pub async fn read_whole<R: AsyncRead + Unpin + Send>(body: R, most: u64) -> Result<(Vec<u8>, JobParams), SubmitError> {
+    let lines = Source::open(body, most).await?.read_whole().await?;
+    let said = Body::new(Source::open(&lines[..], most).await?, Format::Jsonl).params().await?;
+    Ok((lines, said))
+}
+
 /// Reads, checks and writes until the upload ends.
 async fn take_all<R: AsyncRead + Unpin + Send>(
     body: &mut Body<R>,
@@ -209,7 +218,7 @@ async fn take_all<R: AsyncRead + Unpin + Send>(
     upload.writer.flush(checker.flow_ids()).await
 }
 
-fn new_job<'a>(plan: &'a Plan, who: &Submitter<'a>, upload: ingest::Upload, retry_of: Option<JobId>) -> NewJob<'a> {
+fn new_job<'a>(plan: &'a Plan, who: &Submitter<'a>, upload: ingest::Upload) -> NewJob<'a> {
     NewJob {
         upload,
         team_id: who.team_id,
@@ -224,7 +233,8 @@ fn new_job<'a>(plan: &'a Plan, who: &Submitter<'a>, upload: ingest::Upload, retr
             .into(),
         priority: plan.priority,
         max_attempts: plan.max_attempts,
-        retry_of: retry_of.map(|job| job.0),
+        retry_of: None,
+        after: plan.after,
         webhook_url: plan.webhook.as_deref(),
         start_at: plan.start_at,
         deadline_at: plan.deadline,

@@ -1,7 +1,7 @@
 //! What was said of the job as a whole, checked and completed.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{Lane, Tags, catalog::LaneRule, job::JobParams};
+use domain::{After, Lane, Tags, catalog::LaneRule, job::JobParams};
 
 use super::{SubmitError, Submitter};
 use crate::{catalog::ActiveCatalog, engine::Settings, webhook};
@@ -18,6 +18,7 @@ pub struct Plan {
     pub max_attempts: i16,
     pub start_at: Option<DateTime<Utc>>,
     pub deadline: Option<DateTime<Utc>>,
+    pub after: Option<After>,
     pub webhook: Option<String>,
 }
 
@@ -68,6 +69,7 @@ pub fn plan(
         max_attempts,
         start_at: params.start_at,
         deadline: params.deadline.or(usual),
+        after: params.after,
         webhook: params.webhook,
     })
 }

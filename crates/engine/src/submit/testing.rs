@@ -123,13 +123,7 @@ impl Gateway {
 }
 
 pub fn submission<R>(key: Option<&str>, body: R) -> Submission<R> {
-    Submission {
-        params: JobParams::default(),
-        idempotency_key: key.map(str::to_owned),
-        retry_of: None,
-        format: Format::Jsonl,
-        body,
-    }
+    Submission { params: JobParams::default(), idempotency_key: key.map(str::to_owned), format: Format::Jsonl, body }
 }
 
 pub fn lines(range: std::ops::Range<usize>) -> Vec<u8> {

@@ -2,10 +2,13 @@
 
 use std::{io, time::Duration};
 
-use domain::JobId;
+use domain::{Action, After, JobId};
+use serde_json::json;
 use store::{
-    PgPool, idempotency,
-    ingest::{self, NewFlow, NewJob},
+    PgPool,
+    audit::{self, Entry},
+    idempotency,
+    ingest::{self, Begin, NewFlow, NewJob},
     quota::Quota,
 };
 use tokio::time::{sleep, timeout};
@@ -13,8 +16,10 @@ use tracing::warn;
 
 use super::{
     SubmitError,
+    after::{Fate, fate},
     writer::{PATIENCE, Room, Writer, out_of_time},
 };
+use crate::jobs::UNCLEAN;
 
 /// How long a caller waits for what can be told of a failure.
 const DOUBT: Duration = Duration::from_secs(10);
@@ -24,9 +29,26 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub struct Upload {
     pool: PgPool,
     id: ingest::Upload,
+    origin: Origin,
     pub writer: Writer,
     /// It is a job now, or it was given up.
     ended: bool,
+}
+
+/// What the job's end of upload and its history need of how it came.
+#[derive(Debug, Clone)]
+struct Origin {
+    team_id: i64,
+    key_id: String,
+    retry_of: Option<JobId>,
+    after: Option<After>,
+}
+
+impl Origin {
+    fn of(job: &NewJob<'_>) -> Self {
+        let retry_of = job.retry_of.map(JobId);
+        Self { team_id: job.team_id, key_id: job.key_id.to_owned(), retry_of, after: job.after }
+    }
 }
 
 impl Upload {
@@ -39,7 +61,7 @@ impl Upload {
     ) -> Result<Option<Self>, SubmitError> {
         let writer = Writer::start(pool.clone(), Room { upload: job.upload, team_id: job.team_id, quota });
         // Before anything is written: the answer to the commit may be lost.
-        let mut upload = Self { pool: pool.clone(), id: job.upload, writer, ended: false };
+        let mut upload = Self { pool: pool.clone(), id: job.upload, origin: Origin::of(job), writer, ended: false };
         if timeout(PATIENCE, make(pool, job, key)).await.map_err(out_of_time)?? {
             return Ok(Some(upload));
         }
@@ -52,7 +74,7 @@ impl Upload {
         if let Err(error) = self.writer.close().await {
             return Err(self.fail(error).await);
         }
-        let committed = timeout(PATIENCE, commit(&self.pool, self.id, flows, fingerprint)).await;
+        let committed = timeout(PATIENCE, commit(&self.pool, self.id, &self.origin, flows, fingerprint)).await;
         match committed.unwrap_or_else(|_| Err(store::Error::Io(io::ErrorKind::TimedOut.into()))) {
             Ok(true) => {
                 self.ended = true;
@@ -116,11 +138,47 @@ async fn make(pool: &PgPool, job: &NewJob<'_>, key: Option<&str>) -> store::Resu
     Ok(true)
 }
 
-async fn commit(pool: &PgPool, id: ingest::Upload, flows: &[NewFlow], fingerprint: &[u8]) -> store::Result<bool> {
+async fn commit(
+    pool: &PgPool,
+    id: ingest::Upload,
+    origin: &Origin,
+    flows: &[NewFlow],
+    fingerprint: &[u8],
+) -> store::Result<bool> {
     let mut tx = pool.begin().await?;
-    let ours = ingest::finish(&mut tx, id, flows, fingerprint).await?;
+    let fate = fate(&mut tx, origin.team_id, origin.after).await?;
+    let begin = if let Fate::Begins(begin) = fate { begin } else { Begin::Held };
+    let ours = ingest::finish(&mut tx, id, flows, fingerprint, begin).await?;
+    if ours {
+        record(&mut tx, id, origin, flows).await?;
+    }
+    if ours && fate == Fate::IsCancelled {
+        store::after::cancel(&mut tx, JobId(id.job_id)).await?;
+        let details = json!({ "after": origin.after.map(|after| after.job), "reason": UNCLEAN });
+        let entry = Entry { job_id: id.job_id, key_id: None, action: Action::Cancel, details };
+        audit::record(&mut tx, entry).await?;
+    }
     tx.commit().await?;
     Ok(ours)
+}
+
+/// In the new job's history, and in that of the job whose requests these are, tried again.
+async fn record(
+    conn: &mut store::PgConnection,
+    id: ingest::Upload,
+    origin: &Origin,
+    flows: &[NewFlow],
+) -> store::Result<()> {
+    let requests: i64 = flows.iter().map(|flow| i64::from(flow.items)).sum();
+    let key_id = Some(origin.key_id.as_str());
+    let Some(of) = origin.retry_of else {
+        let details = json!({ "requests": requests });
+        return audit::record(conn, Entry { job_id: id.job_id, key_id, action: Action::Submit, details }).await;
+    };
+    let details = json!({ "requests": requests, "of": of });
+    audit::record(conn, Entry { job_id: id.job_id, key_id, action: Action::Retry, details }).await?;
+    let details = json!({ "requests": requests, "as": JobId(id.job_id) });
+    audit::record(conn, Entry { job_id: of.0, key_id, action: Action::Retried, details }).await
 }
 
 /// A chunk that is being written does not matter: its transaction holds the job's row, and the next one no longer finds it.
@@ -171,6 +229,7 @@ mod tests {
             priority: 0,
             max_attempts: 5,
             retry_of: None,
+            after: None,
             webhook_url: None,
             start_at: None,
             deadline_at: None,
@@ -208,7 +267,7 @@ mod tests {
     async fn a_commit_whose_answer_was_lost_counts(pool: PgPool) {
         let (upload, flow) = begun(&pool).await;
         append(&pool, &upload, &flow).await;
-        assert!(commit(&pool, upload.id, &[flow], b"print").await.unwrap());
+        assert!(commit(&pool, upload.id, &upload.origin, &[flow], b"print").await.unwrap());
         assert_eq!(upload.resolve(lost()).await.unwrap(), 3);
         let state: String = sqlx::query_scalar("select state from job").fetch_one(&pool).await.unwrap();
         assert_eq!(state, "queued");

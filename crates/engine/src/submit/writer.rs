@@ -31,6 +31,22 @@ pub struct Room {
     pub quota: Quota,
 }
 
+impl Room {
+    /// Reserves room for the next chunk.
+    pub async fn make(&self, pool: &PgPool, requests: i64, bytes: i64) -> Result<(), SubmitError> {
+        let want = Want { team_id: self.team_id, job_id: self.upload.job_id, requests, bytes };
+        match timeout(PATIENCE, quota::reserve_now(pool, want, self.quota)).await.map_err(out_of_time)? {
+            Ok(None) => Ok(()),
+            Ok(Some(over)) => Err(SubmitError::over(over)),
+            // Given up in this worker's place, and removed already.
+            Err(error) if error.as_database_error().is_some_and(|e| e.is_foreign_key_violation()) => {
+                Err(SubmitError::Abandoned)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 struct Chunk {
     items: Items,
     flow_ids: Vec<i64>,
@@ -88,17 +104,7 @@ async fn write_all(
     back: mpsc::Sender<Items>,
 ) -> Result<(), SubmitError> {
     while let Some(mut chunk) = waiting.recv().await {
-        let (requests, bytes) = (chunk.items.len() as i64, chunk.items.bytes() as i64);
-        let want = Want { team_id: room.team_id, job_id: room.upload.job_id, requests, bytes };
-        match timeout(PATIENCE, quota::reserve_now(&pool, want, room.quota)).await.map_err(out_of_time)? {
-            Ok(None) => {}
-            Ok(Some(over)) => return Err(SubmitError::over(over)),
-            // Given up in this worker's place, and removed already.
-            Err(error) if error.as_database_error().is_some_and(|e| e.is_foreign_key_violation()) => {
-                return Err(SubmitError::Abandoned);
-            }
-            Err(error) => return Err(error.into()),
-        }
+        room.make(&pool, chunk.items.len() as i64, chunk.items.bytes() as i64).await?;
         let written = timeout(PATIENCE, write(&pool, room.upload, &mut chunk)).await.map_err(out_of_time)?;
         if !written? {
             return Err(SubmitError::Abandoned);

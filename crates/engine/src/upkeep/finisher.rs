@@ -7,7 +7,10 @@ use store::job::{EndAs, Scope};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::{Engine, jobs::finish_if_drained};
+use crate::{
+    Engine,
+    jobs::{finish_if_drained, release_followers},
+};
 
 /// Between two looks at the same busy job.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -41,6 +44,12 @@ async fn look(engine: &Engine, swept_to: Option<&mut i64>) -> store::Result<()> 
     if let Some(swept_to) = swept_to {
         for job in store::flow::jobs_past_deadline(&mut conn, 100).await? {
             expire(engine, &mut conn, JobId(job)).await?;
+        }
+        for job in store::after::overlooked(&mut conn, 100).await? {
+            let mut tx = store::begin(&mut conn).await?;
+            store::job::lock(&mut tx, Scope::All, JobId(job)).await?;
+            release_followers(engine, &mut tx, JobId(job)).await?;
+            tx.commit().await?;
         }
         let (left, last) = store::flow::jobs_to_finish(&mut conn, *swept_to, WINDOW).await?;
         *swept_to = last.unwrap_or(0);

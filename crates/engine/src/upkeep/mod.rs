@@ -5,12 +5,14 @@ mod finisher;
 mod follow;
 mod heartbeat;
 mod reaper;
+mod stopper;
 mod waker;
 
 pub use finisher::run as finish_jobs;
 pub use follow::{ApplyError, apply_catalog, follow_now, run as follow_catalog};
 pub use heartbeat::{hostname, run as heartbeat};
 pub use reaper::run as reap;
+pub use stopper::run as stop_cancelled;
 pub use waker::{listen, run as wake_retries};
 
 use crate::Engine;
@@ -23,6 +25,7 @@ pub async fn rotate_partitions(engine: &Engine) -> store::Result<()> {
         tracing::info!(%day, "Dropping the bodies and results of a day whose jobs are past their retention");
         store::retention::drop_day(&mut conn, day).await?;
     }
+    while store::retried::prune(&mut conn, 10_000).await? > 0 {}
     Ok(())
 }
 

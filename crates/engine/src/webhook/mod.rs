@@ -80,6 +80,7 @@ mod tests {
             waiting_reason: None,
             waits: None,
             retry_of: None,
+            after: None,
             created_at: at,
             started_at: None,
             finished_at: Some(at),

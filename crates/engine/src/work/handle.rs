@@ -6,7 +6,7 @@ use std::{
 };
 
 use apalis::prelude::{BoxDynError, Data};
-use domain::{AttemptReason, ErrorClass, attempt::Fault};
+use domain::{AttemptReason, AttemptStatus, ErrorClass, attempt::Fault};
 use providers::{Answer, CallError};
 use store::{complete::NewResult, lease::Advance, retry::NewRetry};
 use tokio::sync::oneshot;
@@ -39,9 +39,17 @@ async fn drive(engine: &Arc<Engine>, request: &Request) {
     let subject = request.subject();
     let mut tried: Vec<Arc<str>> = Vec::new();
     let (mut deployments_blamed, mut for_nothing) = (true, true);
+    let job = engine.fence.jobs.enter(request.job.job_id);
     loop {
-        let attempt = request.attempt();
-        let outcome = call::once(engine, &attempt.deployment, request.job.endpoint, &request.body, attempt.id).await;
+        if job.is_stopped() {
+            return release(engine, request).await;
+        }
+        let (attempt, began) = (request.attempt(), Instant::now());
+        let outcome = tokio::select! {
+            biased;
+            outcome = call::once(engine, &attempt.deployment, request.job.endpoint, &request.body, attempt.id) => outcome,
+            () = job.stopped() => return hung_up(engine, request, &subject, &attempt, began).await,
+        };
         let error = match &outcome.result {
             Ok(_) => return succeed(engine, request, &subject, &attempt, outcome).await,
             Err(error) => error,
@@ -259,6 +267,21 @@ pub(crate) async fn release(engine: &Engine, request: &Request) {
     std::mem::take(&mut hold.caller).cancel();
     std::mem::take(&mut hold.deployment).cancel();
     engine.settler.put(Op::Release(Box::new(Release { key: request.key, retry, hold }))).await;
+}
+
+/// Its job was cancelled while the provider worked. What was sent is charged as held, for nobody will learn how it ended; the
+/// request is counted as cancelled when its job ends, as everything that then waits.
+async fn hung_up(engine: &Engine, request: &Request, subject: &Subject, attempt: &Attempt, began: Instant) {
+    let now = Instant::now();
+    let mut ledger =
+        meter::unknown_row(engine.worker_id, subject, attempt, engine.clock.at(began), engine.clock.at(now));
+    ledger.status = AttemptStatus::Cancelled.as_str().to_owned();
+    ledger.error_class = None;
+    ledger.latency_ms = Some(now.saturating_duration_since(began).as_millis() as i64);
+    let then = Then::Retry(retry_of(engine, request, attempt, request.failures, Duration::ZERO, "cancelled"));
+    let settlement =
+        Settlement { key: request.key, job_id: request.job.job_id, ledger, then, hold: request.take_hold() };
+    engine.settler.put(Op::Settle(Box::new(settlement))).await;
 }
 
 /// The handler panicked. What it had called is booked as of unknown outcome; the try counts, so that a poisonous request ends.

@@ -3,8 +3,8 @@
 use axum::{Json, extract::State};
 use domain::{Job, JobId, JobState, Lane};
 use engine::{
-    admit::Permission,
-    jobs::{self, JobError},
+    admit::{Caller, Permission},
+    jobs::{self, By, JobError},
 };
 use serde::Deserialize;
 use store::job::ListQuery;
@@ -49,24 +49,29 @@ pub async fn get(State(app): State<App>, Who(caller): Who, Id(id): Id<JobId>) ->
 }
 
 pub async fn pause(State(app): State<App>, Who(caller): Who, Id(id): Id<JobId>) -> Result<Json<Job>, Problem> {
-    let done = jobs::pause(&app.engine, caller.scope(Permission::ManageJobs), id).await;
+    let done = jobs::pause(&app.engine, by(&caller, Permission::ManageJobs), id).await;
     done.map(Json).map_err(|error| refused(id, error))
 }
 
 pub async fn resume(State(app): State<App>, Who(caller): Who, Id(id): Id<JobId>) -> Result<Json<Job>, Problem> {
-    let done = jobs::resume(&app.engine, caller.scope(Permission::ManageJobs), id).await;
+    let done = jobs::resume(&app.engine, by(&caller, Permission::ManageJobs), id).await;
     done.map(Json).map_err(|error| refused(id, error))
 }
 
 pub async fn cancel(State(app): State<App>, Who(caller): Who, Id(id): Id<JobId>) -> Result<Json<Job>, Problem> {
-    let done = jobs::cancel(&app.engine, caller.scope(Permission::ManageJobs), id).await;
+    let done = jobs::cancel(&app.engine, by(&caller, Permission::ManageJobs), id).await;
     done.map(Json).map_err(|error| refused(id, error))
 }
 
 /// Purges bodies and results; the job's record and its ledger rows stay.
 pub async fn delete(State(app): State<App>, Who(caller): Who, Id(id): Id<JobId>) -> Result<Json<Job>, Problem> {
-    let done = jobs::delete(&app.engine, caller.scope(Permission::DeleteJobs), id).await;
+    let done = jobs::delete(&app.engine, by(&caller, Permission::DeleteJobs), id).await;
     done.map(Json).map_err(|error| refused(id, error))
+}
+
+/// The caller as the engine's audit names it.
+pub fn by(caller: &Caller, permission: Permission) -> By<'_> {
+    By { scope: caller.scope(permission), key_id: &caller.key_id }
 }
 
 pub fn no_job(id: JobId) -> Problem {
@@ -87,6 +92,8 @@ pub fn refused(id: JobId, error: JobError) -> Problem {
         JobError::Conflict { state, wanted } => {
             Problem::new(Kind::Conflict, format_args!("{id} is {state} and cannot be {wanted}.")).with("state", state)
         }
+        JobError::Param { name, .. } => Problem::new(Kind::Invalid, &error).with("param", name),
+        JobError::Purged => Problem::new(Kind::Gone, format_args!("The bodies and results of {id} were purged.")),
         JobError::Unavailable(error) => error.into(),
     }
 }
@@ -97,6 +104,8 @@ impl From<JobError> for Problem {
             JobError::Unavailable(error) => error.into(),
             JobError::NotFound => Self::not_found("such job"),
             JobError::Conflict { .. } => Self::new(Kind::Conflict, error),
+            JobError::Param { name, .. } => Self::new(Kind::Invalid, &error).with("param", name),
+            JobError::Purged => Self::new(Kind::Gone, error),
         }
     }
 }

@@ -1,12 +1,16 @@
 //! The native API, one module per noun.
 
 pub mod calls;
+pub mod change;
 pub mod events;
+pub mod history;
 pub mod jobs;
 pub mod keys;
 pub mod lanes;
 pub mod limits;
 pub mod reports;
 pub mod results;
+pub mod retry;
+pub mod schedules;
 pub mod submit;
 pub mod teams;

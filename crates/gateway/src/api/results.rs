@@ -38,6 +38,7 @@ pub struct ResultParams {
     follow: bool,
     #[serde(default)]
     format: Format,
+    merge: Option<Merge>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -46,6 +47,13 @@ enum Format {
     #[default]
     Jsonl,
     Parquet,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Merge {
+    /// What came of a job's retries, in place of its own failures.
+    Retries,
 }
 
 pub async fn stream(
@@ -59,7 +67,12 @@ pub async fn stream(
     if params.format == Format::Parquet {
         return vectors(&app, id, &params).await;
     }
-    let query = ResultQuery { from: from(&params)?, failed: params.failed, follow: params.follow };
+    let query = ResultQuery {
+        from: from(&params)?,
+        failed: params.failed,
+        follow: params.follow,
+        merge: params.merge.is_some(),
+    };
     let mut pieces: Pieces = Box::pin(results::stream(&app.engine, id, query));
     // A job that still runs may have nothing for long; of any other, what is wrong can be said before the head is sent.
     let first = if params.follow && !job.state.is_terminal() { None } else { pieces.next().await };
@@ -105,8 +118,8 @@ impl Rest {
 }
 
 async fn vectors(app: &App, id: JobId, params: &ResultParams) -> Result<Response, Problem> {
-    if params.from.is_some() || params.failed || params.follow {
-        let detail = "format=parquet gives all vectors that there are; it takes no from, failed or follow.";
+    if params.from.is_some() || params.failed || params.follow || params.merge.is_some() {
+        let detail = "format=parquet gives all vectors that there are; it takes no from, failed, follow or merge.";
         return Err(Problem::new(Kind::BadRequest, detail).with("param", "format"));
     }
     let body = app.children.run(vec!["lake".into(), "vectors".into(), format!("--job={id}")]).await?;

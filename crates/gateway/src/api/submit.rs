@@ -21,6 +21,7 @@ use serde::Deserialize;
 use store::quota::Over;
 use tokio_util::io::StreamReader;
 
+use super::jobs::no_job;
 use crate::{
     app::App,
     auth::Who,
@@ -35,15 +36,16 @@ const QUOTA_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SubmitParams {
-    name: Option<String>,
-    lane: Option<String>,
-    tags: Option<String>,
-    priority: Option<String>,
-    deadline: Option<String>,
-    start_at: Option<String>,
-    max_attempts: Option<String>,
-    webhook: Option<String>,
-    dry_run: bool,
+    pub name: Option<String>,
+    pub lane: Option<String>,
+    pub tags: Option<String>,
+    pub priority: Option<String>,
+    pub deadline: Option<String>,
+    pub start_at: Option<String>,
+    pub after: Option<String>,
+    pub max_attempts: Option<String>,
+    pub webhook: Option<String>,
+    pub dry_run: bool,
 }
 
 pub async fn create(
@@ -56,7 +58,6 @@ pub async fn create(
     let submission = Submission {
         params: from_headers(&headers)?.read()?.overridden_by(query.read()?),
         idempotency_key: header(&headers, "idempotency-key")?.map(str::to_owned),
-        retry_of: None,
         format: format(&headers)?,
         body: StreamReader::new(Box::pin(bytes(body))),
     };
@@ -66,7 +67,12 @@ pub async fn create(
         return Ok(Json(sums).into_response());
     }
     let accepted = submit::submit(&app.engine, who, submission).await.map_err(refused)?;
-    let mut response = shown(&app, &caller, accepted).await?;
+    answer(&app, &caller, accepted).await
+}
+
+/// 202 with the job, whether it is new or was made before.
+pub async fn answer(app: &App, caller: &Caller, accepted: submit::Accepted) -> Result<Response, Problem> {
+    let mut response = shown(app, caller, accepted).await?;
     if accepted.replayed {
         response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
     }
@@ -88,7 +94,7 @@ async fn shown(app: &App, caller: &Caller, accepted: submit::Accepted) -> Result
 }
 
 impl SubmitParams {
-    fn read(&self) -> Result<JobParams, Problem> {
+    pub fn read(&self) -> Result<JobParams, Problem> {
         fn value<T: FromStr<Err: std::fmt::Display>>(
             name: &'static str,
             text: Option<&String>,
@@ -102,6 +108,7 @@ impl SubmitParams {
             priority: value("priority", self.priority.as_ref())?,
             deadline: value("deadline", self.deadline.as_ref())?,
             start_at: value("start_at", self.start_at.as_ref())?,
+            after: value("after", self.after.as_ref())?,
             max_attempts: value("max_attempts", self.max_attempts.as_ref())?,
             webhook: self.webhook.clone(),
         })
@@ -117,19 +124,20 @@ fn from_headers(headers: &HeaderMap) -> Result<SubmitParams, Problem> {
         priority: text("x-tollway-priority")?,
         deadline: text("x-tollway-deadline")?,
         start_at: text("x-tollway-start-at")?,
+        after: text("x-tollway-after")?,
         max_attempts: text("x-tollway-max-attempts")?,
         webhook: text("x-tollway-webhook")?,
         dry_run: false,
     })
 }
 
-fn header<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Problem> {
+pub fn header<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Problem> {
     let value = headers.get(name).map(|value| std::str::from_utf8(value.as_bytes())).transpose();
     value.map_err(|_| Problem::new(Kind::BadRequest, format_args!("{name} is not UTF-8.")).with("param", name))
 }
 
 /// JSON by its content type; everything else, also no type at all and curl's usual one, is JSONL.
-fn format(headers: &HeaderMap) -> Result<Format, Problem> {
+pub fn format(headers: &HeaderMap) -> Result<Format, Problem> {
     // gzip is told by its first byte, named or not.
     if let Some(encoding) = header(headers, "content-encoding")?
         && !matches!(encoding.trim().to_ascii_lowercase().as_str(), "gzip" | "x-gzip" | "identity" | "")
@@ -146,7 +154,7 @@ fn format(headers: &HeaderMap) -> Result<Format, Problem> {
 }
 
 /// The upload as the engine reads it.
-fn bytes(body: Body) -> impl Stream<Item = io::Result<Bytes>> + Send {
+pub fn bytes(body: Body) -> impl Stream<Item = io::Result<Bytes>> + Send {
     stream::try_unfold(Pieces::new(body), |mut body| async move {
         match body.next().await {
             Ok(bytes) => Ok(bytes.map(|bytes| (bytes, body))),
@@ -158,7 +166,7 @@ fn bytes(body: Body) -> impl Stream<Item = io::Result<Bytes>> + Send {
     })
 }
 
-fn refused(error: SubmitError) -> Problem {
+pub fn refused(error: SubmitError) -> Problem {
     if let SubmitError::Unavailable(error) = error {
         return error.into();
     }
@@ -166,6 +174,7 @@ fn refused(error: SubmitError) -> Problem {
         SubmitError::Param { name, .. } => return Problem::new(Kind::Invalid, &error).with("param", *name),
         SubmitError::UnknownLane { .. } => return Problem::new(Kind::Invalid, &error).with("param", "lane"),
         SubmitError::LaneNotAllowed { .. } => return Problem::new(Kind::Forbidden, &error).with("param", "lane"),
+        SubmitError::NoSuchJob { job } => return no_job(*job).with("param", "after"),
         SubmitError::Line { place, reason } => {
             let (member, number) = match place {
                 Place::Line(number) => ("line", *number),

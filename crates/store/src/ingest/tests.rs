@@ -17,6 +17,7 @@ async fn uploading(conn: &mut PgConnection, items: i32) -> (Upload, i64) {
         priority: 3,
         max_attempts: 5,
         retry_of: None,
+        after: None,
         webhook_url: None,
         start_at: None,
         deadline_at: None,
@@ -53,7 +54,7 @@ async fn nothing_is_runnable_before_the_end(pool: PgPool) {
     assert_eq!((count(&mut conn, "flow").await, count(&mut conn, "share").await), (0, 0));
     assert_eq!(accepted(&mut conn, upload.job_id).await.unwrap(), None);
 
-    assert!(finish(&mut conn, upload, &[flow(flow_id, 3)], b"print").await.unwrap());
+    assert!(finish(&mut conn, upload, &[flow(flow_id, 3)], b"print", Begin::AtOnce).await.unwrap());
     assert_eq!(accepted(&mut conn, upload.job_id).await.unwrap(), Some(3));
     let (state, tail, priority, woken): (String, i32, i16, bool) = sqlx::query_as(
         "select j.state, f.tail_pos, f.priority, s.blocked_until = '-infinity'
@@ -84,7 +85,7 @@ async fn a_job_never_runs_without_items_that_the_database_lost(pool: PgPool) {
     rest.push(item(flow_id, 4));
     assert!(append(&mut conn, upload, &[flow_id], &mut rest).await.unwrap());
 
-    assert!(!finish(&mut conn, upload, &[flow(flow_id, 5)], b"print").await.unwrap());
+    assert!(!finish(&mut conn, upload, &[flow(flow_id, 5)], b"print", Begin::AtOnce).await.unwrap());
     assert_eq!(count(&mut conn, "flow").await, 0);
     assert!(abandon(&mut conn, upload).await.unwrap());
 }
@@ -101,7 +102,7 @@ async fn an_abandoned_upload_leaves_nothing_and_frees_its_key(pool: PgPool) {
     let mut late = Items::new(0);
     late.push(item(flow_id, SWEEP_ITEMS + 5));
     assert!(!append(&mut conn, upload, &[flow_id], &mut late).await.unwrap());
-    assert!(!finish(&mut conn, upload, &[flow(flow_id, 1)], b"").await.unwrap());
+    assert!(!finish(&mut conn, upload, &[flow(flow_id, 1)], b"", Begin::AtOnce).await.unwrap());
 
     assert_eq!(sweep(&mut conn).await.unwrap(), 1);
     assert_eq!((count(&mut conn, "item").await, count(&mut conn, "job").await), (0, 0));
@@ -112,7 +113,7 @@ async fn an_abandoned_upload_leaves_nothing_and_frees_its_key(pool: PgPool) {
 async fn what_was_finished_cannot_be_abandoned(pool: PgPool) {
     let mut conn = pool.acquire().await.unwrap();
     let (upload, flow_id) = uploading(&mut conn, 1).await;
-    assert!(finish(&mut conn, upload, &[flow(flow_id, 1)], b"print").await.unwrap());
+    assert!(finish(&mut conn, upload, &[flow(flow_id, 1)], b"print", Begin::AtOnce).await.unwrap());
     assert!(!abandon(&mut conn, upload).await.unwrap());
     assert_eq!(abandon_uploads_of(&mut conn, upload.worker_id).await.unwrap(), 0);
     assert_eq!(sweep(&mut conn).await.unwrap(), 0);
@@ -135,7 +136,7 @@ async fn abandoning_waits_for_a_commit_under_way(pool: PgPool) {
     let mut conn = pool.acquire().await.unwrap();
     let (upload, flow_id) = uploading(&mut conn, 1).await;
     let mut ending = pool.begin().await.unwrap();
-    assert!(finish(&mut ending, upload, &[flow(flow_id, 1)], b"print").await.unwrap());
+    assert!(finish(&mut ending, upload, &[flow(flow_id, 1)], b"print", Begin::AtOnce).await.unwrap());
     let late = tokio::spawn(async move { abandon(&mut conn, upload).await });
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     assert!(!late.is_finished());

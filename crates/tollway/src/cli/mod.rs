@@ -18,6 +18,7 @@ mod lake;
 mod lanes;
 mod limits;
 mod report;
+mod schedules;
 mod simulate;
 mod submit;
 mod teams;
@@ -78,6 +79,9 @@ enum Command {
     /// Look after jobs
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    /// Look after recurring jobs
+    #[command(subcommand)]
+    Schedules(schedules::Schedules),
     /// Look after lanes: what waits in them and why
     Lanes(lanes::Lanes),
     /// Look after limits and quotas
@@ -137,6 +141,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::CheckConfig(args) => Box::pin(check_config::run(args, &common)).await,
         Command::Submit(args) => Box::pin(submit::run(args, &common)).await,
         Command::Jobs(args) => Box::pin(jobs::run(args, &common)).await,
+        Command::Schedules(args) => Box::pin(schedules::run(args, &common)).await,
         Command::Lanes(args) => Box::pin(lanes::run(args, &common)).await,
         Command::Limits(args) => Box::pin(limits::run(args, &common)).await,
         Command::Teams(args) => teams::run(args, &common).await,

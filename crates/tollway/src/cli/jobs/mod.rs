@@ -1,9 +1,12 @@
 //! `tollway jobs …`.
 
+mod change;
 mod delete;
 mod events;
+mod failures;
 mod list;
 mod results;
+mod retry;
 mod screen;
 mod show;
 pub mod watch;
@@ -30,8 +33,14 @@ pub enum Jobs {
     Pause { id: JobId },
     /// Go on with a paused job
     Resume { id: JobId },
-    /// Start no more calls of a job, for good
+    /// End a job: nothing more of it runs, and calls under way are hung up on
     Cancel { id: JobId },
+    /// Change priority, deadline or what it comes after, of a job that has not ended
+    Set(change::Set),
+    /// Show a job's failed requests by reason
+    Failures { id: JobId },
+    /// Make a new job of the requests that failed
+    Retry(retry::Retry),
     /// Print result lines, in the order of the job's lines
     Results(results::Results),
     /// Purge a job's bodies and results; its counts and its spend stay
@@ -47,6 +56,9 @@ pub async fn run(args: Jobs, common: &Common) -> Outcome {
         Jobs::Pause { id } => change(&client, id, "pause", common).await,
         Jobs::Resume { id } => change(&client, id, "resume", common).await,
         Jobs::Cancel { id } => change(&client, id, "cancel", common).await,
+        Jobs::Set(args) => change::run(&client, args, common).await,
+        Jobs::Failures { id } => failures::run(&client, id, common).await,
+        Jobs::Retry(args) => retry::run(&client, &args, common).await,
         Jobs::Results(args) => results::run(&client, &args).await,
         Jobs::Delete(args) => delete::run(&client, &args, common).await,
     }

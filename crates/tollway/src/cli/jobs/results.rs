@@ -27,6 +27,9 @@ pub struct Results {
     /// Failed requests only
     #[arg(long)]
     failed: bool,
+    /// In place of what failed, what came of its retries
+    #[arg(long)]
+    merge_retries: bool,
     /// Wait for requests that are not finished yet
     #[arg(long)]
     follow: bool,
@@ -61,6 +64,9 @@ async fn ask(client: &Client, args: &Results, from: Option<i64>) -> Outcome<Resp
     }
     if args.follow {
         query.push(("follow", "true".to_owned()));
+    }
+    if args.merge_retries {
+        query.push(("merge", "retries".to_owned()));
     }
     if args.format == Form::Parquet {
         query.push(("format", "parquet".to_owned()));
@@ -155,9 +161,9 @@ fn line_of(result: &[u8]) -> Option<i64> {
 
 /// A Parquet file is of use only when it is whole: it gets its name at the end.
 async fn parquet(client: &Client, args: &Results) -> Outcome {
-    if args.failed || args.follow || args.from.is_some() {
+    if args.failed || args.follow || args.merge_retries || args.from.is_some() {
         return Err(Failure::usage(
-            "parquet gives all vectors that there are: it takes no --failed, --follow or --from",
+            "parquet gives all vectors that there are: it takes no --failed, --follow, --merge-retries or --from",
         ));
     }
     if args.out.is_none() && std::io::stdout().is_terminal() {

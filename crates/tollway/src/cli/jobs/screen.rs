@@ -146,7 +146,7 @@ mod tests {
             "tags": {"feature": "reindex"}, "priority": 0,
             "counts": {"accepted": accepted, "succeeded": succeeded, "failed": failed, "cancelled": cancelled,
                        "expired": expired, "pending": pending},
-            "in_flight": 3, "cost_usd": "1.25", "unpriced": 0, "waiting_reason": null, "retry_of": null,
+            "in_flight": 3, "cost_usd": "1.25", "unpriced": 0, "waiting_reason": null, "retry_of": null, "after": null,
             "created_at": "2026-11-22T12:00:00Z", "started_at": "2026-11-22T12:00:01Z",
             "finished_at": "2026-11-22T12:01:31Z", "deadline_at": null, "purge_at": null,
         }))

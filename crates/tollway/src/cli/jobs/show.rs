@@ -1,20 +1,42 @@
 //! `tollway jobs show`.
 
-use domain::{Job, JobId};
+use domain::{AuditLine, Job, JobId};
 
 use crate::cli::{
     Common, Exit, Format, Outcome,
-    client::Client,
-    output::{self, count, line, time},
+    client::{Client, Page},
+    output::{self, count, line, note, time},
 };
 
 pub async fn run(client: &Client, id: JobId, common: &Common) -> Outcome {
     let job: Job = client.get(&format!("api/v1/jobs/{id}"), &()).await?;
-    match common.output {
-        Format::Json => output::json(&job)?,
-        _ => line(page(&job))?,
+    if common.output == Format::Json {
+        output::json(&job)?;
+        return Ok(Exit::Done);
+    }
+    line(page(&job))?;
+    let history: Page<AuditLine> = client.get(&format!("api/v1/jobs/{id}/history"), &[("limit", "50")]).await?;
+    for done in &history.data {
+        line(told(done))?;
+    }
+    if history.next.is_some() {
+        note(format_args!("There is more: GET /api/v1/jobs/{id}/history"));
     }
     Ok(Exit::Done)
+}
+
+/// A line of the history: who did what, and when.
+fn told(done: &AuditLine) -> String {
+    let who = match (&done.key_id, &done.team) {
+        (Some(key), Some(team)) => format!("key {key} of {team}"),
+        (Some(key), None) => format!("key {key}"),
+        _ => "Tollway".to_owned(),
+    };
+    let details = match done.details.as_object() {
+        Some(details) if !details.is_empty() => format!(" {}", done.details),
+        _ => String::new(),
+    };
+    format!("{:<12} {} by {who}{details}", done.action, time(done.at))
 }
 
 fn page(job: &Job) -> String {
@@ -72,6 +94,9 @@ fn page(job: &Job) -> String {
     }
     if let Some(earlier) = job.retry_of {
         row("retry of", earlier.to_string());
+    }
+    if let Some(after) = job.after {
+        row("after", format!("{}, {}", after.job, after.on.as_str()));
     }
     rows.iter().map(|(name, text)| format!("{name:<12} {text}")).collect::<Vec<_>>().join("\n")
 }

@@ -2,14 +2,14 @@
 
 mod check;
 mod file;
-mod params;
+pub mod params;
 mod upload;
 
 use std::path::PathBuf;
 
 use chrono::Utc;
 use clap::Args;
-use domain::{JobId, Lane};
+use domain::{After, JobId, Lane};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -43,7 +43,7 @@ pub struct Submit {
 
 /// What is said of the job as a whole. The file's first line, {"job":{…}}, may say it too; flags win.
 #[derive(Debug, Args)]
-struct JobArgs {
+pub(super) struct JobArgs {
     /// prod, standard or bulk; bulk where the key may use it
     #[arg(long, value_name = "LANE")]
     lane: Option<Lane>,
@@ -61,6 +61,9 @@ struct JobArgs {
     /// Nothing of it runs earlier; a time as for --deadline
     #[arg(long, value_name = "TIME", value_parser = params::time)]
     start_at: Option<params::Moment>,
+    /// Nothing of it runs before this job ended and all of it succeeded; JOB:end: however it ends
+    #[arg(long, value_name = "JOB")]
+    after: Option<After>,
     /// Tries of one request that fail by its own errors, 5 when left out
     #[arg(long, value_name = "N")]
     max_attempts: Option<i16>,

@@ -34,7 +34,7 @@ pub fn time(text: &str) -> Result<Moment, String> {
 }
 
 impl Moment {
-    fn text(self, now: DateTime<Utc>) -> Outcome<String> {
+    pub fn text(self, now: DateTime<Utc>) -> Outcome<String> {
         let at = match self {
             Self::At(at) => Some(at),
             Self::In(span) => now.checked_add_signed(span),
@@ -54,6 +54,7 @@ pub fn query(args: &JobArgs, now: DateTime<Utc>) -> Outcome<Vec<(&'static str, S
     put("priority", args.priority.map(|n| n.to_string()));
     put("deadline", args.deadline.map(|at| at.text(now)).transpose()?);
     put("start_at", args.start_at.map(|at| at.text(now)).transpose()?);
+    put("after", args.after.map(|after| after.to_string()));
     put("max_attempts", args.max_attempts.map(|n| n.to_string()));
     put("webhook", args.webhook.clone());
     Ok(query)

@@ -1,0 +1,132 @@
+//! Priority, deadline and what it comes after, changed while a job waits or runs: one row for each of its flows.
+
+use chrono::{DateTime, Utc};
+use domain::{Action, After, AfterOn, Job, JobId, JobState};
+use serde_json::{Map, Value, json};
+use store::{
+    PgConnection, after,
+    after::Other,
+    audit::{self, Entry},
+    job::Terms,
+};
+
+use super::{By, JobError, lock, reread};
+use crate::Engine;
+
+/// What is not named stays; `Some(None)` takes it away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Change {
+    pub priority: Option<i16>,
+    pub deadline: Option<Option<DateTime<Utc>>>,
+    pub after: Option<Option<After>>,
+}
+
+/// A chain of jobs that wait for each other is no longer than this.
+const LONGEST_CHAIN: i32 = 1_000;
+
+pub async fn change(engine: &Engine, by: By<'_>, id: JobId, change: Change) -> Result<Job, JobError> {
+    if let Some(priority) = change.priority.filter(|n| !(-100..=100).contains(n)) {
+        return Err(JobError::param("priority", format!("{priority} is not between -100 and 100")));
+    }
+    let mut tx = engine.pools.api.begin().await?;
+    let other = match change.after {
+        Some(Some(wanted)) => Some((wanted, other(&mut tx, by, id, wanted).await?)),
+        _ => None,
+    };
+    match lock(&mut tx, by.scope, id).await? {
+        JobState::Queued | JobState::Running | JobState::Paused => {}
+        state => return Err(JobError::Conflict { state: state.as_str(), wanted: "changed" }),
+    }
+    let now = store::job::terms(&mut tx, id).await?;
+    let mut said = Map::new();
+    if let Some(after) = change.after.filter(|after| *after != now.after) {
+        come_after(&mut tx, id, &now, other).await?;
+        said.insert("after".to_owned(), json!({ "from": now.after, "to": after }));
+    }
+    let then = Terms {
+        priority: change.priority.unwrap_or(now.priority),
+        deadline_at: change.deadline.unwrap_or(now.deadline_at),
+        ..now
+    };
+    check_deadline(&now, &then, engine.clock.now())?;
+    if (then.priority, then.deadline_at) != (now.priority, now.deadline_at) {
+        store::job::set_terms(&mut tx, id, then.priority, then.deadline_at).await?;
+    }
+    let mut compare = |name: &str, from: Value, to: Value| {
+        if from != to {
+            said.insert(name.to_owned(), json!({ "from": from, "to": to }));
+        }
+    };
+    compare("priority", now.priority.into(), then.priority.into());
+    compare("deadline", json!(now.deadline_at), json!(then.deadline_at));
+    if !said.is_empty() {
+        let details = Value::Object(said);
+        let entry = Entry { job_id: id.0, key_id: Some(by.key_id), action: Action::Change, details };
+        audit::record(&mut tx, entry).await?;
+    }
+    tx.commit().await?;
+    engine.bell.ring();
+    reread(engine, by.scope, id).await
+}
+
+fn check_deadline(now: &Terms, then: &Terms, time: DateTime<Utc>) -> Result<(), JobError> {
+    let Some(deadline) = then.deadline_at.filter(|at| Some(*at) != now.deadline_at) else { return Ok(()) };
+    if deadline <= time {
+        return Err(JobError::param("deadline", format!("{deadline} has passed; it is {time}")));
+    }
+    if then.start_at.is_some_and(|start| start >= deadline) {
+        return Err(JobError::param("deadline", "the job's start_at is not before it".to_owned()));
+    }
+    Ok(())
+}
+
+/// The other job, looked at and held before this one is locked: jobs are locked in the order in which they end.
+async fn other(conn: &mut PgConnection, by: By<'_>, id: JobId, wanted: After) -> Result<Other, JobError> {
+    let team = store::job::team_of(conn, by.scope, id).await?.ok_or(JobError::NotFound)?;
+    after::one_at_a_time(conn, team).await?;
+    let missing = || JobError::param("after", format!("there is no job {}", wanted.job));
+    let other = after::look(conn, team, wanted.job).await?.ok_or_else(missing)?;
+    let chain = after::chain(conn, wanted.job, LONGEST_CHAIN).await?;
+    if let Some(at) = chain.iter().position(|ahead| *ahead == id) {
+        let names: Vec<String> = chain[..=at].iter().map(ToString::to_string).collect();
+        let reason = format!("a cycle: {id} would wait for {}", names.join(", which waits for "));
+        return Err(JobError::param("after", reason));
+    }
+    if chain.len() >= LONGEST_CHAIN as usize {
+        return Err(JobError::param("after", format!("{LONGEST_CHAIN} jobs wait for each other already")));
+    }
+    Ok(other)
+}
+
+async fn come_after(
+    conn: &mut PgConnection,
+    id: JobId,
+    now: &Terms,
+    other: Option<(After, Other)>,
+) -> Result<(), JobError> {
+    let Some((wanted, other)) = other else {
+        after::set(conn, id, None).await?;
+        return Ok(after::begin(conn, id).await?);
+    };
+    if other == Other::Unclean && wanted.on == AfterOn::Success {
+        return Err(JobError::param("after", format!("{} has ended, and not every request succeeded", wanted.job)));
+    }
+    if other == Other::Unended && now.after.map(|now| now.job) != Some(wanted.job) {
+        check_followers(conn, wanted.job).await?;
+    }
+    after::set(conn, id, Some(wanted)).await?;
+    if other != Other::Unended {
+        return Ok(after::begin(conn, id).await?);
+    }
+    if now.has_begun || !after::hold(conn, id).await? {
+        return Err(JobError::param("after", "some of its requests were called already".to_owned()));
+    }
+    Ok(())
+}
+
+async fn check_followers(conn: &mut PgConnection, of: JobId) -> Result<(), JobError> {
+    if after::followers(conn, of).await? < after::MOST_FOLLOWERS {
+        return Ok(());
+    }
+    Err(JobError::param("after", format!("{} jobs wait for {of} already; no more may", after::MOST_FOLLOWERS)))
+}

@@ -1,0 +1,68 @@
+//! The end of a job, and what follows from it in the same transaction: its webhook, and the jobs that waited for it.
+
+use domain::{Action, JobId, JobState};
+use serde_json::json;
+use store::{
+    PgConnection,
+    after::Follower,
+    audit::{self, Entry},
+    job::{EndAs, Scope},
+};
+
+use crate::Engine;
+
+/// Ends the job if none of its requests is left. Holds the job's lock.
+pub(crate) async fn finish_if_drained(engine: &Engine, conn: &mut PgConnection, id: JobId) -> store::Result<bool> {
+    let Some(state) = store::job::lock(conn, Scope::All, id).await? else { return Ok(false) };
+    if state.is_terminal() || matches!(state, JobState::Uploading | JobState::Paused) {
+        return Ok(false);
+    }
+    let late = store::flow::remove_ended_retries(conn, id.0).await?;
+    if late > 0 {
+        let how = if state == JobState::Cancelling { EndAs::Cancelled } else { EndAs::Expired };
+        store::job::count_ended(conn, id, how, late).await?;
+    }
+    if store::flow::remove_drained(conn, id.0).await? > 0 {
+        return Ok(false);
+    }
+    let Some(_) = store::job::finish(conn, id, engine.settings.retention).await? else { return Ok(false) };
+    tell(conn, id).await?;
+    release_followers(engine, conn, id).await?;
+    Ok(true)
+}
+
+async fn tell(conn: &mut PgConnection, id: JobId) -> store::Result<()> {
+    let Some((team_id, url)) = store::job::webhook_of(conn, id).await? else { return Ok(()) };
+    let Some(job) = store::job::get(conn, Scope::All, id).await? else { return Ok(()) };
+    let payload = crate::webhook::job_ended(&job);
+    let webhook = store::outbox::NewWebhook {
+        webhook_id: uuid::Uuid::now_v7(),
+        job_id: id.0,
+        team_id,
+        url: &url,
+        payload: &payload,
+    };
+    store::outbox::insert(conn, webhook).await
+}
+
+/// Those that are cancelled have followers of their own, so each is ended in a transaction of its own, by the finisher.
+pub(crate) async fn release_followers(engine: &Engine, conn: &mut PgConnection, id: JobId) -> store::Result<()> {
+    let followers = store::after::release(conn, id).await?;
+    for follower in &followers {
+        audit::record(conn, line(id, follower)).await?;
+    }
+    engine.settler.touched(followers.iter().filter(|follower| !follower.runs).map(|follower| follower.id.0));
+    Ok(())
+}
+
+fn line(ended: JobId, follower: &Follower) -> Entry<'static> {
+    let (action, details) = if follower.runs {
+        (Action::Begin, json!({ "after": ended }))
+    } else {
+        (Action::Cancel, json!({ "after": ended, "reason": UNCLEAN }))
+    };
+    Entry { job_id: follower.id.0, key_id: None, action, details }
+}
+
+/// Why a job that comes after the success of another one was cancelled.
+pub(crate) const UNCLEAN: &str = "not every request of the job that it comes after succeeded";

@@ -1,0 +1,144 @@
+//! Recurring jobs: lines that are kept, and submitted whenever a cron expression says so.
+
+mod tick;
+mod when;
+
+use async_compression::tokio::bufread::GzipEncoder;
+use domain::{JobId, Schedule, ScheduleId, ids::time_id, job::JobParams};
+use store::{
+    job::Scope,
+    schedule::{self, NewSchedule, ScheduleRow},
+};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+pub use self::{
+    tick::run_due,
+    when::{BadWhen, When},
+};
+use crate::{
+    Engine,
+    submit::{self, Format, Submission, SubmitError, Submitter},
+};
+
+/// Of a schedule's lines, unzipped. They are read into memory at each tick.
+pub const MOST_BYTES: u64 = 16 << 20;
+/// Of one team.
+pub const MOST: i64 = 100;
+const LONGEST_NAME: usize = 200;
+
+/// What is asked for; the lines come with it.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub name: String,
+    pub cron: String,
+    pub time_zone: String,
+    pub skip_if_running: bool,
+    /// Of each job. They go before what the lines say.
+    pub params: JobParams,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ScheduleError {
+    #[error("{name}: {reason}")]
+    Param { name: &'static str, reason: String },
+    #[error("the team has a schedule of the name {0:?} already, or {MOST} schedules")]
+    Taken(String),
+    /// Or it is another team's.
+    #[error("there is no such schedule")]
+    NotFound,
+    #[error(transparent)]
+    Lines(#[from] SubmitError),
+}
+
+impl From<store::Error> for ScheduleError {
+    fn from(error: store::Error) -> Self {
+        Self::Lines(error.into())
+    }
+}
+
+/// Checks the lines as a submission would be, and keeps them.
+pub async fn create<R: AsyncRead + Unpin + Send>(
+    engine: &Engine,
+    who: Submitter<'_>,
+    wanted: Wanted,
+    body: R,
+) -> Result<Schedule, ScheduleError> {
+    let param = |name, reason: String| ScheduleError::Param { name, reason };
+    let name_fits = (1..=LONGEST_NAME).contains(&wanted.name.chars().count());
+    if !name_fits || wanted.name.chars().any(char::is_control) {
+        return Err(param("name", format!("it has 1 to {LONGEST_NAME} characters, none of them control characters")));
+    }
+    let when = When::read(&wanted.cron, &wanted.time_zone).map_err(|bad| match bad {
+        BadWhen::Zone(_) => param("time_zone", bad.to_string()),
+        _ => param("cron", bad.to_string()),
+    })?;
+    let now = engine.clock.now();
+    let next_at = when.after(now).map_err(|bad| param("cron", bad.to_string()))?;
+    let (lines, said) = submit::read_whole(body, MOST_BYTES).await?;
+    let params = said.overridden_by(wanted.params.clone());
+    let moments = [
+        ("deadline", params.deadline.is_some()),
+        ("start_at", params.start_at.is_some()),
+        ("after", params.after.is_some()),
+    ];
+    if let Some((name, _)) = moments.into_iter().find(|(_, is_said)| *is_said) {
+        return Err(param(name, "it is of one job, and a schedule makes many".to_owned()));
+    }
+    let submission =
+        Submission { params: wanted.params.clone(), idempotency_key: None, format: Format::Jsonl, body: &lines[..] };
+    let checked = submit::validate(engine, who, submission).await?;
+    let mut zipped = Vec::new();
+    GzipEncoder::new(&lines[..]).read_to_end(&mut zipped).await.map_err(store::Error::Io)?;
+    let schedule_id = time_id(now);
+    let new = NewSchedule {
+        schedule_id,
+        team_id: who.team_id,
+        key_id: who.key_id,
+        name: &wanted.name,
+        cron: &wanted.cron,
+        time_zone: &wanted.time_zone,
+        skip_if_running: wanted.skip_if_running,
+        // Plain data always serializes.
+        params: serde_json::to_value(&wanted.params).unwrap_or_default(),
+        lines: &zipped,
+        requests: checked.requests,
+        next_at,
+    };
+    let mut tx = engine.pools.api.begin().await?;
+    let made = schedule::insert(&mut tx, &new, MOST).await?;
+    let row = schedule::get(&mut tx, Scope::All, schedule_id).await?;
+    tx.commit().await?;
+    match row {
+        Some(row) if made => Ok(shown(row)),
+        _ => Err(ScheduleError::Taken(wanted.name)),
+    }
+}
+
+pub async fn list(engine: &Engine, scope: Scope) -> Result<Vec<Schedule>, ScheduleError> {
+    let rows = schedule::list(&mut *engine.pools.api.acquire().await?, scope).await?;
+    Ok(rows.into_iter().map(shown).collect())
+}
+
+/// It fires no more; its jobs stay.
+pub async fn delete(engine: &Engine, scope: Scope, id: ScheduleId) -> Result<(), ScheduleError> {
+    let gone = schedule::delete(&mut *engine.pools.api.acquire().await?, scope, id.0).await?;
+    if gone { Ok(()) } else { Err(ScheduleError::NotFound) }
+}
+
+fn shown(row: ScheduleRow) -> Schedule {
+    Schedule {
+        id: ScheduleId(row.schedule_id),
+        name: row.name,
+        team: row.team,
+        key_id: row.key_id,
+        cron: row.cron,
+        time_zone: row.time_zone,
+        skip_if_running: row.skip_if_running,
+        requests: row.requests,
+        next_at: row.next_at,
+        last_tick_at: row.last_tick_at,
+        last_job: row.last_job.map(JobId),
+        last_error: row.last_error,
+        created_at: row.created_at,
+    }
+}

@@ -1,0 +1,229 @@
+//! A retry: requests of a job that ended, made a new job. Terminal states never change, so the first job stays as it is.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use domain::{JobId, Lane, RetryFilter, ids::time_id};
+use sha2::{Digest, Sha256};
+use store::{
+    PgPool,
+    idempotency::Known,
+    ingest::{self, NewFlow, NewJob},
+    job::Scope,
+    retried::Original,
+};
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::{
+    Accepted, Intake, SubmitError, Submitter,
+    copy::{Target, copy_all},
+    replay,
+    upload::Upload,
+    writer::Room,
+};
+use crate::{Engine, catalog::ActiveCatalog};
+
+/// The answer waits so long for the copies; then it says that the job is `uploading`.
+const ANSWER: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub enum RetryError {
+    /// Or it is another team's.
+    #[error("there is no such job")]
+    NotFound,
+    #[error("a job that is {state} cannot be retried: it has not ended")]
+    NotEnded { state: String },
+    #[error("its bodies were purged; submit the requests again")]
+    Purged,
+    #[error("there is nothing to retry: no request of it failed in that way")]
+    Nothing,
+    #[error("an earlier version made it and did not keep where its requests went; submit them again")]
+    TooOld,
+    #[error("model {model:?} is no longer served, or has no price")]
+    NoModel { model: String },
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+}
+
+impl From<store::Error> for RetryError {
+    fn from(error: store::Error) -> Self {
+        Self::Submit(error.into())
+    }
+}
+
+/// Makes the new job. The copying goes on when the caller goes away, and when it takes long the answer does not wait for it.
+pub async fn retry(
+    engine: &Engine,
+    who: Submitter<'_>,
+    scope: Scope,
+    of: JobId,
+    filter: RetryFilter,
+    key: Option<&str>,
+) -> Result<Accepted, RetryError> {
+    retry_by(Intake::from(engine), who, scope, of, filter, key).await
+}
+
+pub async fn retry_by(
+    intake: Intake<'_>,
+    who: Submitter<'_>,
+    scope: Scope,
+    of: JobId,
+    filter: RetryFilter,
+    key: Option<&str>,
+) -> Result<Accepted, RetryError> {
+    replay::check_key(key)?;
+    let original = store::retried::original(&mut *intake.pool.acquire().await?, scope, of.0).await?;
+    let original = original.ok_or(RetryError::NotFound)?;
+    let print = fingerprint(of, &filter);
+    let key = key.map_or_else(|| default_key(of, &print), str::to_owned);
+    // The job's team, which is not the key's when an admin retries it.
+    let who = Submitter { team_id: original.team_id, ..who };
+    if let Some(known) = replay::known(&intake, who, Some(&key)).await? {
+        return answer(intake.pool, known, &print).await;
+    }
+    check(&original, &filter)?;
+    let lane = lane_of(&original, who.lanes)?;
+    let now = intake.clock.now();
+    let targets = targets(&intake, &original, now).await?;
+    let job_id = JobId::new(now);
+    let upload = ingest::Upload { job_id: job_id.0, worker_id: intake.worker_id };
+    let job = NewJob {
+        upload,
+        team_id: original.team_id,
+        key_id: who.key_id,
+        lane: lane.as_str(),
+        name: original.name.as_deref(),
+        tags: original.tags.clone(),
+        priority: original.priority,
+        max_attempts: original.max_attempts,
+        retry_of: Some(of.0),
+        after: None,
+        webhook_url: original.webhook_url.as_deref(),
+        start_at: None,
+        deadline_at: None,
+    };
+    let Some(begun) = Upload::begin(intake.pool, &job, Some(&key), intake.catalog.quota()).await? else {
+        let rival = replay::known(&intake, who, Some(&key)).await?.unwrap_or(Known::InFlight);
+        return answer(intake.pool, rival, &print).await;
+    };
+    let room = Room { upload, team_id: original.team_id, quota: intake.catalog.quota() };
+    let (pool, catalog) = (intake.pool.clone(), Arc::clone(&intake.catalog));
+    let lines = i32::try_from(original.accepted).unwrap_or(i32::MAX - 1);
+    let copying = tokio::spawn(async move {
+        let done = fill(&pool, &catalog, begun, room, (of, lines), &filter, targets, &print).await;
+        if let Err(error) = &done {
+            warn!(job.id = %job_id, retry.of = %of, %error, "A retry came to nothing");
+        }
+        done
+    });
+    let accepted = match timeout(ANSWER, copying).await {
+        Ok(Ok(done)) => done?,
+        Ok(Err(panic)) => return Err(store::Error::Io(std::io::Error::other(panic)).into()),
+        Err(_) => 0,
+    };
+    Ok(Accepted { job_id, accepted, replayed: false })
+}
+
+/// Copies the requests and makes the job runnable; or nothing of it stays.
+#[expect(clippy::too_many_arguments, reason = "moved into a task of its own, from one place")]
+async fn fill(
+    pool: &PgPool,
+    catalog: &ActiveCatalog,
+    begun: Upload,
+    room: Room,
+    (of, lines): (JobId, i32),
+    filter: &RetryFilter,
+    mut targets: Vec<Target>,
+    print: &[u8; 32],
+) -> Result<i64, RetryError> {
+    let mut copied = copy_all(pool, room, (of, lines), filter, &mut targets).await;
+    if copied.is_ok() {
+        copied = still_there(pool, of).await;
+    }
+    let flows: Vec<NewFlow> = targets.iter().filter(|target| target.new.items > 0).map(|t| t.new.clone()).collect();
+    let refused = match copied {
+        Err(error) => Some(error),
+        Ok(()) if flows.is_empty() => Some(RetryError::Nothing),
+        Ok(()) => flows
+            .iter()
+            .find(|flow| !catalog.route(&flow.route).is_some_and(|route| route.is_priced()))
+            .map(|flow| RetryError::NoModel { model: flow.route.clone() }),
+    };
+    match refused {
+        None => Ok(begun.finish(&flows, print).await?),
+        Some(error) => {
+            let _ = begun.fail(SubmitError::Abandoned).await;
+            Err(error)
+        }
+    }
+}
+
+/// A purge under way may have taken some of the requests before they were looked at.
+async fn still_there(pool: &PgPool, of: JobId) -> Result<(), RetryError> {
+    let original = store::retried::original(&mut *pool.acquire().await?, Scope::All, of.0).await?;
+    if original.is_some_and(|original| !original.purged) { Ok(()) } else { Err(RetryError::Purged) }
+}
+
+fn check(original: &Original, filter: &RetryFilter) -> Result<(), RetryError> {
+    if !original.state().is_some_and(domain::JobState::is_terminal) {
+        return Err(RetryError::NotEnded { state: original.state.clone() });
+    }
+    if original.purged {
+        return Err(RetryError::Purged);
+    }
+    let unfinished = if filter.takes_unfinished() { original.unfinished } else { 0 };
+    if original.failed + unfinished == 0 { Err(RetryError::Nothing) } else { Ok(()) }
+}
+
+/// The lane of the first job, which the key must be allowed to use.
+fn lane_of(original: &Original, allowed: &[Lane]) -> Result<Lane, SubmitError> {
+    allowed.iter().find(|lane| lane.as_str() == original.lane).cloned().ok_or_else(|| {
+        let allowed = allowed.iter().map(Lane::as_str).collect::<Vec<_>>().join(", ");
+        SubmitError::LaneNotAllowed { lane: original.lane.clone(), allowed }
+    })
+}
+
+/// A flow of the new job for each of the first one's.
+async fn targets(intake: &Intake<'_>, original: &Original, now: DateTime<Utc>) -> Result<Vec<Target>, RetryError> {
+    let (Some(routes), Some(endpoints)) = (&original.routes, &original.endpoints) else {
+        return Err(RetryError::TooOld);
+    };
+    let mut conn = intake.pool.acquire().await?;
+    let mut targets: Vec<Target> = Vec::with_capacity(routes.len());
+    for ((from, route), endpoint) in original.flow_ids.iter().zip(routes).zip(endpoints) {
+        let mut flow_id = time_id(now);
+        while targets.iter().any(|target| target.new.flow_id == flow_id) {
+            flow_id = time_id(now);
+        }
+        let items = store::result::flow_items(&mut conn, *from).await?;
+        let new = NewFlow { flow_id, route: route.clone(), endpoint: *endpoint, items: 0, max_in: 0, max_out: Some(0) };
+        targets.push(Target { from: *from, next: 0, end: items, new });
+    }
+    let there: i64 = targets.iter().map(|target| i64::from(target.end)).sum();
+    if there < original.accepted { Err(RetryError::Purged) } else { Ok(targets) }
+}
+
+/// A caller that gives no key gives this one, so that a double click makes one job.
+fn default_key(of: JobId, print: &[u8; 32]) -> String {
+    let hex: String = print[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("retry/{of}/{hex}")
+}
+
+fn fingerprint(of: JobId, filter: &RetryFilter) -> [u8; 32] {
+    // Plain data always serializes.
+    let filter = serde_json::to_vec(filter).unwrap_or_default();
+    Sha256::new().chain_update("retry").chain_update(of.0.to_be_bytes()).chain_update(filter).finalize().into()
+}
+
+async fn answer(pool: &PgPool, known: Known, print: &[u8; 32]) -> Result<Accepted, RetryError> {
+    let Known::Done { job_id, fingerprint } = known else { return Err(SubmitError::InFlight.into()) };
+    if fingerprint != print {
+        return Err(SubmitError::Mismatch.into());
+    }
+    let accepted = ingest::accepted(&mut *pool.acquire().await?, job_id).await?;
+    Ok(Accepted { job_id: JobId(job_id), accepted: accepted.unwrap_or(0), replayed: true })
+}
+
+#[cfg(test)]
+mod tests;
