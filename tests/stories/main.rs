@@ -10,6 +10,7 @@ mod commands;
 mod declared;
 mod report;
 
+mod fair;
 mod lanes;
 mod limits;
 mod tenants;

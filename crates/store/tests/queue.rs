@@ -71,6 +71,7 @@ async fn claim(conn: &mut PgConnection, n: i32) -> Vec<LeaseKey> {
         verdicts.flow_asleep.push(flow.next_pos + granted == flow.tail_pos);
         verdicts.flow_blocked_until.push(None);
         verdicts.flow_reasons.push(None);
+        verdicts.flow_held_since.push(None);
         for pos in flow.next_pos..flow.next_pos + granted {
             leases.flow_ids.push(flow.flow_id);
             leases.positions.push(pos);
@@ -85,6 +86,8 @@ async fn claim(conn: &mut PgConnection, n: i32) -> Vec<LeaseKey> {
     for share in &shares {
         verdicts.share_lanes.push(share.lane.clone());
         verdicts.share_teams.push(share.team_id);
+        verdicts.share_levels.push(share.level + i64::from(n));
+        verdicts.share_costs.push(share.cost);
         verdicts.share_blocked_until.push(None);
         verdicts.share_asleep.push(false);
     }
@@ -129,6 +132,8 @@ async fn teams_at_their_cap_starve_nobody(pool: PgPool) {
         let mut verdicts = Verdicts::default();
         verdicts.share_lanes.push("bulk".to_owned());
         verdicts.share_teams.push(shares[0].team_id);
+        verdicts.share_levels.push(shares[0].level);
+        verdicts.share_costs.push(0);
         verdicts.share_blocked_until.push(None);
         verdicts.share_asleep.push(false);
         claim::grant(&mut tx, WORKER, &verdicts, &NewLeases::default()).await.unwrap();

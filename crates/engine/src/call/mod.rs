@@ -14,10 +14,15 @@ pub struct Providers {
 
 impl Providers {
     pub fn new(http: &HttpClients) -> Self {
-        Self { openai: providers::provider(ProviderKind::Openai, http) }
+        Self::of(providers::provider(ProviderKind::Openai, http))
     }
 
-    fn of(&self, kind: ProviderKind) -> &dyn Provider {
+    /// With what speaks OpenAI's format given: a benchmark's calls need not leave the process.
+    pub fn of(openai: Arc<dyn Provider>) -> Self {
+        Self { openai }
+    }
+
+    fn speaking(&self, kind: ProviderKind) -> &dyn Provider {
         match kind {
             ProviderKind::Openai => self.openai.as_ref(),
         }
@@ -42,7 +47,7 @@ pub async fn once(
 ) -> Outcome {
     let started = Instant::now();
     let call = Call { endpoint, body, attempt_id };
-    let result = engine.providers.of(deployment.spec.kind).call(&deployment.target, &call).await;
+    let result = engine.providers.speaking(deployment.spec.kind).call(&deployment.target, &call).await;
     if result.is_ok() {
         engine.health.succeeded(&deployment.name);
     }
@@ -57,5 +62,9 @@ pub async fn stream(
     body: &str,
     attempt_id: AttemptId,
 ) -> Result<AnswerStream, CallError> {
-    engine.providers.of(deployment.spec.kind).stream(&deployment.target, &Call { endpoint, body, attempt_id }).await
+    engine
+        .providers
+        .speaking(deployment.spec.kind)
+        .stream(&deployment.target, &Call { endpoint, body, attempt_id })
+        .await
 }
