@@ -67,7 +67,7 @@ async fn who_comes_back_stands_where_the_others_do(pool: PgPool) {
     let awake = claim::lock_shares(&mut conn, &bulk(), 8).await.unwrap();
     assert_eq!(awake.iter().map(|s| s.team_id).collect::<Vec<_>>(), ids[1..], "one rests");
 
-    store::share::wake(&mut conn, &bulk().repeat(3), &ids).await.unwrap();
+    store::share::wake(&mut conn, &vec!["bulk".to_owned(); 3], &ids).await.unwrap();
     let shares = claim::lock_shares(&mut conn, &bulk(), 8).await.unwrap();
     let woken: Vec<_> = shares.iter().map(|s| (s.team_id, s.level, s.woken)).collect();
     assert_eq!(woken, [(ids[0], 20, true), (ids[1], 700, false), (ids[2], 900, false)], "who was awake was left alone");
