@@ -210,13 +210,20 @@ impl Replica {
     fn lanes(&mut self, now: u64, guess: u64, shares: &[ShareState]) -> Vec<LaneState> {
         let wants = |lane| shares.iter().any(|share| share.lane == lane && !share.flows.is_empty());
         let asking: Vec<Asking<usize>> = (0..LANES.len())
-            .map(|lane| Asking { lane, strict: lane == PROD, weight: WEIGHTS[lane], wants: wants(lane) })
+            .map(|lane| Asking {
+                lane,
+                strict: lane == PROD,
+                weight: WEIGHTS[lane],
+                wants: wants(lane),
+                patience: Some(PATIENCE),
+            })
             .collect();
-        let standings = turns::look(&mut self.turns, &asking, now, guess, PATIENCE);
+        let standings = turns::look(&mut self.turns, &asking, now, guess);
         let state = |(lane, s): (usize, turns::Standing)| LaneState {
             strict: lane == PROD,
             weight: WEIGHTS[lane],
             reserve: if lane == PROD { self.slots.div_ceil(10) } else { 0 },
+            most: self.slots,
             in_use: s.in_use,
             level: s.level,
             overdue: s.overdue,

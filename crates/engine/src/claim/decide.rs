@@ -147,10 +147,11 @@ fn lane_states(
             lane: (*lane).clone(),
             strict: catalog.lanes[*lane].class == LaneClass::Strict,
             weight: catalog.lanes[*lane].weight,
+            patience: Some(PATIENCE.as_micros() as u64),
             wants: shares.iter().any(|share| share.lane == n && supply[share.flows.clone()].iter().any(|n| *n > 0)),
         })
         .collect();
-    let standings = engine.slots.lanes(&asking, PATIENCE);
+    let standings = engine.slots.lanes(&asking);
     asking
         .iter()
         .zip(standings)
@@ -158,6 +159,7 @@ fn lane_states(
             strict: asked.strict,
             weight: asked.weight,
             reserve: (total * usize::from(catalog.lanes[&asked.lane].reserve_percent)).div_ceil(100),
+            most: total,
             in_use: standing.in_use,
             level: standing.level,
             overdue: standing.overdue,

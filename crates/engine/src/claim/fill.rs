@@ -20,6 +20,8 @@ pub struct LaneState {
     pub weight: u32,
     /// Slots that only this lane may use.
     pub reserve: usize,
+    /// Slots that it has at most.
+    pub most: usize,
     pub in_use: usize,
     /// Slot-time it used on this replica, in µs for its weight.
     pub level: i64,
@@ -145,11 +147,13 @@ struct Room {
 }
 
 impl Room {
-    /// Whether the lane may use one more slot: what other lanes have reserved and do not use is not there for it.
+    /// Whether the lane may use one more slot, by its own most; and what other lanes have reserved and do not use is not there for it.
     fn has_for(&self, lane: usize, lanes: &[LaneState]) -> bool {
         let kept =
             |(n, other): (usize, &LaneState)| if n == lane { 0 } else { other.reserve.saturating_sub(other.in_use) };
         let used: usize = lanes.iter().map(|lane| lane.in_use).sum();
-        self.left > 0 && used + lanes.iter().enumerate().map(kept).sum::<usize>() < self.total
+        self.left > 0
+            && lanes[lane].in_use < lanes[lane].most
+            && used + lanes.iter().enumerate().map(kept).sum::<usize>() < self.total
     }
 }

@@ -83,10 +83,10 @@ impl Slots {
     }
 
     /// How the lanes stand, in the order asked; see [`turns::look`].
-    pub fn lanes(&self, asking: &[Asking<Lane>], patience: Duration) -> Vec<Standing> {
+    pub fn lanes(&self, asking: &[Asking<Lane>]) -> Vec<Standing> {
         let (now, mut table) = (self.now(), self.table());
         let guess = table.guess();
-        turns::look(&mut table.lanes, asking, now, guess, patience.as_micros() as u64)
+        turns::look(&mut table.lanes, asking, now, guess)
     }
 
     /// A claim served the lane up to this mark.
@@ -159,8 +159,8 @@ mod tests {
         assert_eq!(slots.free(), 0);
         drop(first);
         assert_eq!(slots.free(), 1);
-        let asking = |lane| Asking { lane, strict: false, weight: 1, wants: true };
-        let standings = slots.lanes(&[asking(Lane::prod()), asking(Lane::bulk())], Duration::from_secs(10));
+        let asking = |lane| Asking { lane, strict: false, weight: 1, wants: true, patience: None };
+        let standings = slots.lanes(&[asking(Lane::prod()), asking(Lane::bulk())]);
         assert_eq!(standings.iter().map(|s| s.in_use).collect::<Vec<_>>(), [0, 1]);
         drop(second);
         assert_eq!(slots.free(), 2);

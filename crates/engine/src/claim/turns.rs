@@ -25,6 +25,8 @@ pub struct Asking<L> {
     pub weight: u32,
     /// It has requests that could run now.
     pub wants: bool,
+    /// A weighted lane that wanted for so long and was served nothing is overdue; `None`: it may wait for ever. In µs.
+    pub patience: Option<u64>,
 }
 
 /// How the lane stands.
@@ -36,14 +38,12 @@ pub struct Standing {
     pub mark: i64,
 }
 
-/// How the lanes stand, in the order asked. `guess`: the length of a call of which nothing is known. A weighted lane that
-/// wanted for as long as `patience` and was served nothing is overdue.
+/// How the lanes stand, in the order asked. `guess`: the length of a call of which nothing is known.
 pub fn look<L: Hash + Eq + Clone>(
     turns: &mut HashMap<L, Turn>,
     asking: &[Asking<L>],
     now: u64,
     guess: u64,
-    patience: u64,
 ) -> Vec<Standing> {
     let mut levels = Vec::with_capacity(asking.len());
     for one in asking {
@@ -66,7 +66,9 @@ pub fn look<L: Hash + Eq + Clone>(
         standings.push(Standing {
             in_use: turn.account.running(),
             level: turn.level,
-            overdue: one.wants && !one.strict && now.saturating_sub(turn.waits_since) >= patience,
+            overdue: one.wants
+                && !one.strict
+                && one.patience.is_some_and(|most| now.saturating_sub(turn.waits_since) >= most),
             mark: turn.mark,
         });
     }
@@ -85,24 +87,24 @@ pub fn served<L: Hash + Eq>(turns: &mut HashMap<L, Turn>, lane: &L, mark: i64, n
 mod tests {
     use super::*;
 
-    const PATIENCE: u64 = 10_000;
+    const PATIENCE: Option<u64> = Some(10_000);
 
     fn ask(wants: [bool; 3]) -> Vec<Asking<&'static str>> {
-        let lane = |lane, strict, weight, wants| Asking { lane, strict, weight, wants };
+        let lane = |lane, strict, weight, wants| Asking { lane, strict, weight, wants, patience: PATIENCE };
         vec![lane("prod", true, 1, wants[0]), lane("standard", false, 4, wants[1]), lane("bulk", false, 1, wants[2])]
     }
 
     #[test]
     fn a_lane_comes_back_where_the_others_stand() {
         let mut turns = HashMap::new();
-        look(&mut turns, &ask([true, true, false]), 0, 100, PATIENCE);
+        look(&mut turns, &ask([true, true, false]), 0, 100);
         turns.get_mut("standard").unwrap().account.start(0);
         turns.get_mut("prod").unwrap().account.start(0);
-        let standing = look(&mut turns, &ask([true, true, true]), 8_000, 100, PATIENCE);
+        let standing = look(&mut turns, &ask([true, true, true]), 8_000, 100);
         assert_eq!(standing.iter().map(|s| s.level).collect::<Vec<_>>(), [8_000, 2_000, 2_000]);
         // It competes from here on: what it is ahead or behind stays as it is.
         turns.get_mut("bulk").unwrap().account.start(8_000);
-        let standing = look(&mut turns, &ask([true, true, true]), 9_000, 100, PATIENCE);
+        let standing = look(&mut turns, &ask([true, true, true]), 9_000, 100);
         assert_eq!((standing[1].level, standing[2].level), (2_250, 3_000));
     }
 
@@ -110,7 +112,7 @@ mod tests {
     fn a_lane_that_is_not_served_is_overdue_in_time() {
         let mut turns = HashMap::new();
         let overdue = |turns: &mut HashMap<_, _>, wants, now| -> Vec<bool> {
-            look(turns, &ask(wants), now, 100, PATIENCE).iter().map(|s| s.overdue).collect()
+            look(turns, &ask(wants), now, 100).iter().map(|s| s.overdue).collect()
         };
         assert_eq!(overdue(&mut turns, [true, false, true], 5_000), [false, false, false]);
         assert_eq!(overdue(&mut turns, [true, false, true], 15_000), [false, false, true]);

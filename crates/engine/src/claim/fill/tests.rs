@@ -3,8 +3,16 @@ use proptest::prelude::*;
 
 /// prod is strict and has a reserve of 10; two weighted lanes, 4 to 1.
 fn lanes() -> Vec<LaneState> {
-    let lane =
-        |strict, weight, reserve| LaneState { strict, weight, reserve, in_use: 0, level: 0, overdue: false, mark: 0 };
+    let lane = |strict, weight, reserve| LaneState {
+        strict,
+        weight,
+        reserve,
+        most: 1_000,
+        in_use: 0,
+        level: 0,
+        overdue: false,
+        mark: 0,
+    };
     vec![lane(true, 1, 10), lane(false, 4, 0), lane(false, 1, 0)]
 }
 
@@ -49,6 +57,13 @@ fn granted(total: usize, free: usize, teams: &[Team]) -> Vec<usize> {
 #[test]
 fn bulk_leaves_the_reserve_alone() {
     assert_eq!(granted(100, 100, &[team(2, &[1_000_000])]), [90]);
+}
+
+#[test]
+fn a_lane_gets_no_more_than_its_most() {
+    let mut lanes = lanes();
+    (lanes[2].most, lanes[2].in_use) = (30, 5);
+    assert_eq!(run(100, 95, lanes, &[team(2, &[1_000])], |_| true).0, [25]);
 }
 
 #[test]
