@@ -34,6 +34,7 @@ need_components() {
 # depends on: one compilation then does for both. Clippy compiles against .sqlx in any case.
 compile_tests() {
   local stamp=$CARGO_TARGET_DIR/sqlx-checked fingerprint
+  own_checkout
   fingerprint=$(sqlx_fingerprint)
   if [[ $(cat "$stamp" 2>/dev/null) == "$fingerprint" ]]; then
     PROGRESS=build_progress watched 'compiling' "$LOGS/build.log" cargo test --locked --workspace --no-run || cannot_compile

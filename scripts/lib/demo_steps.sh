@@ -16,6 +16,7 @@ get_model() {
 build() {
   local began=$SECONDS
   get_crates "$LOGS/crates.log" -p tollway -e normal,build
+  own_checkout
   PROGRESS=build_progress watched 'compiling' "$LOGS/build.log" cargo build --locked -p tollway ||
     fail "Tollway could not be built; what the compiler said is above, and all of it in $LOGS/build.log."
   tell "$(grep -cE '^ *Compiling' "$LOGS/build.log" || true) of $CRATES crates compiled in $(clock $((SECONDS - began)))"

@@ -58,6 +58,9 @@ impl Client {
         send(self.request(Method::POST, path).body(body)).await
     }
 
+    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+        send(self.request(Method::PUT, path).body(body.to_string())).await
+    }
     pub async fn delete(&self, path: &str) -> Answer {
         send(self.request(Method::DELETE, path)).await
     }

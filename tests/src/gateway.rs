@@ -34,6 +34,8 @@ pub struct Setup {
     pub server: &'static str,
     /// Where the database's socket is, when it is not the cluster's own.
     pub socket_dir: Option<PathBuf>,
+    /// Further variables of its environment.
+    pub variables: Vec<(&'static str, String)>,
     /// Lanes, deployments, routes, teams and prices.
     pub catalog: String,
 }
@@ -47,6 +49,7 @@ impl Setup {
             roles: "api,worker,maintenance",
             server: "",
             socket_dir: None,
+            variables: Vec::new(),
             catalog,
         }
     }
@@ -57,6 +60,7 @@ pub struct Gateway {
     pub dir: PathBuf,
     config: PathBuf,
     roles: &'static str,
+    variables: Vec<(&'static str, String)>,
     process: Option<Process>,
 }
 
@@ -72,7 +76,8 @@ impl Gateway {
         std::fs::write(dir.join("pepper"), PEPPER).expect("the folder is ours");
         std::fs::write(&config, text(dir, &home, port, setup)).expect("the folder is ours");
         let url = format!("http://127.0.0.1:{port}");
-        let mut gateway = Self { url, dir: home, config, roles: setup.roles, process: None };
+        let (roles, variables) = (setup.roles, setup.variables.clone());
+        let mut gateway = Self { url, dir: home, config, roles, variables, process: None };
         gateway.restart().await;
         gateway
     }
@@ -82,6 +87,7 @@ impl Gateway {
         assert!(self.process.is_none(), "it is running");
         let mut command = binary::command();
         command.arg("--config").arg(&self.config).args(["serve", "--role", self.roles]);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.current_dir(&self.dir).stdout(append(&self.log_path()));
         let said_before = self.log().len();
         let process = self.process.insert(Process::start(&mut command, &self.log_path(), "KILL"));

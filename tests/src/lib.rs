@@ -19,6 +19,7 @@ pub mod proxy;
 pub mod receiver;
 pub mod requests;
 pub mod simulator;
+pub mod skew;
 pub mod world;
 
 pub use client::{Answer, Client};

@@ -1,4 +1,5 @@
-//! Between gateway and PostgreSQL: connections that break when they are told to, at whatever moment that is.
+//! Between gateway and PostgreSQL: connections that break when they are told to, at whatever moment that is, and a network that
+//! carries nothing for a while.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,7 +10,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{UnixListener, UnixStream},
-    sync::broadcast,
+    sync::{broadcast, watch},
 };
 
 use crate::postgres::{Postgres, SOCKET};
@@ -20,6 +21,7 @@ const DEAF: Duration = Duration::from_millis(5);
 pub struct Proxy {
     folder: TempDir,
     cut: broadcast::Sender<u32>,
+    parted: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -28,15 +30,16 @@ impl Proxy {
             tempfile::Builder::new().prefix("tollway-e2e-px-").tempdir_in("/tmp").expect("/tmp takes a folder");
         let listener = UnixListener::bind(folder.path().join(SOCKET)).expect("the folder is ours");
         let (cut, _) = broadcast::channel(16);
+        let (parted, is_parted) = watch::channel(false);
         let (server, cuts) = (postgres.dir().join(SOCKET), cut.clone());
         tokio::spawn(async move {
             let mut number = 0;
             while let Ok((client, _)) = listener.accept().await {
                 number += 1;
-                tokio::spawn(carry(number, client, server.clone(), cuts.subscribe()));
+                tokio::spawn(carry(number, client, server.clone(), cuts.subscribe(), is_parted.clone()));
             }
         });
-        Self { folder, cut }
+        Self { folder, cut, parted }
     }
 
     /// Where its socket is, in place of the cluster's.
@@ -49,9 +52,25 @@ impl Proxy {
         // Nobody is connected: nothing to cut.
         let _ = self.cut.send(turn);
     }
+
+    /// From now on nothing is carried, in open connections and in new ones. Nobody is told.
+    pub fn part(&self) {
+        self.parted.send_replace(true);
+    }
+
+    /// What was held back is delivered, as a network does that comes back.
+    pub fn heal(&self) {
+        self.parted.send_replace(false);
+    }
 }
 
-async fn carry(number: u32, client: UnixStream, server: PathBuf, mut cuts: broadcast::Receiver<u32>) {
+async fn carry(
+    number: u32,
+    client: UnixStream,
+    server: PathBuf,
+    mut cuts: broadcast::Receiver<u32>,
+    parted: watch::Receiver<bool>,
+) {
     let Ok(server) = UnixStream::connect(server).await else { return };
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
         (client.into_split(), server.into_split());
@@ -63,19 +82,25 @@ async fn carry(number: u32, client: UnixStream, server: PathBuf, mut cuts: broad
             }
         }
     };
-    let mut asking = std::pin::pin!(copy(&mut from_client, &mut to_server));
+    let mut asking = std::pin::pin!(copy(&mut from_client, &mut to_server, parted.clone()));
     tokio::select! {
         () = &mut asking => return,
-        () = copy(&mut from_server, &mut to_client) => return,
+        () = copy(&mut from_server, &mut to_client, parted.clone()) => return,
         () = told => {}
     }
     let _ = tokio::time::timeout(DEAF, asking).await;
 }
 
-async fn copy(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) {
+async fn copy(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    mut parted: watch::Receiver<bool>,
+) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
-        if to.write_all(&buffer[..n]).await.is_err() {
+        // The proxy is gone: so are its connections.
+        let whole = parted.wait_for(|parted| !parted).await.is_ok();
+        if !whole || to.write_all(&buffer[..n]).await.is_err() {
             return;
         }
     }

@@ -66,7 +66,7 @@ async fn another_replica_takes_over_what_a_dead_one_held() {
 async fn a_replica_that_stalled_stores_nothing_that_is_no_longer_its_own() {
     let setup = |simulator: &_| Setup { roles: "api,maintenance", ..Setup::new(catalog::one(simulator, "")) };
     let world = World::start("stalled", setup).await;
-    let worker = Setup { roles: "worker", ..world.setup.clone() };
+    let worker = Setup { roles: "api,worker", ..world.setup.clone() };
     world.simulator.set_latency("only", 1_500).await;
     let mut first = world.replica("first", &worker).await;
     let id = world.admin.submit("", requests::chat(40)).await;
@@ -87,6 +87,9 @@ async fn a_replica_that_stalled_stores_nothing_that_is_no_longer_its_own() {
     assert_eq!(world.admin.job(&id).await["counts"], job["counts"], "an ended job changed");
     assert_eq!(world.db.number("select count(*) from ledger where status = 'unknown_outcome'").await, 40);
     assert_eq!(world.simulator.calls().await, 80);
+    let metrics = world.admin.at(&first.url).get("/metrics").await.expect(200).text();
+    let stale = metrics.lines().find_map(|line| line.strip_prefix("tollway_stale_writes_total "));
+    assert!(stale.is_some_and(|n| n != "0"), "stale writes are counted: {metrics}");
 }
 
 /// A synchronous call whose gateway dies is one row, charged at what was held for it.

@@ -1,6 +1,6 @@
 //! Lanes: a bulk job takes what others leave, and never what prod needs.
 
-use e2e::{Setup, World, catalog, requests};
+use e2e::{SOON, Setup, World, catalog, requests, until};
 use serde_json::{Value, json};
 
 async fn world(story: &str) -> World {
@@ -76,6 +76,34 @@ async fn a_more_urgent_job_of_the_same_team_goes_first() {
     assert!(during < 120, "{during} requests of the other job ran before the urgent one had ended");
     caller.post(&format!("/api/v1/jobs/{first}/cancel"), "").await.expect(200);
     caller.ended(&first).await;
+    world.check().await;
+}
+
+/// Declared through one replica, used through another, with what it gives to jobs that say nothing.
+#[tokio::test]
+async fn a_lane_is_made_while_everything_runs() {
+    let world =
+        World::start("new_lane", |simulator| Setup { slots: 20, ..Setup::new(catalog::one(simulator, "")) }).await;
+    let replica = world.replica("replica", &world.setup).await;
+    let lane = json!({"class": "weighted", "weight": 2, "max_percent": 20, "deadline_s": 3600, "max_attempts": 2});
+    world.admin.put("/api/v1/lanes/night", &lane).await.expect(200);
+    let caller = world.key("search", json!({"lanes": ["night"]})).await.at(&replica.url);
+    let followed = async || {
+        (caller.post("/api/v1/jobs?lane=night&dry_run=true", requests::chat(1)).await.status == 200).then_some(())
+    };
+    until("the other replica to follow", SOON, followed).await;
+    world.simulator.set_latency("only", 30).await;
+    let id = caller.submit("", requests::chat(200)).await;
+    let job = caller.job(&id).await;
+    assert_eq!((&job["lane"], job["deadline_at"].is_string()), (&json!("night"), true), "{job}");
+    caller.ended(&id).await;
+    // A fifth of the 20 slots of each of two replicas.
+    let most = world.simulator.stats().await.all.max_in_flight;
+    assert!((2..=8).contains(&most), "{most} calls at once");
+    let refused = world.admin.delete("/api/v1/lanes/night").await.expect(409).json();
+    assert!(refused["keys"].is_array(), "{refused}");
+    let shown = world.gateway.run(&world.admin.key, &["lanes"]).await.expect(0);
+    assert!(shown.stdout.contains("night"), "{}", shown.stdout);
     world.check().await;
 }
 

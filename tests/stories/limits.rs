@@ -1,6 +1,8 @@
 //! Caps, as the provider sees them: never exceeded, whoever calls and through however many replicas.
 
-use e2e::{Setup, World, catalog, requests};
+use std::time::Duration;
+
+use e2e::{Setup, World, catalog, requests, until};
 use futures::future::join_all;
 use serde_json::json;
 
@@ -41,6 +43,61 @@ async fn a_teams_and_a_keys_slots_hold() {
         assert_eq!(most, cap, "calls at once of {team}");
     }
     e2e::oracle::idle::wait(&world.db).await;
+}
+
+/// Set, lowered and lifted while a job runs, through one replica and followed by both.
+#[tokio::test]
+async fn a_limit_set_through_the_api_holds_on_all_replicas() {
+    let world = World::start("api_limits", |simulator| Setup::new(catalog::one(simulator, ""))).await;
+    let _replica = world.replica("replica", &world.setup).await;
+    world.simulator.set_latency("only", 20).await;
+    let caller = world.key("search", json!({})).await;
+    let id = caller.submit("", requests::chat(20_000)).await;
+    world.simulator.has_seen(200).await;
+    for (cap, floor) in [(8, 6), (3, 2)] {
+        let limit = json!({"scope": "team:search", "kind": "slots", "cap": cap});
+        world.admin.put("/api/v1/limits", &limit).await.expect(200);
+        // Calls that began before it may still be under way; then it holds.
+        let holds = async || {
+            reset(&world).await;
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            let most = world.simulator.stats().await.all.max_in_flight;
+            (floor..=cap).contains(&most).then_some(())
+        };
+        until(&format!("at most {cap} calls at once"), Duration::from_secs(10), holds).await;
+        reset(&world).await;
+        world.simulator.has_seen(60).await;
+        let most = world.simulator.stats().await.all.max_in_flight;
+        assert!(most <= cap, "{most} calls at once; {cap} are allowed");
+    }
+    let job = caller.job_when(&id, "to say what it waits for", |job| job["waits"]["reason"] == "team_limit").await;
+    assert!(job["waiting_reason"].as_str().is_some_and(|reason| reason.contains("slots of team:search")), "{job}");
+    world.admin.delete("/api/v1/limits?scope=team:search&kind=slots").await.expect(204);
+    let lifted = async || (world.simulator.stats().await.all.max_in_flight > 20).then_some(());
+    until("the limit to be lifted", Duration::from_secs(10), lifted).await;
+    caller.post(&format!("/api/v1/jobs/{id}/cancel"), "").await.expect(200);
+    caller.ended(&id).await;
+}
+
+/// A bucket of two calls, and a provider that refuses twenty: none of them was the caller's doing.
+#[tokio::test]
+async fn refused_calls_burn_no_limit_of_their_caller() {
+    let world = World::start("burn", |simulator| Setup::new(catalog::one(simulator, ""))).await;
+    let caller = world.key("search", json!({"rpm": 20})).await;
+    world.simulator.outage("only", 429, Duration::from_secs(2), Some(1)).await;
+    let refused = async || {
+        let calls = (0..20).map(|n| caller.chat(requests::chat_body("chat", n)));
+        join_all(calls).await.iter().all(|answer| answer.status != 200).then_some(())
+    };
+    until("twenty refused calls", Duration::from_secs(2), refused).await;
+    let is_back = async || (world.admin.chat(requests::chat_body("chat", 1)).await.status == 200).then_some(());
+    until("the provider to be back", Duration::from_secs(10), is_back).await;
+    for n in 0..2 {
+        caller.chat(requests::chat_body("chat", n)).await.expect(200);
+    }
+    let third = caller.chat(requests::chat_body("chat", 3)).await.expect(429).text();
+    assert!(third.contains("limit rpm"), "{third}");
+    world.check().await;
 }
 
 /// Statistics start anew; the journal does too.

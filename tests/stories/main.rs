@@ -13,6 +13,7 @@ mod report;
 mod fair;
 mod lanes;
 mod limits;
+mod quotas;
 mod tenants;
 
 mod cut_database;
@@ -20,3 +21,7 @@ mod disk_full;
 mod kill_gateway;
 mod kill_postgres;
 mod outage;
+mod parted;
+mod poison;
+mod rolling;
+mod skewed;

@@ -173,6 +173,35 @@ async fn a_second_upload_waits_for_the_first_under_its_key() {
     world.check().await;
 }
 
+/// A client that sends again because no answer came in time, a hundred times over, at two replicas.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_submissions_at_once_under_one_key_are_one_job() {
+    let world = world("at_once").await;
+    let other = world.replica("other", &world.setup).await;
+    let callers = [world.admin.clone(), world.admin.at(&other.url)];
+    let lines = requests::chat(500);
+    let submissions = (0..100).map(|n| {
+        let request = keyed(&callers[n % 2], "hasty", "", lines.clone());
+        tokio::spawn(send(request))
+    });
+    let mut ids = std::collections::BTreeSet::new();
+    for answer in join_all(submissions).await {
+        let answer = answer.expect("no panic");
+        // 409: the first is still under way.
+        assert!(matches!(answer.status, 202 | 409), "{}", answer.text());
+        if answer.status == 202 {
+            ids.insert(answer.json()["id"].as_str().expect("an id").to_owned());
+        }
+    }
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    let id = ids.pop_first().unwrap_or_default();
+    assert_problem(&send(keyed(&callers[1], "hasty", "", requests::chat(2))).await, 422, "idempotency_key_reused");
+    assert_eq!(world.db.number("select count(*) from job").await, 1);
+    assert_eq!(world.admin.ended(&id).await["counts"]["succeeded"], 500);
+    world.check().await;
+    assert_eq!(world.simulator.calls().await, 500);
+}
+
 #[tokio::test]
 async fn an_upload_cut_midway_leaves_nothing_and_frees_its_key() {
     let world = world("cut").await;

@@ -39,8 +39,8 @@ impl Theirs {
             _ if path.starts_with("/api/v1/calls/{id}") => (self.call.as_str(), "req_0000000000001_0"),
             _ if path.starts_with("/api/v1/teams/{id}") => ("theirs", "nobodys"),
             _ if path.starts_with("/api/v1/keys/{id}") => (self.key_id.as_str(), "000000000000"),
-            // Models are the operator's, and the same for all.
-            _ if path.starts_with("/v1/models/{id}") => return None,
+            // Models and lanes are the operator's, and the same for all.
+            _ if path.starts_with("/v1/models/{id}") || path.starts_with("/api/v1/lanes/{id}") => return None,
             _ if path.contains('{') => panic!("say here whose things {path} names"),
             _ => return None,
         };

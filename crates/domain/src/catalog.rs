@@ -1,10 +1,13 @@
 //! What the operator declares: lanes, deployments, routes, teams, own prices. One version of it is active at a time and
 //! all replicas follow it. Secrets are references here, never values.
 
+mod lane;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::lane::{BadLanes, LaneClass, LaneRule, check_lanes};
 use crate::lane::Lane;
 
 /// Keys are names. In TOML `[lanes.NAME]`, `[deployments.NAME]`, `[routes.NAME]`, `[teams.NAME]`, `[[prices]]`.
@@ -16,26 +19,29 @@ pub struct Catalog {
     pub routes: BTreeMap<String, Route>,
     pub teams: BTreeMap<String, TeamRule>,
     pub prices: Vec<OwnPrice>,
+    /// Left out of a document that says nothing of it, so that an older Tollway still reads that.
+    #[serde(skip_serializing_if = "is_default")]
+    pub quotas: Quotas,
 }
 
+/// What each team may have waiting, unless something else is said of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LaneClass {
-    /// Served before every weighted lane.
-    Strict,
-    Weighted,
+#[serde(default, deny_unknown_fields)]
+pub struct Quotas {
+    /// Requests of jobs that have not ended.
+    pub pending_requests: u64,
+    /// Their bodies, as they are stored.
+    pub pending_gb: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LaneRule {
-    pub class: LaneClass,
-    /// Share of what strict lanes leave, among weighted lanes.
-    #[serde(default = "one")]
-    pub weight: u32,
-    /// Percent of a replica's slots, and of every deployment's quota, that only this lane may use.
-    #[serde(default)]
-    pub reserve_percent: u8,
+impl Default for Quotas {
+    fn default() -> Self {
+        Self { pending_requests: 20_000_000, pending_gb: 40 }
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Caps of one scope; what is absent is unlimited.
@@ -130,13 +136,26 @@ pub struct TeamRule {
     pub slots: Option<i64>,
     pub rpm: Option<i64>,
     pub tpm: Option<i64>,
+    /// Requests of its jobs that have not ended; else as in [`Quotas`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending_requests: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending_gb: Option<i64>,
     /// Caps inside one lane.
     pub lanes: BTreeMap<Lane, Caps>,
 }
 
 impl Default for TeamRule {
     fn default() -> Self {
-        Self { weight: 1, slots: None, rpm: None, tpm: None, lanes: BTreeMap::new() }
+        Self {
+            weight: 1,
+            slots: None,
+            rpm: None,
+            tpm: None,
+            pending_requests: None,
+            pending_gb: None,
+            lanes: BTreeMap::new(),
+        }
     }
 }
 
@@ -168,9 +187,6 @@ pub struct OwnPrice {
     pub from: Option<chrono::NaiveDate>,
 }
 
-fn one() -> u32 {
-    1
-}
 fn default_connect_ms() -> u64 {
     5_000
 }
@@ -185,9 +201,9 @@ impl Catalog {
     /// The lanes that exist when the operator names none.
     pub fn default_lanes() -> BTreeMap<Lane, LaneRule> {
         BTreeMap::from([
-            (Lane::prod(), LaneRule { class: LaneClass::Strict, weight: 1, reserve_percent: 10 }),
-            (Lane::standard(), LaneRule { class: LaneClass::Weighted, weight: 4, reserve_percent: 0 }),
-            (Lane::bulk(), LaneRule { class: LaneClass::Weighted, weight: 1, reserve_percent: 0 }),
+            (Lane::prod(), LaneRule { reserve_percent: 10, ..LaneRule::new(LaneClass::Strict, 1) }),
+            (Lane::standard(), LaneRule::new(LaneClass::Weighted, 4)),
+            (Lane::bulk(), LaneRule::new(LaneClass::Weighted, 1)),
         ])
     }
 }

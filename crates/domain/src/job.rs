@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{attempt::words, ids::JobId, lane::Lane, money::Total, tags::Tags};
+use crate::{attempt::words, ids::JobId, lane::Lane, money::Total, tags::Tags, waits::Waits};
 
 words! {
     /// Terminal states never change.
@@ -58,8 +58,11 @@ pub struct Job {
     /// Charged so far, in USD. Attempts without a price are counted in `unpriced` instead.
     pub cost_usd: Total,
     pub unpriced: i64,
-    /// Why nothing of it runs now, when that is so: `paused`, `provider_cooling`, `limit`, …
+    /// What holds it up, in words; null when it is only waiting for its turn.
     pub waiting_reason: Option<String>,
+    /// Why its next request waits; null when none does.
+    #[serde(default)]
+    pub waits: Option<Waits>,
     pub retry_of: Option<JobId>,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,

@@ -12,6 +12,7 @@ pub mod money;
 pub mod role;
 pub mod tags;
 pub mod usage;
+pub mod waits;
 
 pub use attempt::{AttemptReason, AttemptStatus, ErrorClass};
 pub use catalog::{Catalog, Deployment, Route};

@@ -8,7 +8,7 @@ use std::{
 
 use domain::{
     Catalog, Deployment, Lane, Route,
-    catalog::{LaneRule, TeamRule},
+    catalog::{BadLanes, LaneRule, Quotas, TeamRule, check_lanes},
 };
 
 /// A deployment, ready to be called.
@@ -44,6 +44,7 @@ pub struct ActiveCatalog {
     pub routes: HashMap<Arc<str>, Arc<ActiveRoute>>,
     pub deployments: HashMap<Arc<str>, Arc<ActiveDeployment>>,
     pub prices: pricing::PriceList,
+    pub quotas: Quotas,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -56,10 +57,8 @@ pub enum BadCatalog {
     Target { deployment: String, reason: String },
     #[error("price of {0}")]
     Price(String),
-    #[error("the lanes' reserves add up to {0} %; at most 90 can be reserved")]
-    Reserves(u32),
-    #[error("lane {0:?} has weight 0")]
-    Weight(String),
+    #[error(transparent)]
+    Lanes(#[from] BadLanes),
 }
 
 impl ActiveCatalog {
@@ -68,13 +67,7 @@ impl ActiveCatalog {
         let prices =
             pricing::PriceList::shipped().with_own(&catalog.prices).map_err(|e| BadCatalog::Price(e.to_string()))?;
         let lanes = if catalog.lanes.is_empty() { Catalog::default_lanes() } else { catalog.lanes };
-        let reserved: u32 = lanes.values().map(|lane| u32::from(lane.reserve_percent)).sum();
-        if reserved > 90 {
-            return Err(BadCatalog::Reserves(reserved));
-        }
-        if let Some((lane, _)) = lanes.iter().find(|(_, rule)| rule.weight == 0) {
-            return Err(BadCatalog::Weight(lane.to_string()));
-        }
+        check_lanes(&lanes)?;
         let mut deployments = HashMap::new();
         for (name, spec) in catalog.deployments {
             let target = providers::Target::resolve(&name, &spec)
@@ -101,7 +94,16 @@ impl ActiveCatalog {
             let name: Arc<str> = name.into();
             routes.insert(Arc::clone(&name), Arc::new(ActiveRoute { name, spec, deployments: found? }));
         }
-        Ok(Self { version, lanes, teams: catalog.teams, routes, deployments, prices })
+        Ok(Self { version, lanes, teams: catalog.teams, routes, deployments, prices, quotas: catalog.quotas })
+    }
+
+    /// What a team may have waiting that has no quota of its own.
+    pub fn quota(&self) -> store::quota::Quota {
+        let most = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        store::quota::Quota {
+            requests: most(self.quotas.pending_requests),
+            bytes: most(self.quotas.pending_gb.saturating_mul(1 << 30)),
+        }
     }
 
     pub fn route(&self, name: &str) -> Option<&Arc<ActiveRoute>> {

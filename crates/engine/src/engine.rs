@@ -15,6 +15,7 @@ use crate::{
     limits::Limiter,
     route::Health,
     settle::Settler,
+    submit::Places,
 };
 
 /// Figures that the operator sets for one process. Defaults are in [`Settings::default`].
@@ -34,6 +35,8 @@ pub struct Settings {
     pub max_lines: i32,
     /// The most bytes of one upload, decompressed.
     pub max_upload: u64,
+    /// Uploads under way at once.
+    pub max_uploads: usize,
     /// Hosts on private addresses may receive webhooks.
     pub webhooks_to_private_hosts: bool,
 }
@@ -48,8 +51,16 @@ impl Default for Settings {
             max_body: 8 << 20,
             max_lines: 5_000_000,
             max_upload: 20 << 30,
+            max_uploads: 32,
             webhooks_to_private_hosts: false,
         }
+    }
+}
+
+impl Engine {
+    /// Requests of jobs that this process runs at once: none without the role.
+    pub fn worker_slots(&self) -> usize {
+        if self.roles.iter().any(|role| role == "worker") { self.settings.slots } else { 0 }
     }
 }
 
@@ -67,6 +78,8 @@ pub struct Engine {
     pub catalog: CatalogWatch,
     pub keys: KeyCache,
     pub limits: Limiter,
+    /// Uploads that this process has room for.
+    pub places: Places,
     pub health: Health,
     pub slots: Arc<Slots>,
     /// Rings when there may be something to claim.

@@ -44,6 +44,14 @@ impl Fence {
         Instant::now() >= *self.valid_until.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until it has.
+    pub async fn lapsed(&self) {
+        while !self.has_lapsed() {
+            let until = *self.valid_until.read().unwrap_or_else(PoisonError::into_inner);
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+
     /// The process is about to end: nothing new starts.
     pub fn stop_starting(&self) {
         self.stopping.store(true, Ordering::Relaxed);

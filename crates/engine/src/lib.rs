@@ -12,6 +12,7 @@ pub mod call;
 pub mod claim;
 pub mod direct;
 pub mod jobs;
+pub mod lanes;
 pub mod limits;
 pub mod meter;
 pub mod results;

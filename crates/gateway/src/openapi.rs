@@ -70,7 +70,7 @@ mod tests {
         let job = serde_json::json!({
             "id": "job_0000000000001", "state": "queued", "team": "t", "lane": "bulk", "name": null, "tags": {},
             "priority": 0, "counts": { "accepted": 0, "succeeded": 0, "failed": 0, "cancelled": 0, "expired": 0, "pending": 0 },
-            "in_flight": 0, "cost_usd": "0.00", "unpriced": 0, "waiting_reason": null, "retry_of": null,
+            "in_flight": 0, "cost_usd": "0.00", "unpriced": 0, "waiting_reason": null, "waits": null, "retry_of": null,
             "created_at": "2026-01-01T00:00:00Z", "started_at": null, "finished_at": null, "deadline_at": null,
             "purge_at": null
         });
@@ -81,6 +81,32 @@ mod tests {
         assert_eq!(properties("Counts"), keys(&sent["counts"]));
         let params = serde_json::to_value(domain::job::JobParams::default()).unwrap();
         assert_eq!(properties("JobParams"), keys(&params));
+    }
+
+    #[test]
+    fn a_lanes_rule_and_why_it_waits_are_described_as_they_are() {
+        use domain::{
+            catalog::{LaneClass, LaneRule},
+            waits::WaitReason,
+        };
+        let rule = LaneRule {
+            deadline_s: Some(1),
+            max_attempts: Some(1),
+            backoff_ms: Some(1),
+            backoff_max_ms: Some(1),
+            aging_s: Some(1),
+            max_percent: 50,
+            ..LaneRule::new(LaneClass::Strict, 1)
+        };
+        let sent = serde_json::to_value(&rule).unwrap();
+        let keys: BTreeSet<String> = sent.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(properties("LaneRule"), keys);
+        assert!(properties("Lane").is_superset(&keys));
+        let reasons: Vec<_> = WaitReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(
+            document()["components"]["schemas"]["Waits"]["properties"]["reason"]["enum"],
+            serde_json::json!(reasons)
+        );
     }
 
     #[test]

@@ -12,8 +12,8 @@ use axum::{
     routing::{MethodFilter, MethodRouter, on},
 };
 use engine::admit::Permission::{
-    CallModels, DeleteJobs, Enter, ManageJobs, ManageKeys, ManageTeams, ReadCalls, ReadJobs, ReadLanes, ReadLimits,
-    ReadResults, ReadSpend, ReadTeams, SubmitJobs,
+    CallModels, DeleteJobs, Enter, ManageJobs, ManageKeys, ManageLimits, ManageTeams, ReadCalls, ReadJobs, ReadLanes,
+    ReadLimits, ReadResults, ReadSpend, ReadTeams, SubmitJobs,
 };
 
 use crate::{
@@ -47,7 +47,11 @@ pub(crate) fn routes() -> Vec<Route> {
         get   ("/api/v1/jobs/{id}/events",    Needs(ReadJobs),     events::follow),
 
         get   ("/api/v1/lanes",               Needs(ReadLanes),    lanes::list),
+        put   ("/api/v1/lanes/{id}",          Needs(ManageLimits), lanes::put),
+        delete("/api/v1/lanes/{id}",          Needs(ManageLimits), lanes::remove),
         get   ("/api/v1/limits",              Needs(ReadLimits),   limits::list),
+        put   ("/api/v1/limits",              Needs(ManageLimits), limits::put),
+        delete("/api/v1/limits",              Needs(ManageLimits), limits::remove),
         get   ("/api/v1/calls/{id}",          Needs(ReadCalls),    calls::get),
         get   ("/api/v1/reports/spend",       Needs(ReadSpend),    reports::spend),
 
@@ -95,6 +99,10 @@ fn get<T: 'static>(path: &'static str, access: Access, handler: impl Handler<T, 
 
 fn post<T: 'static>(path: &'static str, access: Access, handler: impl Handler<T, App>) -> Route {
     Route { method: "POST", path, access, handler: on(MethodFilter::POST, handler) }
+}
+
+fn put<T: 'static>(path: &'static str, access: Access, handler: impl Handler<T, App>) -> Route {
+    Route { method: "PUT", path, access, handler: on(MethodFilter::PUT, handler) }
 }
 
 fn delete<T: 'static>(path: &'static str, access: Access, handler: impl Handler<T, App>) -> Route {

@@ -13,8 +13,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{app::App, router::router};
 
-/// For a request's head to arrive, and the longest an idle connection is kept.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// For a request's head to arrive, and the longest an idle connection is kept: longer than load balancers and SDKs commonly
+/// keep theirs (60 s), so that it is they who close, and no request meets a connection that is just going.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown` resolves; then takes no new connections, lets running answers end for as long as the settings

@@ -45,6 +45,7 @@ pub struct Target {
 struct Prepared {
     chat_url: Url,
     embeddings_url: Url,
+    models_url: Url,
     headers: HeaderMap,
     model_json: String,
     pool: OnceLock<Arc<Pool>>,
@@ -98,6 +99,10 @@ impl Target {
         }
     }
 
+    pub(crate) fn models_url(&self) -> Url {
+        self.prepared.models_url.clone()
+    }
+
     /// Content type and authorization.
     pub(crate) fn headers(&self) -> &HeaderMap {
         &self.prepared.headers
@@ -134,8 +139,9 @@ fn build(name: &str, deployment: &Deployment) -> Result<Target, TargetFault> {
     }
     let credential = deployment.credential.as_deref().map(credential::read).transpose()?;
     let prepared = Prepared {
-        chat_url: below(&base_url, Endpoint::ChatCompletions)?,
-        embeddings_url: below(&base_url, Endpoint::Embeddings)?,
+        chat_url: below(&base_url, Endpoint::ChatCompletions.path())?,
+        embeddings_url: below(&base_url, Endpoint::Embeddings.path())?,
+        models_url: below(&base_url, "/models")?,
         headers: headers(credential.as_ref())?,
         model_json: serde_json::Value::from(deployment.model.as_str()).to_string(),
         pool: OnceLock::new(),
@@ -154,12 +160,12 @@ fn build(name: &str, deployment: &Deployment) -> Result<Target, TargetFault> {
 }
 
 /// `base_url` with the endpoint's path after its own; a query, such as Azure's `api-version`, stays.
-fn below(base_url: &Url, endpoint: Endpoint) -> Result<Url, TargetFault> {
+fn below(base_url: &Url, path: &str) -> Result<Url, TargetFault> {
     let mut url = base_url.clone();
     url.path_segments_mut()
         .map_err(|()| TargetFault::NotAUrl("it has no path".into()))?
         .pop_if_empty()
-        .extend(endpoint.path().split('/').skip(1));
+        .extend(path.split('/').skip(1));
     Ok(url)
 }
 

@@ -78,14 +78,23 @@ pub struct FlowRow {
     pub tags: serde_json::Value,
     /// Since when it has been refused; `None`: when it was last asked, it was let through.
     pub held_since: Option<DateTime<Utc>>,
+    /// What refused it last is still noted as what it waits for.
+    pub has_reason: bool,
     /// Retries that are due, counted up to a bound.
     pub due_retries: i64,
 }
 
-/// Reads and locks the flows of the locked shares, at most `per_share` of each, with a snapshot taken after the locks: by
-/// priority, then those that are not held, then by age.
+/// Reads and locks the flows of the locked shares, with a snapshot taken after the locks: by priority, then those that are not
+/// held, then by age. `per_share` of each, and, where those have fewer than `wanted` requests, more of them, up to `most`: a
+/// thousand jobs of one request fill the slots as one of a thousand does.
 /// Pausing or cancelling waits for the claim's commit, and the claim for theirs.
-pub async fn flows(conn: &mut PgConnection, shares: &[ShareRow], per_share: i64, most: i64) -> Result<Vec<FlowRow>> {
+pub async fn flows(
+    conn: &mut PgConnection,
+    shares: &[ShareRow],
+    per_share: i64,
+    most: i64,
+    wanted: i64,
+) -> Result<Vec<FlowRow>> {
     let lanes: Vec<String> = shares.iter().map(|s| s.lane.clone()).collect();
     let teams: Vec<i64> = shares.iter().map(|s| s.team_id).collect();
     query_as!(
@@ -94,14 +103,30 @@ pub async fn flows(conn: &mut PgConnection, shares: &[ShareRow], per_share: i64,
                   f.route as "route!", f.endpoint as "endpoint!", f.key_id as "key_id!", f.priority as "priority!",
                   f.next_pos as "next_pos!", f.tail_pos as "tail_pos!", f.max_in as "max_in!", f.max_out,
                   f.max_attempts as "max_attempts!", f.deadline_at, j.created_at as "submitted_at!", j.tags as "tags!",
-                  nullif(f.served_at, '-infinity') as held_since, r.due as "due_retries!"
+                  nullif(f.served_at, '-infinity') as held_since, f.blocked_reason is not null as "has_reason!",
+                  r.due as "due_retries!"
            from unnest($1::text[], $2::bigint[]) as s(lane, team_id)
            cross join lateral (
                select * from flow
-               where lane = s.lane and team_id = s.team_id and state = 'ready'
-                 and blocked_until <= now() and (start_at is null or start_at <= now())
+               where flow_id = any(array(
+                         -- Beyond `per_share` only as long as those before cannot fill the slots.
+                         select flow_id from (
+                             select flow_id, row_number() over w as place,
+                                    sum(tail_pos - next_pos) over w - (tail_pos - next_pos) as before
+                             from (
+                                 select flow_id, priority, served_at, next_pos, tail_pos from flow
+                                 where lane = s.lane and team_id = s.team_id and state = 'ready'
+                                   and blocked_until <= now() and (start_at is null or start_at <= now())
+                                 order by priority desc, served_at, flow_id
+                                 limit greatest($3::bigint, $4::bigint)
+                             ) first
+                             window w as (order by priority desc, served_at, flow_id)
+                         ) ordered
+                         where place <= $3 or before < $5
+                     ))
+                 -- Again, of the row as it is once it is locked.
+                 and state = 'ready' and blocked_until <= now()
                order by priority desc, served_at, flow_id
-               limit $3
                for no key update skip locked
            ) f
            join job j on j.job_id = f.job_id
@@ -109,12 +134,13 @@ pub async fn flows(conn: &mut PgConnection, shares: &[ShareRow], per_share: i64,
            -- Counted up to a bound: a million due retries must not cost a claim a million index entries.
            cross join lateral (
                select count(*) as due from
-                   (select 1 from retry where flow_id = f.flow_id and due_at <= now() limit $4) d
+                   (select 1 from retry where flow_id = f.flow_id and due_at <= now() limit $5) d
            ) r"#,
         &lanes,
         &teams,
         per_share,
         most,
+        wanted,
     )
     .fetch_all(conn)
     .await

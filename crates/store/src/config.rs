@@ -29,7 +29,7 @@ impl Applied {
 /// Makes `catalog` the active version unless it already is, and its teams the teams that the file manages. Must be inside a
 /// transaction: replicas that start together wait for one another until it ends.
 pub async fn apply(conn: &mut PgConnection, catalog: &Catalog, applied_by: &str) -> Result<Applied> {
-    sqlx::query!("select pg_advisory_xact_lock(hashtext('tollway_config'))").fetch_one(&mut *conn).await?;
+    lock(conn).await?;
     let document = Json(catalog);
     // jsonb's text has one form for equal documents, whatever the order in the file was.
     let hash = sqlx::query_scalar!(
@@ -57,6 +57,12 @@ pub async fn apply(conn: &mut PgConnection, catalog: &Catalog, applied_by: &str)
     let (names, weights) = weights(catalog);
     team::follow_file(conn, &names, &weights).await?;
     Ok(Applied::New(version))
+}
+
+/// Makes whoever else changes the configuration wait until this transaction ends. Taking it again does no harm.
+pub async fn lock(conn: &mut PgConnection) -> Result<()> {
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('tollway_config'))").fetch_one(conn).await?;
+    Ok(())
 }
 
 /// The active version; `None` when none was ever applied. An error when a newer Tollway wrote what this one cannot read.

@@ -50,21 +50,27 @@ pub async fn remove_ended_retries(conn: &mut PgConnection, job_id: i64) -> Resul
     .await
 }
 
-/// Jobs without any flow that can still be claimed or settled: what a crash between settling and finishing leaves.
-pub async fn jobs_to_finish(conn: &mut PgConnection, most: i64) -> Result<Vec<i64>> {
-    query_scalar!(
-        "select j.job_id from job j
-         where j.finished_at is null and j.state in ('queued', 'running', 'cancelling')
-           and not exists (
-               select 1 from flow f where f.job_id = j.job_id
-                 and (f.next_pos < f.tail_pos
-                      or exists (select 1 from lease l where l.flow_id = f.flow_id)
-                      or f.state <> 'ended' and exists (select 1 from retry r where r.flow_id = f.flow_id)))
-         limit $1",
-        most,
+/// Of the unfinished jobs behind `after`, at most `window` of them: those without any flow that can still be claimed or settled,
+/// which a crash between settling and finishing leaves. Gives also behind which job to go on; `None`: it was the last.
+pub async fn jobs_to_finish(conn: &mut PgConnection, after: i64, window: i64) -> Result<(Vec<i64>, Option<i64>)> {
+    let looked_at = query!(
+        r#"select j.job_id,
+                  j.state in ('queued', 'running', 'cancelling') and not exists (
+                      select 1 from flow f where f.job_id = j.job_id
+                        and (f.next_pos < f.tail_pos
+                             or exists (select 1 from lease l where l.flow_id = f.flow_id)
+                             or f.state <> 'ended' and exists (select 1 from retry r where r.flow_id = f.flow_id))
+                  ) as "is_drained!"
+           from job j where j.finished_at is null and j.job_id > $1
+           order by j.job_id limit $2"#,
+        after,
+        window,
     )
     .fetch_all(conn)
-    .await
+    .await?;
+    let last = looked_at.last().filter(|_| looked_at.len() as i64 == window).map(|job| job.job_id);
+    let drained = looked_at.into_iter().filter(|job| job.is_drained).map(|job| job.job_id).collect();
+    Ok((drained, last))
 }
 
 /// Jobs whose deadline has passed with work left.

@@ -126,12 +126,13 @@ pub async fn begin_append(pool: &PgPool) -> Result<Transaction<'static, Postgres
 /// abandoned upload finds its items. False, with nothing written: the upload was given up in this worker's place.
 pub async fn append(conn: &mut PgConnection, upload: Upload, flow_ids: &[i64], items: &mut Items) -> Result<bool> {
     let ours = query!(
-        "update job set flow_ids = $3, accepted = accepted + $4
+        "update job set flow_ids = $3, accepted = accepted + $4, bytes = bytes + $5
          where job_id = $1 and state = 'uploading' and upload_worker = $2",
         upload.job_id,
         upload.worker_id,
         flow_ids,
         items.len() as i64,
+        items.bytes() as i64,
     )
     .execute(&mut *conn)
     .await?;
@@ -183,6 +184,8 @@ pub async fn finish(conn: &mut PgConnection, upload: Upload, flows: &[NewFlow], 
     )
     .execute(&mut *conn)
     .await?;
+    // From here on the job itself counts against its team's quotas.
+    query!("delete from upload_hold where job_id = $1", upload.job_id).execute(&mut *conn).await?;
     idempotency::seal(&mut *conn, upload.job_id, fingerprint).await?;
     query!("select pg_notify($1, $2)", WORK_CHANNEL, job.lane).execute(&mut *conn).await?;
     // Last: claims pass the share over while this transaction holds it.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use domain::{Counts, Job, JobId, JobState, Lane, Tags, money::Total};
+use domain::{Counts, Job, JobId, JobState, Lane, Tags, money::Total, waits::Waits};
 use sqlx::{PgConnection, query, query_as, query_scalar};
 
 use crate::Result;
@@ -16,7 +16,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    fn team(self) -> Option<i64> {
+    pub(crate) fn team(self) -> Option<i64> {
         match self {
             Self::Team(id) => Some(id),
             Self::All => None,
@@ -42,7 +42,9 @@ struct JobRow {
     in_flight: i64,
     cost_pico: String,
     unpriced: i64,
-    waiting_reason: Option<String>,
+    wait_reason: Option<String>,
+    wait_detail: Option<String>,
+    wait_until: Option<DateTime<Utc>>,
     retry_of: Option<i64>,
     created_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
@@ -59,6 +61,7 @@ impl TryFrom<JobRow> for Job {
     type Error = sqlx::Error;
 
     fn try_from(r: JobRow) -> Result<Self> {
+        let waits = r.wait_reason.map(|reason| Waits::of_stored(&reason, r.wait_detail, r.wait_until));
         Ok(Self {
             id: JobId(r.job_id),
             state: JobState::from_word(&r.state)
@@ -79,7 +82,8 @@ impl TryFrom<JobRow> for Job {
             in_flight: r.in_flight,
             cost_usd: Total(r.cost_pico.parse().map_err(decode)?),
             unpriced: r.unpriced,
-            waiting_reason: r.waiting_reason,
+            waiting_reason: waits.as_ref().filter(|waits| waits.is_held_up()).map(Waits::text),
+            waits,
             retry_of: r.retry_of.map(JobId),
             created_at: r.created_at,
             started_at: r.started_at,
@@ -109,7 +113,8 @@ async fn select(conn: &mut PgConnection, scope: Scope, one: Option<JobId>, list:
                   j.cancelled, j.expired,
                   coalesce(p.waiting + p.leased + p.retrying, 0)::bigint as "pending!", coalesce(p.leased, 0)::bigint as "in_flight!",
                   coalesce(n.cost_pico, 0)::text as "cost_pico!", coalesce(n.unpriced, 0)::bigint as "unpriced!",
-                  case when j.state = 'paused' then 'paused' else p.reason end as waiting_reason,
+                  case when j.state = 'paused' then 'paused' else w.reason end as wait_reason,
+                  w.detail as "wait_detail?", w.until as "wait_until?",
                   j.retry_of, j.created_at, j.started_at, j.finished_at, j.deadline_at, j.purge_at
            from (
                select * from job
@@ -127,10 +132,15 @@ async fn select(conn: &mut PgConnection, scope: Scope, one: Option<JobId>, list:
            left join lateral (
                select sum(f.tail_pos - f.next_pos) as waiting,
                       sum((select count(*) from lease l where l.flow_id = f.flow_id)) as leased,
-                      sum((select count(*) from retry r where r.flow_id = f.flow_id)) as retrying,
-                      max(f.blocked_reason) filter (where f.blocked_until > now() and f.blocked_until < 'infinity') as reason
+                      sum((select count(*) from retry r where r.flow_id = f.flow_id)) as retrying
                from flow f where f.job_id = j.job_id
            ) p on true
+           left join lateral (
+               select reason, detail, until from flow_wait
+               where job_id = j.job_id
+               order by reason in ('paused', 'scheduled'), reason not in ('no_slot', 'no_worker'), served_at, flow_id
+               limit 1
+           ) w on true
            order by j.job_id desc"#,
         scope.team(),
         one.map(|id| id.0),
@@ -285,37 +295,4 @@ pub async fn finish(conn: &mut PgConnection, id: JobId, retention: Duration) -> 
 pub async fn webhook_of(conn: &mut PgConnection, id: JobId) -> Result<Option<(i64, String)>> {
     let row = query!("select team_id, webhook_url from job where job_id = $1", id.0).fetch_optional(conn).await?;
     Ok(row.and_then(|r| r.webhook_url.map(|url| (r.team_id, url))))
-}
-
-/// What a lane's queue looks like.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct LaneView {
-    pub lane: String,
-    pub waiting: i64,
-    pub retrying: i64,
-    pub in_flight: i64,
-    /// When the oldest job with waiting requests was submitted.
-    pub oldest_at: Option<DateTime<Utc>>,
-    pub teams: i64,
-    /// Why its head waits, when it does.
-    pub waiting_reason: Option<String>,
-}
-
-pub async fn lanes(conn: &mut PgConnection, scope: Scope) -> Result<Vec<LaneView>> {
-    query_as!(
-        LaneView,
-        r#"select f.lane, coalesce(sum(f.tail_pos - f.next_pos), 0)::bigint as "waiting!",
-                  coalesce(sum((select count(*) from retry r where r.flow_id = f.flow_id)), 0)::bigint as "retrying!",
-                  coalesce(sum((select count(*) from lease l where l.flow_id = f.flow_id)), 0)::bigint as "in_flight!",
-                  min(j.created_at) filter (where f.next_pos < f.tail_pos) as oldest_at,
-                  count(distinct f.team_id) as "teams!",
-                  coalesce(max(f.blocked_reason) filter (where f.blocked_until > now() and f.blocked_until < 'infinity'),
-                           max(f.state) filter (where f.state = 'paused')) as waiting_reason
-           from flow f join job j on j.job_id = f.job_id
-           where ($1::bigint is null or f.team_id = $1)
-           group by f.lane order by f.lane"#,
-        scope.team()
-    )
-    .fetch_all(conn)
-    .await
 }

@@ -139,6 +139,29 @@ pub async fn changed_since(conn: &mut PgConnection, since: Option<DateTime<Utc>>
     .await
 }
 
+/// Says in the key's own record what its limit of a kind is; `None`: it has none. In the transaction that changes the limit.
+pub async fn set_cap(conn: &mut PgConnection, key_id: &str, kind: &str, cap: Option<i64>) -> Result<()> {
+    sqlx::query!(
+        "update api_key
+         set slots = case when $2 = 'slots' then $3 else slots end, rpm = case when $2 = 'rpm' then $3 else rpm end,
+             tpm = case when $2 = 'tpm' then $3 else tpm end, changed_at = clock_timestamp()
+         where key_id = $1",
+        key_id,
+        kind,
+        cap,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Ids of a team's keys that are in force.
+pub async fn ids_of_team(conn: &mut PgConnection, team_id: i64) -> Result<Vec<String>> {
+    sqlx::query_scalar!("select key_id from api_key where team_id = $1 and revoked_at is null", team_id)
+        .fetch_all(conn)
+        .await
+}
+
 #[cfg(test)]
 mod tests {
     use sqlx::PgPool;

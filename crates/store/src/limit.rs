@@ -65,14 +65,28 @@ pub async fn apply(conn: &mut PgConnection, declared: &[Declared]) -> Result<()>
     Ok(())
 }
 
-/// Makes an API-managed limit; caps of a key are given when it is created.
+/// Makes or changes a limit that the API manages. One in force that the file manages stays as it is: the caller has looked.
 pub async fn set(conn: &mut PgConnection, scope: &str, kind: &str, cap: i64) -> Result<()> {
     query!(
-        "insert into limit_rule (scope, kind, cap) values ($1, $2, $3::bigint)
-         on conflict (scope, kind) do update set cap = excluded.cap, disabled_at = null",
+        "insert into limit_rule as r (scope, kind, cap) values ($1, $2, $3::bigint)
+         on conflict (scope, kind) do update set cap = excluded.cap, managed_by = 'api', disabled_at = null
+         where r.managed_by = 'api' or r.disabled_at is not null",
         scope,
         kind,
         cap,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Lifts a limit that the API manages. It is disabled, never deleted: grants refer to it.
+pub async fn lift(conn: &mut PgConnection, scope: &str, kind: &str) -> Result<()> {
+    query!(
+        "update limit_rule set disabled_at = now()
+         where scope = $1 and kind = $2 and managed_by = 'api' and disabled_at is null",
+        scope,
+        kind,
     )
     .execute(conn)
     .await?;
@@ -89,8 +103,9 @@ pub struct Want {
     pub wanted: i64,
 }
 
-/// Grants slots: each replica gets what it wants while all fit; when they do not, an equal part, what it uses meanwhile kept.
-/// Rows are locked in the order of their ids, then counted by a fresh snapshot. Inside a transaction. Gives the new grants.
+/// Grants slots: each replica gets what it wants while all fit; when they do not, an equal part. A grant can be less than what
+/// is in use, after a cap was lowered: then what is in use stays recorded until calls have ended. Rows are locked in the order of
+/// their ids, then counted by a fresh snapshot. Inside a transaction. Gives the new grants.
 pub async fn grant_slots(conn: &mut PgConnection, worker_id: i64, wants: &[Want]) -> Result<HashMap<i64, i64>> {
     let ids: Vec<i64> = wants.iter().map(|w| w.limit_id).collect();
     let caps = query!(
@@ -114,14 +129,13 @@ pub async fn grant_slots(conn: &mut PgConnection, worker_id: i64, wants: &[Want]
         let mut wishes: Vec<i64> = others.iter().filter(|o| o.limit_id == want.limit_id).map(|o| o.wanted).collect();
         wishes.push(want.wanted);
         let fair = fair_part(cap, &wishes, want.wanted);
-        // Never more than is left, never less than what runs.
-        granted.insert(want.limit_id, fair.min(cap - held).max(want.used));
+        granted.insert(want.limit_id, fair.min(cap - held).max(0));
     }
     let limit_ids: Vec<i64> = granted.keys().copied().collect();
     let find = |id: &i64| wants.iter().find(|w| w.limit_id == *id);
     let used: Vec<i64> = limit_ids.iter().map(|id| find(id).map_or(0, |w| w.used)).collect();
     let wanted: Vec<i64> = limit_ids.iter().map(|id| find(id).map_or(0, |w| w.wanted)).collect();
-    let grants: Vec<i64> = limit_ids.iter().map(|id| granted[id]).collect();
+    let recorded: Vec<i64> = limit_ids.iter().zip(&used).map(|(id, used)| granted[id].max(*used)).collect();
     query!(
         "insert into limit_use (limit_id, worker_id, granted, used, wanted)
          select u.limit_id, $1, u.granted, u.used, u.wanted
@@ -130,7 +144,7 @@ pub async fn grant_slots(conn: &mut PgConnection, worker_id: i64, wants: &[Want]
              set granted = excluded.granted, used = excluded.used, wanted = excluded.wanted",
         worker_id,
         &limit_ids,
-        &grants,
+        &recorded,
         &used,
         &wanted,
     )
@@ -196,16 +210,28 @@ pub async fn grant_rate(conn: &mut PgConnection, wants: &[Want]) -> Result<HashM
     Ok(rows.into_iter().map(|r| (r.limit_id, r.take)).collect())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::fair_part;
-
-    #[test]
-    fn a_cap_is_parted_max_min() {
-        assert_eq!(fair_part(10, &[100], 100), 10);
-        assert_eq!(fair_part(10, &[3, 100], 100), 7);
-        assert_eq!(fair_part(10, &[3, 100], 3), 3);
-        assert_eq!(fair_part(10, &[100, 100], 100), 5);
-        assert_eq!(fair_part(10, &[1, 1], 1), 1);
-    }
+/// Puts back what was taken from rate limits and not spent. A bucket never holds more than its measure, so this cannot pile up.
+pub async fn return_rate(conn: &mut PgConnection, limit_ids: &[i64], amounts: &[i64]) -> Result<()> {
+    query!(
+        "with held as (
+             select r.limit_id, u.amount, greatest(1, least(cap, 1e15)::double precision / 10) as burst,
+                    least(cap, 1e15)::double precision * 9 / 10 / 60 as per_s
+             from limit_rule r join unnest($1::bigint[], $2::bigint[]) as u(limit_id, amount) on u.limit_id = r.limit_id
+             -- In the order in which grants lock them.
+             order by r.limit_id
+             for no key update of r
+         )
+         update limit_rule r
+         set level = least(h.burst, r.level + h.per_s * extract(epoch from clock_timestamp() - r.level_at) + h.amount),
+             level_at = clock_timestamp()
+         from held h where r.limit_id = h.limit_id and r.level_at > '-infinity'",
+        limit_ids,
+        amounts,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
+
+#[cfg(test)]
+mod tests;

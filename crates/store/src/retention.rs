@@ -93,12 +93,35 @@ pub async fn mark_purged(conn: &mut PgConnection, job_id: i64) -> Result<()> {
 }
 
 /// The small tables that turn over with every request; autovacuum alone lets them bloat under load.
-pub const HOT_TABLES: [&str; 7] = ["flow", "share", "lease", "retry", "job_tally", "intent", "limit_use"];
+pub const HOT_TABLES: [&str; 9] =
+    ["flow", "share", "lease", "retry", "job_tally", "intent", "limit_use", "upload_hold", "team_usage"];
 
 /// Vacuums one hot table. Outside any transaction.
 pub async fn vacuum(conn: &mut PgConnection, table: &'static str) -> Result<()> {
     sqlx::query(AssertSqlSafe(format!("vacuum (skip_locked, index_cleanup on, truncate off) {table}")))
         .execute(conn)
         .await?;
+    Ok(())
+}
+
+/// Tables of the queue that have more than doubled since their statistics were made. A connection keeps its plans: those made
+/// while a table was all but empty read it from end to end for as long as nobody says that it has grown.
+pub async fn outgrown_tables(conn: &mut PgConnection) -> Result<Vec<String>> {
+    let hot: Vec<String> = HOT_TABLES.iter().map(|table| (*table).to_owned()).collect();
+    query_scalar!(
+        r#"select c.relname::text as "table!" from pg_class c
+           where c.relkind = 'r' and c.relnamespace = current_schema()::regnamespace
+             and (c.relname = any($1) or c.relname = 'job' or c.relname ~ '^(item|result)_p[0-9]+$')
+             and pg_relation_size(c.oid) > 2 * greatest(c.relpages, 8) * current_setting('block_size')::bigint"#,
+        &hot,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Makes a table's statistics anew, and with that all plans that were made by the old ones, on all connections. Waits for nobody:
+/// where the table is being vacuumed, that does the same.
+pub async fn analyze(conn: &mut PgConnection, table: &str) -> Result<()> {
+    sqlx::query(AssertSqlSafe(format!("analyze (skip_locked) {table}"))).execute(conn).await?;
     Ok(())
 }

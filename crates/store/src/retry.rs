@@ -59,17 +59,26 @@ pub async fn wake_due(conn: &mut PgConnection) -> Result<u64> {
     if !mine {
         return Ok(0);
     }
-    // Sleeping flows only: there are as many as jobs with work, however many retries wait.
+    // From one flow with retries to the next, by the index: neither a million retries of one flow nor a million flows without
+    // any cost more than a step.
     let woken = query!(
-        "with due as (
-             select f.flow_id, f.lane, f.team_id from flow f
-             where f.blocked_until = 'infinity' and f.state = 'ready'
-               and exists (select 1 from retry r where r.flow_id = f.flow_id and r.due_at <= now())
-             order by f.flow_id
-             for no key update of f skip locked
+        "with recursive retried as (
+             (select flow_id from retry order by flow_id limit 1)
+             union all
+             select (select flow_id from retry where flow_id > r.flow_id order by flow_id limit 1)
+             from retried r where r.flow_id is not null
+         ), due as (
+             select f.flow_id from retried d
+             cross join lateral (
+                 select flow_id from flow
+                 where flow_id = d.flow_id and blocked_until = 'infinity' and state = 'ready'
+                   and exists (select 1 from retry r where r.flow_id = d.flow_id and r.due_at <= now())
+                 limit 1
+                 for no key update skip locked
+             ) f
          ), woken as (
-             update flow f set blocked_until = '-infinity' from due where f.flow_id = due.flow_id
-             returning f.lane, f.team_id
+             update flow set blocked_until = '-infinity' where flow_id = any(array(select flow_id from due))
+             returning lane, team_id
          )
          select distinct lane, team_id from woken order by lane, team_id",
     )

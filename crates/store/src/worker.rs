@@ -13,16 +13,18 @@ pub async fn register(
     worker_id: i64,
     host: &str,
     roles: &[String],
+    slots: usize,
     lease: Duration,
 ) -> Result<DateTime<Utc>> {
     query_scalar!(
-        r#"insert into worker (worker_id, host, roles, lease_until)
-           values ($1, $2, $3, clock_timestamp() + make_interval(secs => $4))
+        r#"insert into worker (worker_id, host, roles, slots, lease_until)
+           values ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5))
            on conflict (worker_id) do update set lease_until = excluded.lease_until
            returning clock_timestamp() as "now!""#,
         worker_id,
         host,
         roles,
+        i32::try_from(slots).unwrap_or(i32::MAX),
         lease.as_secs_f64(),
     )
     .fetch_one(conn)
@@ -66,6 +68,16 @@ pub async fn expire(conn: &mut PgConnection, worker_id: i64) -> Result<()> {
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// Requests of jobs that all processes which are alive run at once, together.
+pub async fn slots(conn: &mut PgConnection) -> Result<i64> {
+    query_scalar!(
+        r#"select coalesce(sum(slots), 0)::bigint as "slots!"
+           from worker where 'worker' = any (roles) and lease_until > now()"#
+    )
+    .fetch_one(conn)
+    .await
 }
 
 /// Whether others still see it, alive or not.

@@ -62,7 +62,7 @@ async fn queue(conn: &mut PgConnection, team: &str, items: i32) -> Queue {
 async fn claim(conn: &mut PgConnection, n: i32) -> Vec<LeaseKey> {
     let mut tx = conn.begin().await.unwrap();
     let shares = claim::lock_shares(&mut tx, &["bulk".to_owned()], 4).await.unwrap();
-    let flows = claim::flows(&mut tx, &shares, 8, 100).await.unwrap();
+    let flows = claim::flows(&mut tx, &shares, 8, 100, 100).await.unwrap();
     let (mut verdicts, mut leases, mut keys) = (Verdicts::default(), NewLeases::default(), Vec::new());
     for flow in &flows {
         let granted = n.min(flow.tail_pos - flow.next_pos);
@@ -192,7 +192,7 @@ async fn a_retry_waits_until_it_is_due_and_wakes_its_flow(pool: PgPool) {
     assert_eq!(wake(&mut conn).await, 1);
     let mut tx = conn.begin().await.unwrap();
     let shares = claim::lock_shares(&mut tx, &["bulk".to_owned()], 4).await.unwrap();
-    let flows = claim::flows(&mut tx, &shares, 8, 100).await.unwrap();
+    let flows = claim::flows(&mut tx, &shares, 8, 100, 100).await.unwrap();
     assert_eq!(flows[0].due_retries, 1);
     let taken = claim::take_retries(&mut tx, &[queue.flow_id], &[5]).await.unwrap();
     assert_eq!((taken[0].pos, taken[0].epoch), (0, 2));
@@ -260,7 +260,8 @@ async fn grants_of_all_replicas_fit_the_cap_and_even_out(pool: PgPool) {
     };
     assert_eq!(grant(&mut conn, 1, 0, 50).await, 10);
     assert_eq!(grant(&mut conn, 2, 0, 50).await, 0, "nothing is left while the first uses it");
-    assert_eq!(grant(&mut conn, 1, 10, 50).await, 10, "what runs is not taken away");
+    assert_eq!(grant(&mut conn, 1, 10, 50).await, 5, "half of it is the other's as soon as calls end");
+    assert_eq!(grant(&mut conn, 2, 0, 50).await, 0, "what runs is not given twice");
     assert_eq!(grant(&mut conn, 1, 3, 50).await, 5, "what became free is shared");
     assert_eq!(grant(&mut conn, 2, 0, 50).await, 5);
     assert_eq!(grant(&mut conn, 1, 0, 0).await, 0);

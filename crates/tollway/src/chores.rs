@@ -18,6 +18,8 @@ enum Chore {
     Compact,
     Webhooks,
     Vacuum,
+    /// Statements are planned anew for tables that have grown.
+    Plans,
     /// Partitions ahead are made, those past their retention dropped.
     Partitions,
     /// What abandoned uploads and old webhooks left.
@@ -25,10 +27,11 @@ enum Chore {
 }
 
 /// Second, minute, hour, day, month, weekday; UTC.
-const CHORES: [(Chore, &str); 6] = [
+const CHORES: [(Chore, &str); 7] = [
     (Chore::Export, "*/15 * * * * *"),
     (Chore::Webhooks, "*/2 * * * * *"),
     (Chore::Vacuum, "30 * * * * *"),
+    (Chore::Plans, "*/5 * * * * *"),
     (Chore::Sweep, "10 * * * * *"),
     (Chore::Compact, "0 20 1 * * *"),
     (Chore::Partitions, "0 5 0 * * *"),
@@ -95,6 +98,7 @@ async fn work(chore: Chore, engine: &Engine, lake: &LakeStore) -> anyhow::Result
             engine::webhook::deliver_due(engine).await?;
         }
         Chore::Vacuum => upkeep::vacuum(engine).await?,
+        Chore::Plans => upkeep::refresh_plans(engine).await?,
         Chore::Partitions => upkeep::rotate_partitions(engine).await?,
         Chore::Sweep => {
             let mut conn = pool.acquire().await?;

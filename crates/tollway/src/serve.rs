@@ -16,6 +16,7 @@ use engine::{
     limits::Limiter,
     route::Health,
     settle::{Queue, Settler},
+    submit::Places,
     upkeep,
 };
 use gateway::{App, Children};
@@ -111,7 +112,9 @@ async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, In
     let mut conn = pools.work.acquire().await?;
     let now = store::worker::database_now(&mut conn).await?;
     let worker_id = time_id(now);
-    let now = store::worker::register(&mut conn, worker_id, &upkeep::hostname(), &role_names, settings.lease).await?;
+    let slots = if roles.worker { settings.slots } else { 0 };
+    let host = upkeep::hostname();
+    let now = store::worker::register(&mut conn, worker_id, &host, &role_names, slots, settings.lease).await?;
     drop(conn);
 
     let (settler, settlements) = Settler::new();
@@ -125,6 +128,7 @@ async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, In
         catalog: CatalogWatch::new(active),
         keys: KeyCache::new(),
         limits: Limiter::default(),
+        places: Places::new(settings.max_uploads),
         health: Health::default(),
         slots: Slots::new(settings.slots),
         bell: Bell::default(),

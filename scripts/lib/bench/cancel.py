@@ -2,7 +2,7 @@
 import time
 
 from .lines import chat_line, write_lines
-from .machine import until
+from .machine import median, until
 
 JOBS = 3
 PAUSES = 10
@@ -34,8 +34,8 @@ def run(stack, args):
     for start, end in quiet:
         late += sum(start <= at < end for at in calls)
     yield "answer_ms", max(pauses + cancels), "ms"
-    yield "pause_median_ms", sorted(pauses)[len(pauses) // 2], "ms"
-    yield "cancel_median_ms", sorted(cancels)[len(cancels) // 2], "ms"
+    yield "pause_median_ms", median(pauses), "ms"
+    yield "cancel_median_ms", median(cancels), "ms"
     yield "calls_after_1s", late, "calls"
 
 

@@ -1,12 +1,13 @@
 """How many requests a gateway claims in a second of claiming, with the queue in states that could slow it.
 
 Each situation has a database of its own in the same server, filled by SQL (see stock.py). A turn starts a gateway there,
-lets it claim a few thousand requests, and reads its own metrics: requests claimed by seconds spent in claims. Turns of the
-base, a job with 10,000 requests waiting, and of the situations alternate, so that a noisy machine harms both alike.
+lets it claim a few thousand requests, and reads its own metrics: requests claimed by seconds spent in claims. Turns of a base
+and of the situations alternate, so that a noisy machine harms both alike. The base is a job with 10,000 requests waiting; of a
+million jobs of one request, which cost two rows each to claim, it is 10,000 such jobs.
 """
 import time, urllib.request
 
-from .machine import until
+from .machine import median, until
 from .replicas import Site
 from .stock import Stock
 
@@ -19,13 +20,22 @@ LONGEST_S = 6
 BODIES = (ROUNDS + 1) * 3 * TURN
 
 
-def base(stock, args):
+def nothing(stock, args):
     pass
 
 
+def one_job(stock):
+    stock.job("work", BASE)
+
+
+def jobs_of_one(stock):
+    stock.jobs_of_one("work", BASE, BASE)
+
+
 def waiting_10m(stock, args):
-    for _ in range(10):
-        stock.job("deep", args.depth // 10, BODIES // 4)
+    """In two jobs: one has five million at most."""
+    for _ in range(2):
+        stock.job("deep", args.depth // 2, min(args.depth // 2, BODIES))
 
 
 def jobs_1m(stock, args):
@@ -68,14 +78,20 @@ def capped_1000(stock, args):
         insert into limit_use (limit_id, worker_id, granted, used, wanted) select limit_id, 1, 1, 1, 1 from limit_rule""")
 
 
-# Name, preparation, whether each turn brings the work it claims.
-SITUATIONS = [("10m_waiting", waiting_10m, False), ("1m_jobs", jobs_1m, False), ("200k_finished", finished_200k, True),
-              ("1m_retries", retries_1m, False), ("1000_capped", capped_1000, True)]
+# Name, preparation, what brings each turn's work, its base.
+BASES = {"one_job": (nothing, one_job), "jobs_of_one": (nothing, jobs_of_one)}
+SITUATIONS = {
+    "10m_waiting": (waiting_10m, None, "one_job"),
+    "1m_jobs": (jobs_1m, None, "jobs_of_one"),
+    "200k_finished": (finished_200k, one_job, "one_job"),
+    "1m_retries": (retries_1m, None, "one_job"),
+    "1000_capped": (capped_1000, one_job, "one_job"),
+}
 
 
 class Situation:
-    def __init__(self, stack, name, prepare, brings_work, args):
-        self.name, self.brings_work = name, brings_work
+    def __init__(self, stack, name, prepare, bring_work, args):
+        self.name, self.bring_work = name, bring_work
         # A lease that outlives a turn: nothing is returned between turns but by an orderly end.
         self.site = Site(stack, f"claim_{name}", slots=256, lease_s=60)
         self.sql = self.site.sql()
@@ -84,8 +100,8 @@ class Situation:
 
     def turn(self):
         """Requests claimed in a second of claiming."""
-        if self.brings_work:
-            self.stock.job("work", BASE)
+        if self.bring_work:
+            self.bring_work(self.stock)
         gateway = self.site.serve()
         until(f"claims with {self.name}", lambda: claims(gateway.url)[0], 30, 0.01)
         deadline = time.monotonic() + LONGEST_S
@@ -93,7 +109,7 @@ class Situation:
             time.sleep(0.02)
         requests, seconds = claims(gateway.url)
         gateway.end()
-        if self.brings_work:
+        if self.bring_work:
             # Else the next turn would begin with more.
             self.sql.rows("""
                 delete from flow f using team t where t.team_id = f.team_id and t.name = 'work';
@@ -112,21 +128,21 @@ def claims(url):
 
 def run(stack, args):
     stack.simulate(latency={"kind": "fixed", "ms": 0}, answer_tokens=4)
-    reference = Situation(stack, "base", base, True, args)
-    chosen = [entry for entry in SITUATIONS if not args.only or entry[0] in args.only]
-    situations = [Situation(stack, *entry, args) for entry in chosen]
-    ratios = {situation.name: [] for situation in situations}
-    bases = []
-    for _ in range(ROUNDS):
-        for situation in situations:
-            bases.append(reference.turn())
-            ratios[situation.name].append(situation.turn() / bases[-1])
-    medians = {name: sorted(values)[len(values) // 2] for name, values in ratios.items()}
-    if medians:
-        yield "base_per_s", sorted(bases)[len(bases) // 2], "requests/s"
-        for name, value in medians.items():
-            yield f"ratio_{name}", value, "ratio"
-        yield "ratio_worst", min(medians.values()), "ratio"
+    chosen = {name: entry for name, entry in SITUATIONS.items() if not args.only or name in args.only}
+    bases = {name: Situation(stack, name, *BASES[name], args) for name in {entry[2] for entry in chosen.values()}}
+    situations = {name: Situation(stack, name, *entry[:2], args) for name, entry in chosen.items()}
+    rates, ratios = {name: [] for name in bases}, {name: [] for name in situations}
+    for _ in range(args.rounds or ROUNDS):
+        for name, situation in situations.items():
+            base = chosen[name][2]
+            rates[base].append(bases[base].turn())
+            ratios[name].append(situation.turn() / rates[base][-1])
+    for name, values in rates.items():
+        yield f"{name}_per_s", median(values), "requests/s"
+    for name, values in ratios.items():
+        yield f"ratio_{name}", median(values), "ratio"
+    if ratios:
+        yield "ratio_worst", min(map(median, ratios.values())), "ratio"
     if not args.only or "xmin" in args.only:
         yield from xmin(stack, args)
 
@@ -134,7 +150,8 @@ def run(stack, args):
 def xmin(stack, args):
     """Claims a second before, in the last quarter of, and after a transaction that is open elsewhere for --seconds."""
     seconds = args.seconds or 60
-    situation = Situation(stack, "xmin", lambda stock, args: stock.job("long", args.depth, 12_000 * (seconds + 60)), False, args)
+    bodies = min(args.depth, 12_000 * (seconds + 60))
+    situation = Situation(stack, "xmin", lambda stock, args: stock.job("long", args.depth, bodies), None, args)
     gateway, elsewhere = situation.site.serve(), situation.site.sql()
     until("claims", lambda: claims(gateway.url)[0] > 20_000, 60)
     before = rate(gateway.url, 10)

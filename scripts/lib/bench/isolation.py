@@ -8,8 +8,8 @@ import collections, http.client, json, threading, time
 from .lines import chat_line, write_lines
 from .machine import percentile, until
 
-ROUNDS = 5
-TURN_S = 12
+ROUNDS = 4
+TURN_S = 10
 EVERY_S = 1 / 20
 RESERVE = 7
 SETTLE_S = 1.5

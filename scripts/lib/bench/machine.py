@@ -54,6 +54,10 @@ def end(process, patience=60):
         process.wait()
 
 
+def median(values):
+    return sorted(values)[len(values) // 2]
+
+
 def percentile(values, share):
     values = sorted(values)
     return values[min(len(values) - 1, int(len(values) * share))]

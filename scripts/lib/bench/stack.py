@@ -1,5 +1,6 @@
 """What is measured: a private embedded database, the simulator, and one gateway, on free loopback ports."""
 import datetime, json, os, pathlib, subprocess, sys, time
+import urllib.request
 
 from .machine import end, free_port, http, until, wait_for
 from .sql import Sql
@@ -60,8 +61,7 @@ class Stack:
 
     def journal(self):
         """Every call the simulator saw since it was last steered, in the order of arrival."""
-        from urllib.request import urlopen
-        with urlopen(f"{self.simulator}/sim/journal", timeout=120) as lines:
+        with urllib.request.urlopen(f"{self.simulator}/sim/journal", timeout=120) as lines:
             for line in lines:
                 yield json.loads(line)
 

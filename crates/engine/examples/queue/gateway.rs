@@ -18,6 +18,7 @@ use engine::{
     limits::Limiter,
     route::Health,
     settle::{Queue, Settler},
+    submit::Places,
     upkeep,
 };
 use secrecy::SecretBox;
@@ -41,19 +42,21 @@ pub async fn build(url: &str, slots: usize) -> Result<(Arc<Engine>, i64, IntentQ
     store::retention::make_partitions(&mut tx).await?;
     let team = store::team::create(&mut tx, "bench", 1).await?.ok_or("the database is not empty")?;
     let (worker_id, asked) = (time_id(store::worker::database_now(&mut tx).await?), Instant::now());
-    let now = store::worker::register(&mut tx, worker_id, "bench", &["worker".to_owned()], settings.lease).await?;
+    let roles = vec!["worker".to_owned()];
+    let now = store::worker::register(&mut tx, worker_id, "bench", &roles, slots, settings.lease).await?;
     tx.commit().await?;
     let (settler, settlements) = Settler::new();
     let (intents, intent_queue) = Intents::new();
     let engine = Engine {
         worker_id,
-        roles: vec!["worker".to_owned()],
+        roles,
         fence: Fence::new(settings.lease, asked),
         live: Live::default(),
         clock: Clock::new(now),
         catalog: CatalogWatch::new(ActiveCatalog::build(1, catalog)?),
         keys: KeyCache::new(),
         limits: Limiter::default(),
+        places: Places::new(settings.max_uploads),
         health: Health::default(),
         slots: Slots::new(settings.slots),
         bell: Bell::default(),

@@ -16,7 +16,8 @@ use crate::{
 };
 
 const CLAIM: u64 = 3_000;
-const PATIENCE: u64 = 10_000_000;
+/// Of lanes of which nothing else is said.
+const PATIENCE: u64 = 30_000_000;
 const SHORTEST_PAUSE: u64 = 25_000;
 const LONGEST_PAUSE: u64 = 1_000_000;
 const FLOWS: usize = 8;
@@ -110,12 +111,21 @@ impl Replica {
             return;
         }
         let guess = self.all.cost(FIRST_GUESS);
-        let most_flows = (FLOWS * self.reach).min(MOST_FLOWS / taken.len()).max(FLOWS);
+        let part = MOST_FLOWS / taken.len();
+        let enough_flows = (FLOWS * self.reach).min(part).max(FLOWS);
+        let most_flows = free.min(part).max(enough_flows);
         let (mut shares, mut supply, mut owners) = (Vec::with_capacity(taken.len()), Vec::new(), Vec::new());
         for team in &taken {
             let (state, account) = (&mut teams[*team as usize], &mut self.accounts[*team as usize]);
             let first = supply.len();
-            supply.extend(state.jobs.iter().take(most_flows).map(|job| job.left.min(free as u64) as usize));
+            // Beyond enough only as long as those before cannot fill the slots.
+            let mut before = 0;
+            let read = state.jobs.iter().take(most_flows).enumerate().take_while(|(place, job)| {
+                let more = *place < enough_flows || before < free as u64;
+                before += job.left;
+                more
+            });
+            supply.extend(read.map(|(_, job)| job.left.min(free as u64) as usize));
             owners.resize(supply.len(), *team);
             state.cost = account.learn(state.cost);
             let cost = if state.cost == 0 { guess } else { state.cost };
@@ -129,7 +139,6 @@ impl Replica {
         let mut lanes = self.lanes(now, guess, &shares);
         let before: Vec<usize> = lanes.iter().map(|lane| lane.in_use).collect();
         let ranges: Vec<_> = shares.iter().map(|share| share.flows.clone()).collect();
-        let depths: Vec<usize> = ranges.iter().map(ExactSizeIterator::len).collect();
         let had = supply.clone();
         let mut refused = vec![false; supply.len()];
         let mut gate = |flow: usize| {
@@ -143,6 +152,8 @@ impl Replica {
             fits
         };
         fill(self.slots, free, &mut lanes, &mut shares, &mut supply, &mut gate);
+        let rests = |flow: usize| supply[flow] == 0 || refused[flow];
+        let spent = ranges.iter().any(|flows| flows.len() >= enough_flows && flows.clone().all(rests));
         for lane in (0..LANES.len()).filter(|lane| lanes[*lane].in_use > before[*lane]) {
             turns::served(&mut self.turns, &lane, lanes[lane].mark, now);
         }
@@ -179,7 +190,7 @@ impl Replica {
         report.claims += 1;
         self.claiming = true;
         let held = granted == 0 && full && refused.contains(&true);
-        let shallow = granted > 0 && granted < free / 2 && depths.contains(&most_flows);
+        let shallow = granted > 0 && granted < free / 2 && spent;
         self.reach = if held || shallow { (self.reach * 4).min(64) } else { (self.reach / 2).max(1) };
         self.in_vain = self.in_vain.filter(|_| granted == 0 && !held);
         events.at(now + CLAIM, Event::Commit { replica: self.n });
@@ -215,7 +226,8 @@ impl Replica {
                 strict: lane == PROD,
                 weight: WEIGHTS[lane],
                 wants: wants(lane),
-                patience: Some(PATIENCE),
+                most: self.slots,
+                patience: (lane != PROD).then_some(PATIENCE),
             })
             .collect();
         let standings = turns::look(&mut self.turns, &asking, now, guess);

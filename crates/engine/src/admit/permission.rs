@@ -18,6 +18,8 @@ pub enum Permission {
     DeleteJobs,
     ReadLanes,
     ReadLimits,
+    /// Declare, change and remove lanes and limits.
+    ManageLimits,
     /// Ledger rows: tokens and money, no prompts.
     ReadCalls,
     ReadSpend,
@@ -27,7 +29,7 @@ pub enum Permission {
 }
 
 impl Permission {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Enter,
         Self::CallModels,
         Self::SubmitJobs,
@@ -37,6 +39,7 @@ impl Permission {
         Self::DeleteJobs,
         Self::ReadLanes,
         Self::ReadLimits,
+        Self::ManageLimits,
         Self::ReadCalls,
         Self::ReadSpend,
         Self::ReadTeams,
@@ -54,7 +57,7 @@ impl Permission {
             Self::ReadJobs | Self::ReadLanes => matches!(role, Submit | Read | Operator),
             Self::ManageJobs => matches!(role, Submit | Operator),
             Self::ReadLimits => matches!(role, Operator | Finance),
-            Self::ManageTeams | Self::ManageKeys => false,
+            Self::ManageLimits | Self::ManageTeams | Self::ManageKeys => false,
         }
     }
 

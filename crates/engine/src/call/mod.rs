@@ -2,10 +2,14 @@
 
 use std::{sync::Arc, time::Instant};
 
-use domain::{AttemptId, Endpoint, catalog::ProviderKind};
+use domain::{AttemptId, Endpoint, ErrorClass, catalog::ProviderKind};
 use providers::{Answer, AnswerStream, Call, CallError, HttpClients, Provider};
 
-use crate::{Engine, catalog::ActiveDeployment};
+use crate::{
+    Engine,
+    catalog::ActiveDeployment,
+    limits::{self, Kind},
+};
 
 /// The providers' wire formats, made once for the process.
 pub struct Providers {
@@ -51,6 +55,7 @@ pub async fn once(
     if result.is_ok() {
         engine.health.succeeded(&deployment.name);
     }
+    keep_pace(engine, deployment, result.as_ref().err());
     Outcome { started, ended: Instant::now(), result }
 }
 
@@ -62,9 +67,22 @@ pub async fn stream(
     body: &str,
     attempt_id: AttemptId,
 ) -> Result<AnswerStream, CallError> {
-    engine
-        .providers
-        .speaking(deployment.spec.kind)
-        .stream(&deployment.target, &Call { endpoint, body, attempt_id })
-        .await
+    let call = Call { endpoint, body, attempt_id };
+    let opened = engine.providers.speaking(deployment.spec.kind).stream(&deployment.target, &call).await;
+    keep_pace(engine, deployment, opened.as_ref().err());
+    opened
+}
+
+/// Tells the deployment's pace how it took the call.
+fn keep_pace(engine: &Engine, deployment: &ActiveDeployment, error: Option<&CallError>) {
+    match error.map(|error| error.class) {
+        None => {
+            let most = || engine.limits.cap(&limits::deployment_scope(&deployment.name), Kind::Slots);
+            engine.limits.paces.answered(&deployment.name, most);
+        }
+        Some(ErrorClass::Throttled | ErrorClass::Overloaded) => {
+            engine.limits.paces.refused(&deployment.name, Instant::now());
+        }
+        Some(_) => {}
+    }
 }

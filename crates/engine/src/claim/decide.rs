@@ -3,7 +3,11 @@
 
 use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
 
-use domain::{Endpoint, Lane, Tags, catalog::LaneClass};
+use domain::{
+    Endpoint, Lane, Tags,
+    catalog::LaneClass,
+    waits::{Obstacle, WaitReason},
+};
 use store::claim::{FlowRow, ShareRow};
 
 use super::{
@@ -17,13 +21,11 @@ use crate::{
     Engine,
     catalog::{ActiveCatalog, ActiveDeployment},
     limits::{Permit, Rule},
-    route::{self, Choice, Next},
+    route::{self, Backoff, Choice, Next},
 };
 
 /// A flow whose route is not declared is looked at again after this.
 const NO_ROUTE: Duration = Duration::from_secs(5);
-/// A weighted lane that has waited for so long gets one request in before the strict ones.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A request that was admitted: where it goes, and what it holds.
 pub(super) struct Admitted {
@@ -39,7 +41,7 @@ pub(super) struct Admitted {
 pub(super) struct Decision {
     pub admitted: Vec<Admitted>,
     /// Flows that were refused: for how long, and why.
-    pub refusals: HashMap<usize, (Duration, String)>,
+    pub refusals: HashMap<usize, (Duration, Obstacle)>,
     /// Where each share stands now, and what is known of its calls.
     pub levels: Vec<i64>,
     pub costs: Vec<i64>,
@@ -81,7 +83,10 @@ pub(super) fn decide(
     let mut decision = Decision { admitted: Vec::with_capacity(free), ..Decision::default() };
     let mut gate = |n: usize| {
         let refusal = match &jobs[n] {
-            None => (NO_ROUTE, format!("route {} is not declared", flows[n].route)),
+            None => {
+                let missing = format!("route {} is not declared", flows[n].route);
+                (NO_ROUTE, Obstacle::new(WaitReason::NoRoute, missing))
+            }
             Some(job) => match admit(engine, job, &flows[n], &caller_rules[n]) {
                 Ok((deployment, caller, at_deployment)) => {
                     let charged = charges[n];
@@ -143,12 +148,17 @@ fn lane_states(
     let asking: Vec<Asking<Lane>> = lanes
         .iter()
         .enumerate()
-        .map(|(n, lane)| Asking {
-            lane: (*lane).clone(),
-            strict: catalog.lanes[*lane].class == LaneClass::Strict,
-            weight: catalog.lanes[*lane].weight,
-            patience: Some(PATIENCE.as_micros() as u64),
-            wants: shares.iter().any(|share| share.lane == n && supply[share.flows.clone()].iter().any(|n| *n > 0)),
+        .map(|(n, lane)| {
+            let rule = &catalog.lanes[*lane];
+            Asking {
+                lane: (*lane).clone(),
+                strict: rule.class == LaneClass::Strict,
+                weight: rule.weight,
+                wants: shares.iter().any(|share| share.lane == n && supply[share.flows.clone()].iter().any(|n| *n > 0)),
+                // At least one, so that a small replica serves it at all.
+                most: (total * usize::from(rule.max_percent) / 100).max(1),
+                patience: rule.aging().map(|after| after.as_micros() as u64),
+            }
         })
         .collect();
     let standings = engine.slots.lanes(&asking);
@@ -159,7 +169,7 @@ fn lane_states(
             strict: asked.strict,
             weight: asked.weight,
             reserve: (total * usize::from(catalog.lanes[&asked.lane].reserve_percent)).div_ceil(100),
-            most: total,
+            most: asked.most,
             in_use: standing.in_use,
             level: standing.level,
             overdue: standing.overdue,
@@ -173,27 +183,31 @@ fn admit(
     job: &JobInfo,
     flow: &FlowRow,
     rules: &[Arc<Rule>],
-) -> Result<(Arc<ActiveDeployment>, Permit, Permit), (Duration, String)> {
+) -> Result<(Arc<ActiveDeployment>, Permit, Permit), (Duration, Obstacle)> {
     let tokens = i64::from(flow.max_in) + i64::from(flow.max_out.unwrap_or(0));
-    let caller = engine.limits.try_take(rules, tokens).map_err(|refused| (route::LIMIT_PAUSE, refused.reason()))?;
+    let caller =
+        engine.limits.try_take(rules, tokens).map_err(|refused| (route::LIMIT_PAUSE, refused.obstacle(&job.team)))?;
     let choice = Choice { route: &job.route, endpoint: job.endpoint, tried: &[], strict: job.strict, tokens };
     match route::next(choice, &engine.health, &engine.limits) {
         Next::Use(deployment, permit) => Ok((deployment, caller, permit)),
-        Next::Wait { after, reason } => {
+        Next::Wait { after, obstacle } => {
             caller.cancel();
-            Err((after, reason))
+            Err((after, obstacle))
         }
     }
 }
 
 pub(super) fn job_info(catalog: &Arc<ActiveCatalog>, flow: &FlowRow) -> Option<Arc<JobInfo>> {
     let lane: Lane = flow.lane.parse().ok()?;
+    let rule = catalog.lanes.get(&lane)?;
+    let (first, longest) = rule.backoff();
     Some(Arc::new(JobInfo {
         job_id: flow.job_id,
         team_id: flow.team_id,
         team: flow.team.as_str().into(),
         key_id: flow.key_id.as_str().into(),
-        strict: catalog.lanes.get(&lane)?.class == LaneClass::Strict,
+        strict: rule.reserve_percent > 0,
+        backoff: Backoff { first, longest },
         lane,
         tags: Arc::new(serde_json::from_value::<Tags>(flow.tags.clone()).ok()?),
         submitted_at: flow.submitted_at,

@@ -18,8 +18,15 @@ pub(super) struct Verdict {
     blocked_until: Option<DateTime<Utc>>,
     reason: Option<String>,
     held_since: Option<DateTime<Utc>>,
-    /// It was read, and neither served nor refused: it stays as it is.
+    /// It was read, and neither served nor refused: it stays as it is, unless it says that something else was in its way.
     untouched: bool,
+}
+
+impl Verdict {
+    /// Nothing more of it can run now.
+    pub fn rests(&self) -> bool {
+        self.asleep || self.blocked_until.is_some()
+    }
 }
 
 /// `granted`: how many requests of each flow were, and `retries` those that were taken for them.
@@ -35,14 +42,18 @@ pub(super) fn flows(
         let advance = (granted[n] - retried).max(0) as i32;
         let asleep = flow.next_pos + advance >= flow.tail_pos && retried >= flow.due_retries;
         let refusal = decision.refusals.get(&n);
-        let held_since = refusal.filter(|_| granted[n] == 0).map(|_| flow.held_since.unwrap_or(now));
+        let held_since = match refusal {
+            _ if granted[n] > 0 || asleep => None,
+            Some(_) => flow.held_since.or(Some(now)),
+            None => flow.held_since,
+        };
         Verdict {
             advance,
             asleep,
             blocked_until: refusal.map(|(after, _)| now + pause(*after, held_since, now)),
-            reason: refusal.map(|(_, reason)| reason.clone()),
+            reason: refusal.map(|(_, obstacle)| obstacle.stored()),
             held_since,
-            untouched: granted[n] == 0 && refusal.is_none() && !asleep,
+            untouched: granted[n] == 0 && refusal.is_none() && !asleep && !flow.has_reason,
         }
     };
     flows.iter().enumerate().map(verdict).collect()
@@ -75,11 +86,10 @@ pub(super) async fn all(
         verdicts.flow_held_since.push(verdict.held_since);
     }
     let flows_of = flows_of(shares, flows);
-    let rests = |verdict: &Verdict| verdict.asleep || verdict.blocked_until.is_some();
     let idle: Vec<&ShareRow> = shares
         .iter()
         .zip(&flows_of)
-        .filter(|(_, flows)| of_flows[(*flows).clone()].iter().all(rests))
+        .filter(|(_, flows)| of_flows[(*flows).clone()].iter().all(Verdict::rests))
         .map(|(share, _)| share)
         .collect();
     let wakes = match idle.is_empty() {

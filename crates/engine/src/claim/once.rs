@@ -13,11 +13,11 @@ use tracing::warn;
 use super::{
     Found, JobInfo, Request,
     decide::{self, Admitted, decide, job_info},
-    judge,
+    judge::{self, Verdict},
 };
 use crate::{Engine, settle::Hold};
 
-/// Flows of a share looked at by one claim, and the most of all shares when it looks further.
+/// Flows of a share looked at by one claim, and the most of all shares when those do not fill the slots or it looks further.
 const FLOWS: i64 = 8;
 const MOST_FLOWS: i64 = 4_096;
 /// Shares of a lane looked at by one claim: more of them part a claim's slots more evenly, fewer leave more to other replicas.
@@ -39,8 +39,10 @@ pub(super) async fn claim(engine: &Engine, reach: i64) -> store::Result<(Vec<Arc
         tx.rollback().await?;
         return Ok((Vec::new(), nothing(engine, wakes)));
     }
-    let most_flows = (FLOWS * reach).min(MOST_FLOWS / shares.len() as i64).max(FLOWS);
-    let mut flows = store::claim::flows(&mut tx, &shares, most_flows, free as i64).await?;
+    let part = MOST_FLOWS / shares.len() as i64;
+    let enough_flows = (FLOWS * reach).min(part).max(FLOWS);
+    let most_flows = (free as i64).min(part).max(enough_flows);
+    let mut flows = store::claim::flows(&mut tx, &shares, enough_flows, most_flows, free as i64).await?;
     // In the order of the shares, which says nothing of its own; a share's flows stay as they were read.
     let place: HashMap<(&str, i64), usize> =
         shares.iter().enumerate().map(|(n, share)| ((share.lane.as_str(), share.team_id), n)).collect();
@@ -87,7 +89,10 @@ pub(super) async fn claim(engine: &Engine, reach: i64) -> store::Result<(Vec<Arc
         warn!(%error, "Jobs that began to run could not be marked as running");
     }
     let of_lane = |lane: &String| shares.iter().filter(|share| share.lane == *lane).count() as i64;
-    let shallow = decide::flows_of(&shares, &flows).iter().any(|flows| flows.len() as i64 == most_flows);
+    // Of a lane that is at its most there is more, but nothing that could run.
+    let shallow = decide::flows_of(&shares, &flows)
+        .into_iter()
+        .any(|flows| flows.len() as i64 >= enough_flows && of_flows[flows].iter().all(Verdict::rests));
     let found = match requests.len() {
         0 if !decision.refusals.is_empty() && names.iter().any(|lane| of_lane(lane) == most_shares) => Found::Held,
         0 => nothing(

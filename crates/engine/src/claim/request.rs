@@ -10,6 +10,7 @@ use crate::{
     catalog::{ActiveCatalog, ActiveDeployment, ActiveRoute},
     limits::Permit,
     meter::{Attempt, Subject},
+    route::Backoff,
     settle::Hold,
 };
 
@@ -28,6 +29,8 @@ pub struct JobInfo {
     pub endpoint: Endpoint,
     /// Whether its lane may use what is reserved.
     pub strict: bool,
+    /// Pauses between the tries of a request.
+    pub backoff: Backoff,
     pub route: Arc<ActiveRoute>,
     /// The catalog under which it was claimed; it ends under the same.
     pub catalog: Arc<ActiveCatalog>,
@@ -115,6 +118,13 @@ impl Request {
     pub(crate) fn swap_deployment(&self, permit: Permit) {
         if let Some(hold) = self.hold.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             hold.deployment = permit;
+        }
+    }
+
+    /// Gives back what its caller's rates were charged: no deployment took it.
+    pub(crate) fn refund(&self) {
+        if let Some(hold) = self.hold.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            hold.caller.refund();
         }
     }
 

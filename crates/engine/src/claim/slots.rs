@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(slots.free(), 0);
         drop(first);
         assert_eq!(slots.free(), 1);
-        let asking = |lane| Asking { lane, strict: false, weight: 1, wants: true, patience: None };
+        let asking = |lane| Asking { lane, strict: false, weight: 1, wants: true, most: 2, patience: None };
         let standings = slots.lanes(&[asking(Lane::prod()), asking(Lane::bulk())]);
         assert_eq!(standings.iter().map(|s| s.in_use).collect::<Vec<_>>(), [0, 1]);
         drop(second);

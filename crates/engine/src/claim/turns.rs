@@ -12,8 +12,10 @@ pub struct Turn {
     level: i64,
     /// See [`super::fill::LaneState::mark`].
     mark: i64,
-    /// It had requests waiting when it was last looked at.
+    /// It had requests waiting, and was below its most, when it was last looked at.
     competing: bool,
+    /// What it was when it was last looked at.
+    strict: Option<bool>,
     waits_since: u64,
 }
 
@@ -25,6 +27,8 @@ pub struct Asking<L> {
     pub weight: u32,
     /// It has requests that could run now.
     pub wants: bool,
+    /// Slots that it has at most: with so many in use it does not compete.
+    pub most: usize,
     /// A weighted lane that wanted for so long and was served nothing is overdue; `None`: it may wait for ever. In µs.
     pub patience: Option<u64>,
 }
@@ -38,6 +42,15 @@ pub struct Standing {
     pub mark: i64,
 }
 
+/// A lane with its bill paid, before it is set beside the others.
+struct Entry {
+    level: i64,
+    competes: bool,
+    wants: bool,
+    /// From the strict lanes to the weighted ones, or the other way, since it was last looked at.
+    moved: bool,
+}
+
 /// How the lanes stand, in the order asked. `guess`: the length of a call of which nothing is known.
 pub fn look<L: Hash + Eq + Clone>(
     turns: &mut HashMap<L, Turn>,
@@ -45,28 +58,35 @@ pub fn look<L: Hash + Eq + Clone>(
     now: u64,
     guess: u64,
 ) -> Vec<Standing> {
-    let mut levels = Vec::with_capacity(asking.len());
+    let mut entries = Vec::with_capacity(asking.len());
     for one in asking {
         let turn = turns.entry(one.lane.clone()).or_default();
         let cost = turn.account.cost(guess);
         turn.level += per_weight(turn.account.bill(now, cost), one.weight);
-        levels.push((turn.level, turn.competing && one.wants));
+        let moved = turn.strict.replace(one.strict).is_some_and(|before| before != one.strict);
+        turn.competing &= !moved;
+        let wants = one.wants && turn.account.running() < one.most;
+        entries.push(Entry { level: turn.level, competes: turn.competing && wants, wants, moved });
     }
     let mut standings = Vec::with_capacity(asking.len());
-    for (n, one) in asking.iter().enumerate() {
-        // Strict lanes and weighted ones do not compete with each other.
-        let rivals = (0..asking.len()).filter(|m| *m != n && asking[*m].strict == one.strict).map(|m| levels[m]);
-        let floor = account::floor(rivals);
+    for (n, (one, entry)) in asking.iter().zip(&entries).enumerate() {
+        // Strict lanes and weighted ones do not compete with each other, and the level of one that was just made one of the
+        // others says nothing among them.
+        let rivals = (0..asking.len()).filter(|m| *m != n && asking[*m].strict == one.strict && !entries[*m].moved);
+        let floor = account::floor(rivals.map(|m| (entries[m].level, entries[m].competes)));
         let Some(turn) = turns.get_mut(&one.lane) else { continue };
-        if one.wants && !turn.competing {
+        if entry.moved {
+            turn.level = floor.unwrap_or(turn.level);
+        }
+        if entry.wants && !turn.competing {
             turn.level = turn.level.max(floor.unwrap_or(turn.level));
             turn.waits_since = now;
         }
-        turn.competing = one.wants;
+        turn.competing = entry.wants;
         standings.push(Standing {
             in_use: turn.account.running(),
             level: turn.level,
-            overdue: one.wants
+            overdue: entry.wants
                 && !one.strict
                 && one.patience.is_some_and(|most| now.saturating_sub(turn.waits_since) >= most),
             mark: turn.mark,
@@ -90,7 +110,8 @@ mod tests {
     const PATIENCE: Option<u64> = Some(10_000);
 
     fn ask(wants: [bool; 3]) -> Vec<Asking<&'static str>> {
-        let lane = |lane, strict, weight, wants| Asking { lane, strict, weight, wants, patience: PATIENCE };
+        let lane =
+            |lane, strict, weight, wants| Asking { lane, strict, weight, wants, most: 1_000, patience: PATIENCE };
         vec![lane("prod", true, 1, wants[0]), lane("standard", false, 4, wants[1]), lane("bulk", false, 1, wants[2])]
     }
 
@@ -106,6 +127,41 @@ mod tests {
         turns.get_mut("bulk").unwrap().account.start(8_000);
         let standing = look(&mut turns, &ask([true, true, true]), 9_000, 100);
         assert_eq!((standing[1].level, standing[2].level), (2_250, 3_000));
+    }
+
+    #[test]
+    fn a_lane_at_its_most_gains_no_credit() {
+        let mut turns = HashMap::new();
+        let asking = |most| {
+            let mut asking = ask([false, true, true]);
+            asking[2].most = most;
+            asking
+        };
+        look(&mut turns, &asking(1), 0, 100);
+        turns.get_mut("bulk").unwrap().account.start(0);
+        (0..8).for_each(|_| turns.get_mut("standard").unwrap().account.start(0));
+        let standing = look(&mut turns, &asking(1), 40_000, 100);
+        assert_eq!((standing[1].level, standing[2].level, standing[2].overdue), (80_000, 40_000, false));
+        let standing = look(&mut turns, &asking(2), 40_000, 100);
+        assert_eq!((standing[1].level, standing[2].level), (80_000, 80_000));
+    }
+
+    #[test]
+    fn a_lane_that_becomes_strict_or_weighted_stands_where_its_new_rivals_do() {
+        let mut turns = HashMap::new();
+        let mut asking = ask([true, true, false]);
+        look(&mut turns, &asking, 0, 100);
+        turns.get_mut("prod").unwrap().account.start(0);
+        turns.get_mut("standard").unwrap().account.start(0);
+        let mut levels = |asking: &[Asking<&'static str>]| -> Vec<i64> {
+            look(&mut turns, asking, 80_000, 100).iter().map(|s| s.level).collect()
+        };
+        assert_eq!(levels(&asking), [80_000, 20_000, 0]);
+        asking[1].strict = true;
+        assert_eq!(levels(&asking), [80_000, 80_000, 0], "behind nobody, and not ahead of prod");
+        asking[1].strict = false;
+        asking[2].wants = true;
+        assert_eq!(levels(&asking), [80_000, 0, 0]);
     }
 
     #[test]

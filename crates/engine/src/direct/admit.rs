@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use domain::{AttemptReason, Endpoint, JobId, RequestId, catalog::LaneClass, line::CallBody, line::estimate_tokens};
+use domain::{AttemptReason, Endpoint, JobId, RequestId, line::CallBody, line::estimate_tokens, waits::Obstacle};
 
 use super::{Direct, DirectError};
 use crate::{
@@ -76,13 +76,13 @@ pub(super) async fn admit(engine: &Engine, caller: &Caller, direct: &Direct) -> 
         max_out: call.max_output,
     };
     let rules = engine.limits.caller_rules(caller.team_id, &lane, &caller.key_id);
-    let permit = take(engine, &rules, subject.est_in + subject.max_out.unwrap_or(0)).await?;
+    let permit = take(engine, caller, &rules, subject.est_in + subject.max_out.unwrap_or(0)).await?;
     Ok(Admitted {
         subject,
         endpoint: direct.endpoint,
         stream: call.stream,
         body: direct.body.clone(),
-        strict: catalog.lanes[&lane].class == LaneClass::Strict,
+        strict: catalog.lanes[&lane].reserve_percent > 0,
         route,
         catalog,
         permit,
@@ -90,13 +90,16 @@ pub(super) async fn admit(engine: &Engine, caller: &Caller, direct: &Direct) -> 
 }
 
 /// Takes from the caller's caps, with some patience for a grant to arrive.
-async fn take(engine: &Engine, rules: &[Arc<Rule>], tokens: i64) -> Result<Permit, DirectError> {
+async fn take(engine: &Engine, caller: &Caller, rules: &[Arc<Rule>], tokens: i64) -> Result<Permit, DirectError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match engine.limits.try_take(rules, tokens) {
             Ok(permit) => return Ok(permit),
             Err(refused) if Instant::now() >= deadline => {
-                return Err(DirectError::Limited { what: refused.reason(), retry_after: Duration::from_secs(1) });
+                return Err(DirectError::Limited {
+                    what: refused.obstacle(&caller.team).detail,
+                    retry_after: Duration::from_secs(1),
+                });
             }
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
@@ -108,7 +111,7 @@ pub(super) async fn next(
     engine: &Engine,
     admitted: &Admitted,
     tried: &[Arc<str>],
-) -> Result<(Arc<ActiveDeployment>, Permit), (Duration, String)> {
+) -> Result<(Arc<ActiveDeployment>, Permit), (Duration, Obstacle)> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let choice = Choice {
@@ -120,10 +123,10 @@ pub(super) async fn next(
         };
         match route::next(choice, &engine.health, &engine.limits) {
             Next::Use(deployment, permit) => return Ok((deployment, permit)),
-            Next::Wait { after, reason }
+            Next::Wait { after, obstacle }
                 if after > PATIENCE || Instant::now() >= deadline || exhausted(admitted, tried) =>
             {
-                return Err((after, reason));
+                return Err((after, obstacle));
             }
             Next::Wait { .. } => tokio::time::sleep(PAUSE).await,
         }

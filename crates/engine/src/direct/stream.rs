@@ -22,13 +22,19 @@ use crate::{
 /// Pieces that wait for a slow reader before the provider is made to wait.
 const BUFFER: usize = 64;
 
-pub(super) async fn run(engine: Arc<Engine>, admitted: Admitted) -> Result<DirectAnswer, DirectError> {
+pub(super) async fn run(engine: Arc<Engine>, mut admitted: Admitted) -> Result<DirectAnswer, DirectError> {
     let mut tried: Vec<Arc<str>> = Vec::new();
     let mut last: Option<CallError> = None;
+    let mut for_nothing = true;
     loop {
         let (deployment, permit) = match admit::next(&engine, &admitted, &tried).await {
             Ok(next) => next,
-            Err((after, reason)) => return Err(give_up(last, after, reason)),
+            Err((after, obstacle)) => {
+                if for_nothing {
+                    admitted.permit.refund();
+                }
+                return Err(give_up(last, after, obstacle));
+            }
         };
         let attempt = admit::attempt(&engine, deployment, &tried);
         let now = engine.clock.now();
@@ -69,6 +75,7 @@ pub(super) async fn run(engine: Arc<Engine>, admitted: Admitted) -> Result<Direc
                 if is_final {
                     return Err(refused(error));
                 }
+                for_nothing &= error.class.fault() == Fault::Outage;
                 tried.push(Arc::clone(&attempt.deployment.name));
                 last = Some(error);
             }

@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use domain::{ErrorClass, Money, attempt::Fault};
+use domain::{
+    ErrorClass, Money,
+    attempt::Fault,
+    waits::{Obstacle, WaitReason},
+};
 use providers::{Answer, CallError};
 
 use super::{
@@ -19,10 +23,17 @@ use crate::{
 pub(super) async fn run(engine: &Engine, mut admitted: Admitted) -> Result<DirectAnswer, DirectError> {
     let mut tried: Vec<Arc<str>> = Vec::new();
     let mut last: Option<CallError> = None;
+    // Until a provider has taken it: a call that came to nothing burns none of its caller's limits.
+    let mut for_nothing = true;
     loop {
         let (deployment, mut permit) = match admit::next(engine, &admitted, &tried).await {
             Ok(next) => next,
-            Err((after, reason)) => return Err(give_up(last, after, reason)),
+            Err((after, obstacle)) => {
+                if for_nothing {
+                    admitted.permit.refund();
+                }
+                return Err(give_up(last, after, obstacle));
+            }
         };
         let attempt = admit::attempt(engine, deployment, &tried);
         let now = engine.clock.now();
@@ -68,6 +79,7 @@ pub(super) async fn run(engine: &Engine, mut admitted: Admitted) -> Result<Direc
                 if error.class.fault() == Fault::Request {
                     return Err(refused(error));
                 }
+                for_nothing &= error.class.fault() == Fault::Outage;
                 tried.push(Arc::clone(&attempt.deployment.name));
                 last = Some(error);
             }
@@ -92,16 +104,18 @@ pub(super) fn refused(error: CallError) -> DirectError {
     }
 }
 
-pub(super) fn give_up(last: Option<CallError>, after: Duration, reason: String) -> DirectError {
+pub(super) fn give_up(last: Option<CallError>, after: Duration, obstacle: Obstacle) -> DirectError {
     match last {
         Some(error) => DirectError::Exhausted {
             class: error.class,
             message: error.message,
             retry_after: Some(error.retry_after.unwrap_or(after)),
         },
-        None if reason.starts_with("limit") => {
-            DirectError::Limited { what: reason, retry_after: after.max(Duration::from_secs(1)) }
+        None if obstacle.reason == WaitReason::DeploymentLimit => {
+            DirectError::Limited { what: obstacle.detail, retry_after: after.max(Duration::from_secs(1)) }
         }
-        None => DirectError::Exhausted { class: ErrorClass::Overloaded, message: reason, retry_after: Some(after) },
+        None => {
+            DirectError::Exhausted { class: ErrorClass::Overloaded, message: obstacle.detail, retry_after: Some(after) }
+        }
     }
 }

@@ -7,7 +7,7 @@ use store::{
     job::{EndAs, ListQuery},
 };
 
-pub use store::job::{LaneView, Scope};
+pub use store::job::Scope;
 
 use crate::Engine;
 
@@ -28,10 +28,6 @@ pub async fn get(engine: &Engine, scope: Scope, id: JobId) -> Result<Option<Job>
 
 pub async fn list(engine: &Engine, scope: Scope, query: &ListQuery) -> Result<Vec<Job>, JobError> {
     Ok(store::job::list(&mut *engine.pools.api.acquire().await?, scope, query).await?)
-}
-
-pub async fn lanes(engine: &Engine, scope: Scope) -> Result<Vec<LaneView>, JobError> {
-    Ok(store::job::lanes(&mut *engine.pools.api.acquire().await?, scope).await?)
 }
 
 /// No new call starts; calls under way end. Pausing what is paused changes nothing.

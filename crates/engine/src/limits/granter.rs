@@ -12,7 +12,7 @@ use crate::Engine;
 const TICK: Duration = Duration::from_millis(250);
 /// Between two rounds that demand alone starts.
 const SHORTEST: Duration = Duration::from_millis(5);
-/// A rate's grant that nobody spent for this many ticks is dropped, so that it cannot pile up beside a later minute's.
+/// A rate's grant that nobody spent for this many ticks goes back, so that it cannot pile up beside a later minute's.
 const RATE_EXPIRES: u32 = 4;
 
 /// Runs until cancelled. `granted` is called whenever somebody who was refused may try again.
@@ -45,9 +45,13 @@ pub async fn reload(engine: &Engine) -> store::Result<()> {
     let limits = &engine.limits;
     let known: HashMap<i64, Arc<Rule>> = limits.all().into_iter().map(|rule| (rule.id, rule)).collect();
     let mut next: HashMap<Arc<str>, Vec<Arc<Rule>>> = HashMap::new();
-    for LimitRow { limit_id, scope, kind, .. } in rows {
+    for LimitRow { limit_id, scope, kind, cap, .. } in rows {
         let Some(kind) = Kind::from_word(&kind) else { continue };
         let rule = known.get(&limit_id).cloned().unwrap_or_else(|| Arc::new(Rule::new(limit_id, &scope, kind)));
+        let mut state = rule.state();
+        state.is_news |= known.contains_key(&limit_id) && state.cap != cap;
+        state.cap = cap;
+        drop(state);
         next.entry(scope.into()).or_default().push(rule);
     }
     *limits.by_scope.write().unwrap_or_else(std::sync::PoisonError::into_inner) = next;
@@ -62,7 +66,7 @@ impl Limiter {
 
 /// One exchange with Postgres, if anything is wanted or to be given back. Tells whether anything was refused before it.
 async fn round(engine: &Engine) -> store::Result<bool> {
-    let (mut slots, mut rates) = (Vec::new(), Vec::new());
+    let (mut slots, mut rates, mut unspent) = (Vec::new(), Vec::new(), (Vec::new(), Vec::new()));
     for rule in engine.limits.all() {
         let mut state = rule.state();
         state.idle_ticks = state.idle_ticks.saturating_add(1);
@@ -71,15 +75,18 @@ async fn round(engine: &Engine) -> store::Result<bool> {
                 // A quarter of headroom, so that a growing load does not ask for each slot.
                 let busy = state.used + state.unmet;
                 let wanted = if busy == 0 && state.idle_ticks > 2 { 0 } else { busy + busy / 4 + 2 };
-                if state.unmet > 0 || wanted < state.granted {
+                let is_released = state.recorded > state.granted.max(state.used);
+                if state.unmet > 0 || wanted < state.granted || is_released || state.is_news && state.recorded > 0 {
                     // Nothing more is taken until the answer is there: it may be less than what is held.
                     state.granted = state.granted.min(state.used);
                     slots.push((Arc::clone(&rule), Want { limit_id: rule.id, used: state.used, wanted }));
                 }
             }
             Kind::Rpm | Kind::Tpm => {
-                if state.idle_ticks > RATE_EXPIRES {
-                    state.granted = state.granted.min(0);
+                if state.idle_ticks > RATE_EXPIRES && state.granted > 0 {
+                    unspent.0.push(rule.id);
+                    unspent.1.push(state.granted);
+                    state.granted = 0;
                 }
                 if state.unmet > 0 {
                     // A debt from an underestimated call is paid first.
@@ -92,19 +99,24 @@ async fn round(engine: &Engine) -> store::Result<bool> {
                 state.spent = 0;
             }
         }
-        (state.unmet, state.largest) = (0, 0);
+        (state.unmet, state.largest, state.is_news) = (0, 0, false);
     }
-    if slots.is_empty() && rates.is_empty() {
+    if slots.is_empty() && rates.is_empty() && unspent.0.is_empty() {
         return Ok(false);
     }
     let wants = |rules: &[(Arc<Rule>, Want)]| rules.iter().map(|(_, want)| *want).collect::<Vec<_>>();
     let mut tx = engine.pools.work.begin().await?;
     let slot_grants = store::limit::grant_slots(&mut tx, engine.worker_id, &wants(&slots)).await?;
+    if !unspent.0.is_empty() {
+        store::limit::return_rate(&mut tx, &unspent.0, &unspent.1).await?;
+    }
     let rate_grants =
         if rates.is_empty() { HashMap::new() } else { store::limit::grant_rate(&mut tx, &wants(&rates)).await? };
     tx.commit().await?;
     for (rule, want) in slots {
-        rule.state().granted = slot_grants.get(&want.limit_id).copied().unwrap_or(want.used);
+        let mut state = rule.state();
+        state.granted = slot_grants.get(&want.limit_id).copied().unwrap_or(want.used);
+        state.recorded = state.granted.max(want.used);
     }
     for (rule, want) in rates {
         rule.state().granted += rate_grants.get(&want.limit_id).copied().unwrap_or(0);

@@ -41,8 +41,13 @@ pub struct Rule {
 pub(super) struct State {
     /// Slots: how many may be in use. Rates: what is left to spend.
     pub granted: i64,
-    /// Slots in use now.
+    /// Slots in use now. More than were granted, after the cap was lowered, until calls have ended.
     pub used: i64,
+    /// Slots: what the database holds for this replica.
+    pub recorded: i64,
+    /// The cap as it was last read. A new one is news for the granter.
+    pub cap: i64,
+    pub is_news: bool,
     /// What was refused since the granter last looked, and the largest single part of it.
     pub unmet: i64,
     pub largest: i64,
@@ -127,6 +132,14 @@ impl Permit {
         }
     }
 
+    /// Gives back what it took from rates: the call came to nothing, by no fault of its caller. Slots stay until it is dropped.
+    pub fn refund(&mut self) {
+        let (slots, rates) = std::mem::take(&mut self.rules).into_iter().partition(|rule| rule.kind == Kind::Slots);
+        self.rules = slots;
+        let rates: Vec<Arc<Rule>> = rates;
+        rates.iter().for_each(|rule| rule.undo(self.tokens));
+    }
+
     /// Corrects the tokens that were estimated by those that were used.
     pub fn settle_tokens(&mut self, used: i64) {
         for rule in self.rules.iter().filter(|rule| rule.kind == Kind::Tpm) {
@@ -173,6 +186,19 @@ mod tests {
         assert_eq!((slots.state().used, tpm.state().granted), (0, 70));
         Permit::take(&[Arc::clone(&tpm)], 40).unwrap().cancel();
         assert_eq!(tpm.state().granted, 70);
+    }
+
+    #[test]
+    fn a_call_that_came_to_nothing_burns_no_rate() {
+        let (slots, rpm, tpm) = (rule(Kind::Slots, 1), rule(Kind::Rpm, 1), rule(Kind::Tpm, 100));
+        let mut permit = Permit::take(&[Arc::clone(&slots), Arc::clone(&rpm), Arc::clone(&tpm)], 40).unwrap();
+        permit.refund();
+        assert_eq!((rpm.state().granted, tpm.state().granted), (1, 100));
+        assert_eq!(slots.state().used, 1, "it is still being settled");
+        // What is said of it later changes nothing.
+        permit.settle_tokens(0);
+        drop(permit);
+        assert_eq!((slots.state().used, rpm.state().granted, tpm.state().granted), (0, 1, 100));
     }
 
     proptest! {

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::attempt::{ErrorClass, Fault};
+use domain::{
+    attempt::{ErrorClass, Fault},
+    waits::{Obstacle, WaitReason},
+};
 
 const FIRST_COOLING: Duration = Duration::from_millis(500);
 const LONGEST_COOLING: Duration = Duration::from_secs(30);
@@ -32,11 +35,13 @@ struct Record {
     /// Times it cooled since the last success.
     coolings: u32,
     failures_in_a_row: u32,
+    /// It cools because it fails, not because it is busy.
+    is_down: bool,
 }
 
 impl Default for Record {
     fn default() -> Self {
-        Self { state: State::Closed, coolings: 0, failures_in_a_row: 0 }
+        Self { state: State::Closed, coolings: 0, failures_in_a_row: 0, is_down: false }
     }
 }
 
@@ -61,6 +66,14 @@ impl Health {
             State::Probing { since } if now < since + PROBE_PATIENCE => Err(PROBE_PAUSE),
             State::Probing { .. } => Ok(()),
         }
+    }
+
+    /// What a deployment that is not ready makes others wait for.
+    pub fn obstacle(&self, deployment: &str) -> Obstacle {
+        if self.records().get(deployment).is_some_and(|record| record.is_down) {
+            return Obstacle::new(WaitReason::ProviderDown, format!("provider {deployment} is down and cools down"));
+        }
+        Obstacle::new(WaitReason::ProviderCooling, format!("provider {deployment} cools down"))
     }
 
     /// A call begins. After cooling it is the probe, and nothing else starts until it is heard of.
@@ -109,11 +122,12 @@ impl Health {
         let pause = match (retry_after, cooling) {
             (Some(asked), _) => asked.min(LONGEST_RETRY_AFTER),
             (None, Some(_)) => return true,
-            (None, None) => backoff(record.coolings),
+            (None, None) => Backoff::default().after(record.coolings),
         };
         if cooling.is_none() {
             record.coolings += 1;
         }
+        record.is_down = !matches!(class, ErrorClass::Throttled | ErrorClass::Overloaded);
         let until = (now + pause).max(cooling.unwrap_or(now));
         record.state = State::Cooling { until };
         true
@@ -132,10 +146,25 @@ impl Health {
     }
 }
 
-/// Full jitter: anything up to twice as long as the last time.
-pub fn backoff(times: u32) -> Duration {
-    let longest = FIRST_COOLING.saturating_mul(1 << times.min(6)).min(LONGEST_COOLING);
-    longest.mul_f64(rand::random_range(0.25..1.0))
+/// Growing pauses between tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    pub first: Duration,
+    pub longest: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { first: FIRST_COOLING, longest: LONGEST_COOLING }
+    }
+}
+
+impl Backoff {
+    /// Full jitter: anything up to twice as long as the last time.
+    pub fn after(self, times: u32) -> Duration {
+        let longest = self.first.saturating_mul(1 << times.min(20)).min(self.longest);
+        longest.mul_f64(rand::random_range(0.25..1.0))
+    }
 }
 
 #[cfg(test)]

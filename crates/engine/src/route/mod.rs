@@ -4,9 +4,12 @@ mod health;
 
 use std::{sync::Arc, time::Duration};
 
-use domain::Endpoint;
+use domain::{
+    Endpoint,
+    waits::{Obstacle, WaitReason},
+};
 
-pub use health::{Health, backoff};
+pub use health::{Backoff, Health};
 
 use crate::{
     catalog::{ActiveDeployment, ActiveRoute},
@@ -20,7 +23,7 @@ pub enum Next {
     /// None can take it now; the soonest may be asked again after this.
     Wait {
         after: Duration,
-        reason: String,
+        obstacle: Obstacle,
     },
 }
 
@@ -41,10 +44,10 @@ pub struct Choice<'a> {
 pub const LIMIT_PAUSE: Duration = Duration::from_millis(25);
 
 pub fn next(choice: Choice<'_>, health: &Health, limits: &Limiter) -> Next {
-    let mut wait: Option<(Duration, String)> = None;
-    let mut consider = |after: Duration, reason: String| {
+    let mut wait: Option<(Duration, Obstacle)> = None;
+    let mut consider = |after: Duration, obstacle: Obstacle| {
         if wait.as_ref().is_none_or(|(known, _)| after < *known) {
-            wait = Some((after, reason));
+            wait = Some((after, obstacle));
         }
     };
     for deployment in candidates(choice.route, choice.endpoint) {
@@ -52,7 +55,7 @@ pub fn next(choice: Choice<'_>, health: &Health, limits: &Limiter) -> Next {
             continue;
         }
         if let Err(after) = health.ready(&deployment.name) {
-            consider(after, format!("provider {} cools down", deployment.name));
+            consider(after, health.obstacle(&deployment.name));
             continue;
         }
         match limits.try_take(&limits.deployment_rules(&deployment.name, choice.strict), choice.tokens) {
@@ -60,11 +63,13 @@ pub fn next(choice: Choice<'_>, health: &Health, limits: &Limiter) -> Next {
                 health.started(&deployment.name);
                 return Next::Use(Arc::clone(deployment), permit);
             }
-            Err(refused) => consider(LIMIT_PAUSE, refused.reason()),
+            // Of a deployment, so no team is named in it.
+            Err(refused) => consider(LIMIT_PAUSE, refused.obstacle("")),
         }
     }
-    let (after, reason) = wait.unwrap_or((LIMIT_PAUSE, "no deployment left".to_owned()));
-    Next::Wait { after, reason }
+    let none_left = || (LIMIT_PAUSE, Obstacle::new(WaitReason::Other, "no deployment left"));
+    let (after, obstacle) = wait.unwrap_or_else(none_left);
+    Next::Wait { after, obstacle }
 }
 
 /// The deployments that may serve this. Vectors of two models are not comparable: embeddings keep to the first one's model.

@@ -3,6 +3,7 @@
 use std::{fmt, io};
 
 use domain::{JobId, line::BadLine};
+use store::quota::Over;
 
 use super::MOST_ROUTES;
 
@@ -27,6 +28,21 @@ pub enum SubmitError {
     /// The JSON body as a whole; lines of JSONL are [`SubmitError::Line`].
     #[error("not a job: {0}")]
     Document(String),
+    /// 413: it could never be taken.
+    #[error(
+        "this job alone is over its team's quota {}: {} of at most {}; submit it in smaller jobs, each when others have ended, or \
+         have the quota raised", .0.kind, .0.asked, .0.cap
+    )]
+    AloneOverQuota(Over),
+    /// 429: it can be taken when other jobs have ended.
+    #[error(
+        "its team's quota {} is used up: unfinished jobs hold {} of {}, and this one came to {} so far; submit it again when some \
+         have ended, cancel some, or have the quota raised", .0.kind, .0.used, .0.cap, .0.asked
+    )]
+    OverQuota(Over),
+    /// Passes by itself; submit again.
+    #[error("this gateway takes {uploads} uploads at once, and as many are under way; submit it again in a moment")]
+    Busy { uploads: usize },
     /// The client went away, or its connection broke.
     #[error("the upload ended before it was whole: {0}")]
     Cut(io::Error),
@@ -57,6 +73,10 @@ impl From<store::Error> for SubmitError {
 }
 
 impl SubmitError {
+    pub(super) fn over(over: Over) -> Self {
+        if over.asked > over.cap { Self::AloneOverQuota(over) } else { Self::OverQuota(over) }
+    }
+
     pub(super) fn param(name: &'static str, reason: impl Into<String>) -> Self {
         Self::Param { name, reason: reason.into() }
     }

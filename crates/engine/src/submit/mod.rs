@@ -8,6 +8,7 @@ mod dry_run;
 mod error;
 mod ids;
 mod params;
+mod places;
 mod replay;
 mod source;
 mod splitter;
@@ -39,6 +40,7 @@ pub use self::{
     checker::MOST_ROUTES,
     dry_run::{DryRun, RouteSum},
     error::{LineError, Place, SubmitError},
+    places::Places,
 };
 use crate::{Engine, Settings, catalog::ActiveCatalog, clock::Clock};
 
@@ -99,6 +101,7 @@ pub async fn submit<R: AsyncRead + Unpin + Send>(
     who: Submitter<'_>,
     submission: Submission<R>,
 ) -> Result<Accepted, SubmitError> {
+    let _place = engine.places.take().await?;
     submit_to(Intake::from(engine), who, submission).await
 }
 
@@ -108,6 +111,7 @@ pub async fn validate<R: AsyncRead + Unpin + Send>(
     who: Submitter<'_>,
     submission: Submission<R>,
 ) -> Result<DryRun, SubmitError> {
+    let _place = engine.places.take().await?;
     validate_by(&Intake::from(engine), who, submission).await
 }
 
@@ -130,7 +134,7 @@ pub async fn submit_to<R: AsyncRead + Unpin + Send>(
     let job_id = JobId::new(started);
     let job =
         new_job(&plan, &who, ingest::Upload { job_id: job_id.0, worker_id: intake.worker_id }, submission.retry_of);
-    let Some(mut upload) = Upload::begin(intake.pool, &job, key).await? else {
+    let Some(mut upload) = Upload::begin(intake.pool, &job, key, intake.catalog.quota()).await? else {
         let rival = replay::known(&intake, who, key).await?.unwrap_or(Known::InFlight);
         return replay::answer(&intake, rival, print, body.source()).await;
     };

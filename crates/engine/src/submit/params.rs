@@ -1,12 +1,11 @@
 //! What was said of the job as a whole, checked and completed.
 
-use chrono::{DateTime, Utc};
-use domain::{Lane, Tags, job::JobParams};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{Lane, Tags, catalog::LaneRule, job::JobParams};
 
 use super::{SubmitError, Submitter};
 use crate::{catalog::ActiveCatalog, engine::Settings, webhook};
 
-const DEFAULT_MAX_ATTEMPTS: i16 = 5;
 const LONGEST_NAME: usize = 200;
 
 /// A job that can be made.
@@ -29,11 +28,13 @@ pub fn plan(
     settings: &Settings,
     now: DateTime<Utc>,
 ) -> Result<Plan, SubmitError> {
+    let lane = lane(params.lane, who.lanes, catalog)?;
+    let rule = catalog.lanes.get(&lane);
     let priority = params.priority.unwrap_or(0);
     if !(-100..=100).contains(&priority) {
         return Err(SubmitError::param("priority", format!("{priority} is not between -100 and 100")));
     }
-    let max_attempts = params.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS);
+    let max_attempts = params.max_attempts.or(rule.map(LaneRule::max_attempts)).unwrap_or(LaneRule::MAX_ATTEMPTS);
     if !(1..=100).contains(&max_attempts) {
         return Err(SubmitError::param("max_attempts", format!("{max_attempts} is not between 1 and 100")));
     }
@@ -45,6 +46,8 @@ pub fn plan(
             format!("it has 1 to {LONGEST_NAME} characters, none of them control characters"),
         ));
     }
+    let start = params.start_at.unwrap_or(now).max(now);
+    let usual = rule.and_then(|rule| rule.deadline_s).map(|s| start + TimeDelta::seconds(s.try_into().unwrap_or(0)));
     if let Some(deadline) = params.deadline {
         if deadline <= now {
             return Err(SubmitError::param("deadline", format!("{deadline} has passed; it is {now}")));
@@ -58,13 +61,13 @@ pub fn plan(
             .map_err(|bad| SubmitError::param("webhook", bad.to_string()))?;
     }
     Ok(Plan {
-        lane: lane(params.lane, who.lanes, catalog)?,
+        lane,
         name: params.name,
         tags: params.tags,
         priority,
         max_attempts,
         start_at: params.start_at,
-        deadline: params.deadline,
+        deadline: params.deadline.or(usual),
         webhook: params.webhook,
     })
 }
@@ -90,7 +93,6 @@ fn list<'a>(lanes: impl IntoIterator<Item = &'a Lane>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::TimeDelta;
 
     fn now() -> DateTime<Utc> {
         "2026-11-22T12:00:00Z".parse().unwrap()
@@ -138,6 +140,23 @@ mod tests {
                 "{url}"
             );
         }
+    }
+
+    #[test]
+    fn the_lane_gives_its_deadline_and_its_tries_to_jobs_that_name_none() {
+        let mut catalog = ActiveCatalog::build(1, domain::Catalog::default()).unwrap();
+        if let Some(bulk) = catalog.lanes.get_mut(&Lane::bulk()) {
+            (bulk.deadline_s, bulk.max_attempts) = (Some(60), Some(2));
+        }
+        let who = Submitter { team_id: 1, key_id: "k", lanes: &[Lane::bulk()] };
+        let planned = |params| plan(params, &who, &catalog, &Settings::default(), now()).unwrap();
+        let usual = planned(JobParams::default());
+        assert_eq!((usual.deadline, usual.max_attempts), (Some(now() + TimeDelta::seconds(60)), 2));
+        let start = now() + TimeDelta::hours(1);
+        let later = planned(JobParams { start_at: Some(start), ..JobParams::default() });
+        assert_eq!(later.deadline, Some(start + TimeDelta::seconds(60)));
+        let own = planned(JobParams { deadline: Some(start), max_attempts: Some(7), ..JobParams::default() });
+        assert_eq!((own.deadline, own.max_attempts), (Some(start), 7));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
+use domain::catalog::Quotas;
 use sqlx::Connection;
 use tokio::io::AsyncWriteExt;
 
@@ -207,6 +208,60 @@ async fn bounds_hold(pool: PgPool) {
     for key in ["", "a\nb", &"x".repeat(256)] {
         assert!(matches!(gateway.submit(Some(key), &lines(0..1)[..]).await, Err(SubmitError::Param { .. })), "{key:?}");
     }
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn an_upload_over_its_teams_quota_is_refused_and_leaves_nothing(pool: PgPool) {
+    let mut gateway = Gateway::new(pool).await;
+    gateway.set_quota(Quotas { pending_requests: 20_000, ..Quotas::default() });
+    let error = gateway.submit(Some("key"), &lines(0..20_001)[..]).await.unwrap_err();
+    assert!(matches!(error, SubmitError::AloneOverQuota(over) if (over.used, over.asked) == (0, 20_001)), "{error}");
+    gateway.emptied().await;
+
+    let first = gateway.submit(Some("key"), &lines(0..12_000)[..]).await.unwrap();
+    let error = gateway.submit(Some("next"), &lines(0..9_000)[..]).await.unwrap_err();
+    let told =
+        "its team's quota pending_requests is used up: unfinished jobs hold 12000 of 20000, and this one came to 9000";
+    assert!(error.to_string().starts_with(told), "{error}");
+    assert_eq!(gateway.count("idempotency").await, 1, "the key is free at once");
+    // What it left goes a little later.
+    for _ in 0..200 {
+        if gateway.count("job").await == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!((gateway.count("job").await, gateway.count("upload_hold").await), (1, 0));
+    let end = "update job set state = 'cancelled', finished_at = now() where job_id = $1";
+    sqlx::query(end).bind(first.job_id.0).execute(&gateway.pool).await.unwrap();
+    assert_eq!(gateway.submit(Some("next"), &lines(0..9_000)[..]).await.unwrap().accepted, 9_000);
+}
+
+/// Six uploads at once, of which three fit, however their chunks are interleaved.
+#[sqlx::test(migrations = "../../migrations")]
+async fn uploads_at_once_do_not_pass_a_quota_of_bytes_together(pool: PgPool) {
+    let mut gateway = Gateway::new(pool).await;
+    let bytes = i64::try_from(lines(0..20_000).len()).unwrap();
+    gateway.set_quota(Quotas { pending_requests: 1 << 40, pending_gb: 1 << 20 });
+    store::limit::set(&mut *gateway.pool.acquire().await.unwrap(), "team:1", "pending_bytes", bytes * 3).await.unwrap();
+    let gateway = Arc::new(gateway);
+    let tries = (0..6).map(|_| {
+        let gateway = Arc::clone(&gateway);
+        tokio::spawn(async move { gateway.submit(None, &lines(0..20_000)[..]).await })
+    });
+    for ended in futures::future::join_all(tries).await {
+        match ended.unwrap() {
+            Ok(_) => {}
+            Err(error) => {
+                assert!(matches!(error, SubmitError::OverQuota(over) if over.kind == "pending_bytes"), "{error}")
+            }
+        }
+    }
+    let stored: i64 = sqlx::query_scalar("select coalesce(sum(bytes), 0)::bigint from job where state = 'queued'")
+        .fetch_one(&gateway.pool)
+        .await
+        .unwrap();
+    assert!(stored <= bytes * 3, "{stored} of {}", bytes * 3);
 }
 
 #[sqlx::test(migrations = "../../migrations")]

@@ -6,13 +6,14 @@ use domain::JobId;
 use store::{
     PgPool, idempotency,
     ingest::{self, NewFlow, NewJob},
+    quota::Quota,
 };
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::{
     SubmitError,
-    writer::{PATIENCE, Writer, out_of_time},
+    writer::{PATIENCE, Room, Writer, out_of_time},
 };
 
 /// How long a caller waits for what can be told of a failure.
@@ -30,8 +31,13 @@ pub struct Upload {
 
 impl Upload {
     /// Makes the job in state `uploading` and takes its idempotency key; `None` when somebody has the key.
-    pub async fn begin(pool: &PgPool, job: &NewJob<'_>, key: Option<&str>) -> Result<Option<Self>, SubmitError> {
-        let writer = Writer::start(pool.clone(), job.upload);
+    pub async fn begin(
+        pool: &PgPool,
+        job: &NewJob<'_>,
+        key: Option<&str>,
+        quota: Quota,
+    ) -> Result<Option<Self>, SubmitError> {
+        let writer = Writer::start(pool.clone(), Room { upload: job.upload, team_id: job.team_id, quota });
         // Before anything is written: the answer to the commit may be lost.
         let mut upload = Self { pool: pool.clone(), id: job.upload, writer, ended: false };
         if timeout(PATIENCE, make(pool, job, key)).await.map_err(out_of_time)?? {
@@ -171,7 +177,7 @@ mod tests {
         };
         let endpoint = Endpoint::Embeddings.code();
         let flow = NewFlow { flow_id: job_id, route: "e5".into(), endpoint, items: 3, max_in: 1, max_out: None };
-        (Upload::begin(pool, &job, Some("key")).await.unwrap().unwrap(), flow)
+        (Upload::begin(pool, &job, Some("key"), Quota { requests: 100, bytes: 1 << 20 }).await.unwrap().unwrap(), flow)
     }
 
     /// The flow's items, as the writer brings them in.

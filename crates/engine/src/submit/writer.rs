@@ -6,6 +6,7 @@ use std::time::Duration;
 use store::{
     PgPool,
     ingest::{self, Items, NewItem, Upload},
+    quota::{self, Quota, Want},
 };
 use tokio::{
     sync::mpsc,
@@ -20,6 +21,15 @@ const CHUNK_ROWS: usize = 8_000;
 const CHUNK_BYTES: usize = 4 << 20;
 /// For one transaction. Longer means that the connection has died without a word.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where the items go, and what its team may have waiting.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    pub upload: Upload,
+    pub team_id: i64,
+    /// For teams without one of their own.
+    pub quota: Quota,
+}
 
 struct Chunk {
     items: Items,
@@ -36,10 +46,10 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn start(pool: PgPool, upload: Upload) -> Self {
+    pub fn start(pool: PgPool, room: Room) -> Self {
         let (chunks, waiting) = mpsc::channel(1);
         let (back, spare) = mpsc::channel(3);
-        let task = tokio::spawn(write_all(pool, upload, waiting, back));
+        let task = tokio::spawn(write_all(pool, room, waiting, back));
         Self { chunks: Some(chunks), spare, items: Items::new(0), task }
     }
 
@@ -73,12 +83,23 @@ impl Writer {
 
 async fn write_all(
     pool: PgPool,
-    upload: Upload,
+    room: Room,
     mut waiting: mpsc::Receiver<Chunk>,
     back: mpsc::Sender<Items>,
 ) -> Result<(), SubmitError> {
     while let Some(mut chunk) = waiting.recv().await {
-        let written = timeout(PATIENCE, write(&pool, upload, &mut chunk)).await.map_err(out_of_time)?;
+        let (requests, bytes) = (chunk.items.len() as i64, chunk.items.bytes() as i64);
+        let want = Want { team_id: room.team_id, job_id: room.upload.job_id, requests, bytes };
+        match timeout(PATIENCE, quota::reserve_now(&pool, want, room.quota)).await.map_err(out_of_time)? {
+            Ok(None) => {}
+            Ok(Some(over)) => return Err(SubmitError::over(over)),
+            // Given up in this worker's place, and removed already.
+            Err(error) if error.as_database_error().is_some_and(|e| e.is_foreign_key_violation()) => {
+                return Err(SubmitError::Abandoned);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let written = timeout(PATIENCE, write(&pool, room.upload, &mut chunk)).await.map_err(out_of_time)?;
         if !written? {
             return Err(SubmitError::Abandoned);
         }

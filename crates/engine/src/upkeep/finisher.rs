@@ -13,33 +13,38 @@ use crate::{Engine, jobs::finish_if_drained};
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// Jobs that nobody touched, such as those of a process that died, are looked for this often.
 const SWEEP: Duration = Duration::from_secs(5);
+/// So many at a time: a million jobs that wait must not be looked through every few seconds.
+const WINDOW: i64 = 10_000;
 
 pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
     let mut sweep = tokio::time::interval(SWEEP);
+    let mut swept_to = 0;
     loop {
         let swept = tokio::select! {
             () = stop.cancelled() => return,
             () = engine.settler.touch.notified() => false,
             _ = sweep.tick() => true,
         };
-        if let Err(error) = look(&engine, swept).await {
+        if let Err(error) = look(&engine, swept.then_some(&mut swept_to)).await {
             warn!(%error, "Jobs could not be ended; trying again");
         }
         tokio::time::sleep(DEBOUNCE).await;
     }
 }
 
-async fn look(engine: &Engine, sweep: bool) -> store::Result<()> {
+async fn look(engine: &Engine, swept_to: Option<&mut i64>) -> store::Result<()> {
     let touched: Vec<i64> = engine.settler.take_touched().into_iter().collect();
     let mut conn = engine.pools.work.acquire().await?;
     let mut drained = store::flow::drained(&mut conn, &touched)
         .await
         .inspect_err(|_| engine.settler.touched(touched.iter().copied()))?;
-    if sweep {
+    if let Some(swept_to) = swept_to {
         for job in store::flow::jobs_past_deadline(&mut conn, 100).await? {
             expire(engine, &mut conn, JobId(job)).await?;
         }
-        drained.extend(store::flow::jobs_to_finish(&mut conn, 1_000).await?);
+        let (left, last) = store::flow::jobs_to_finish(&mut conn, *swept_to, WINDOW).await?;
+        *swept_to = last.unwrap_or(0);
+        drained.extend(left);
     }
     for job in drained {
         let mut tx = store::begin(&mut conn).await?;

@@ -2,26 +2,49 @@
 
 use std::{sync::Arc, time::Duration};
 
-use domain::Catalog;
+use domain::{
+    Catalog,
+    catalog::{BadLanes, check_lanes},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
     Engine,
     catalog::{ActiveCatalog, BadCatalog},
-    limits,
+    lanes, limits,
 };
 
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Applies a file's catalog: makes it the active version if it differs, with its teams and limits. One transaction.
-pub async fn apply_catalog(conn: &mut store::PgConnection, catalog: &Catalog, by: &str) -> store::Result<i64> {
-    let applied = store::config::apply(conn, catalog, by).await?;
-    let teams = store::team::list(conn).await?;
-    let declared =
-        limits::declared(catalog, |name| teams.iter().find(|team| team.name == name).map(|team| team.team_id));
-    store::limit::apply(conn, &declared).await?;
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error("with the lanes that were declared through the API (see `tollway lanes`): {0}")]
+    Lanes(#[from] BadLanes),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// Applies a file's catalog: makes it the active version if it differs, with its lanes, teams and limits. One transaction.
+/// Lanes that the API declared stay beside the file's.
+pub async fn apply_catalog(conn: &mut store::PgConnection, catalog: &Catalog, by: &str) -> Result<i64, ApplyError> {
+    store::config::lock(conn).await?;
+    store::lane::follow_file(conn, catalog.lanes.iter(), by).await?;
+    let lanes = lanes::merged(&store::lane::list(conn).await?);
+    if !lanes.is_empty() {
+        check_lanes(&lanes)?;
+    }
+    let catalog = Catalog { lanes, ..catalog.clone() };
+    let applied = store::config::apply(conn, &catalog, by).await?;
+    limits::apply(conn, &catalog).await?;
     Ok(applied.version())
+}
+
+/// Follows a change that this replica made itself; the others do within a second, and so would this one if it failed.
+pub async fn follow_now(engine: &Engine) {
+    if let Err(error) = look(engine).await {
+        warn!(%error, "The active configuration could not be read at once");
+    }
 }
 
 pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {

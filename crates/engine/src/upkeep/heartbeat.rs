@@ -1,6 +1,7 @@
 //! This process's sign of life, in database time; and the comparison of what it holds with what Postgres says it holds.
 
 use std::{
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,7 +24,13 @@ pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(lease / 6) => {}
         }
-        if let Err(error) = beat(&engine, lease, &mut given_up).await {
+        // A network that carries nothing reports nothing either: what runs must be stopped all the same.
+        let holds = !engine.fence.has_lapsed();
+        let beaten = tokio::select! {
+            beaten = tokio::time::timeout(lease / 3, beat(&engine, lease, &mut given_up)) => beaten,
+            () = engine.fence.lapsed(), if holds => Ok(Err(no_answer())),
+        };
+        if let Err(error) = beaten.unwrap_or_else(|_| Err(no_answer())) {
             warn!(%error, "No heartbeat; nothing new starts once the lease runs out");
         }
         if engine.fence.has_lapsed() && !engine.live.is_empty() {
@@ -32,6 +39,10 @@ pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
             given_up = true;
         }
     }
+}
+
+fn no_answer() -> store::Error {
+    store::Error::Io(io::ErrorKind::TimedOut.into())
 }
 
 fn give_up(engine: &Engine) {
@@ -59,7 +70,9 @@ async fn beat(engine: &Engine, lease: Duration, given_up: &mut bool) -> store::R
         return Ok(());
     }
     let asked = Instant::now();
-    let now = store::worker::register(&mut conn, engine.worker_id, &hostname(), &engine.roles, lease).await?;
+    let now =
+        store::worker::register(&mut conn, engine.worker_id, &hostname(), &engine.roles, engine.worker_slots(), lease)
+            .await?;
     engine.clock.set(now, asked + asked.elapsed() / 2);
     engine.fence.prolong(lease, asked);
     *given_up = false;

@@ -8,7 +8,7 @@ mod reaper;
 mod waker;
 
 pub use finisher::run as finish_jobs;
-pub use follow::{apply_catalog, run as follow_catalog};
+pub use follow::{ApplyError, apply_catalog, follow_now, run as follow_catalog};
 pub use heartbeat::{hostname, run as heartbeat};
 pub use reaper::run as reap;
 pub use waker::{listen, run as wake_retries};
@@ -31,6 +31,15 @@ pub async fn vacuum(engine: &Engine) -> store::Result<()> {
     let mut conn = engine.pools.work.acquire().await?;
     for table in store::retention::HOT_TABLES {
         store::retention::vacuum(&mut conn, table).await?;
+    }
+    Ok(())
+}
+
+/// Has the queue's statements planned anew once their tables have outgrown the plans.
+pub async fn refresh_plans(engine: &Engine) -> store::Result<()> {
+    let mut conn = engine.pools.work.acquire().await?;
+    for table in store::retention::outgrown_tables(&mut conn).await? {
+        store::retention::analyze(&mut conn, &table).await?;
     }
     Ok(())
 }

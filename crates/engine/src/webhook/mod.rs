@@ -78,6 +78,7 @@ mod tests {
             cost_usd: Total(0),
             unpriced: 0,
             waiting_reason: None,
+            waits: None,
             retry_of: None,
             created_at: at,
             started_at: None,

@@ -38,7 +38,7 @@ async fn drive(engine: &Arc<Engine>, request: &Request) {
     }
     let subject = request.subject();
     let mut tried: Vec<Arc<str>> = Vec::new();
-    let mut deployments_blamed = true;
+    let (mut deployments_blamed, mut for_nothing) = (true, true);
     loop {
         let attempt = request.attempt();
         let outcome = call::once(engine, &attempt.deployment, request.job.endpoint, &request.body, attempt.id).await;
@@ -50,6 +50,7 @@ async fn drive(engine: &Arc<Engine>, request: &Request) {
         if error.class.fault() == Fault::Request {
             return fail(engine, request, &subject, &attempt, &outcome).await;
         }
+        for_nothing &= error.class.fault() == Fault::Outage;
         tried.push(Arc::clone(&attempt.deployment.name));
         let choice = Choice {
             route: &request.job.route,
@@ -77,6 +78,9 @@ async fn drive(engine: &Arc<Engine>, request: &Request) {
                 request.set_attempt(following);
             }
             Next::Wait { after, .. } => {
+                if for_nothing {
+                    request.refund();
+                }
                 return later(engine, request, &subject, &attempt, &outcome, after, deployments_blamed).await;
             }
         }
@@ -213,7 +217,7 @@ async fn later(
     if failures >= request.job.max_attempts {
         return fail(engine, request, subject, attempt, outcome).await;
     }
-    let pause = after.max(route::backoff(failures.unsigned_abs().into()));
+    let pause = after.max(request.job.backoff.after(failures.unsigned_abs().into()));
     let retry = retry_of(engine, request, attempt, failures, pause, error.class.as_str());
     let ledger = ledger_row(engine, request, subject, attempt, outcome, false);
     let settlement = Settlement {
@@ -269,7 +273,7 @@ pub(super) async fn settle_panic(engine: &Engine, request: &Request) {
         let message = "Tollway failed on this request; it was set aside".to_owned();
         Then::Result(failure_of(request, &attempt, ErrorClass::Panic, message, None))
     } else {
-        let pause = route::backoff(failures.unsigned_abs().into());
+        let pause = request.job.backoff.after(failures.unsigned_abs().into());
         Then::Retry(retry_of(engine, request, &attempt, failures, pause, ErrorClass::Panic.as_str()))
     };
     let settlement =

@@ -1,20 +1,43 @@
-//! Limits in force, with the names of what they limit.
+//! Limits in force, with the names of what they limit, and changing those that the file does not declare.
 
 use std::collections::HashMap;
 
-use axum::{Json, extract::State};
-use serde::Serialize;
+use axum::{Json, body::Body, extract::State, http::StatusCode};
+use engine::limits::{self, LimitError, Target};
+use serde::{Deserialize, Serialize};
 
-use crate::{app::App, page::Page, problem::Problem};
+use crate::{
+    app::App,
+    input::{Params, read_json},
+    page::Page,
+    problem::{Kind, Problem},
+};
 
 #[derive(Serialize)]
 pub struct LimitView {
-    /// `team:NAME`, `lane:LANE:team:NAME`, `key:ID` or `deployment:NAME`.
+    /// `team:NAME`, `lane:LANE:team:NAME`, `key:ID` or `deployment:NAME`; `team:*` is every team without one of its own.
     scope: String,
-    /// `slots`, `rpm` or `tpm`.
+    /// `slots`, `rpm`, `tpm`, `pending_requests` or `pending_bytes`.
     kind: String,
     cap: i64,
     managed_by: String,
+    /// Of a deployment's slots: what this replica makes of them after refusals of the provider.
+    adapted: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewLimit {
+    scope: String,
+    kind: String,
+    cap: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Which {
+    scope: String,
+    kind: String,
 }
 
 pub async fn list(State(app): State<App>) -> Result<Json<Page<LimitView>>, Problem> {
@@ -22,17 +45,67 @@ pub async fn list(State(app): State<App>) -> Result<Json<Page<LimitView>>, Probl
     let teams: HashMap<i64, String> =
         store::team::list(&mut conn).await?.into_iter().map(|team| (team.team_id, team.name)).collect();
     let rows = store::limit::active(&mut conn).await?;
+    let quota = app.engine.catalog.get().quota();
+    let everyone =
+        [("pending_requests", quota.requests), ("pending_bytes", quota.bytes)].map(|(kind, cap)| LimitView {
+            scope: "team:*".to_owned(),
+            kind: kind.to_owned(),
+            cap,
+            managed_by: "file".to_owned(),
+            adapted: None,
+        });
     let mut data: Vec<LimitView> = rows
         .into_iter()
         .map(|row| LimitView {
             scope: with_name(&row.scope, &teams),
+            adapted: row
+                .scope
+                .strip_prefix("deployment:")
+                .filter(|_| row.kind == "slots")
+                .and_then(|name| app.engine.limits.paces.ceiling(name)),
             kind: row.kind,
             cap: row.cap,
             managed_by: row.managed_by,
         })
+        .chain(everyone)
         .collect();
     data.sort_by(|a, b| (&a.scope, &a.kind).cmp(&(&b.scope, &b.kind)));
     Ok(Json(Page { data, next: None }))
+}
+
+pub async fn put(State(app): State<App>, body: Body) -> Result<Json<LimitView>, Problem> {
+    let NewLimit { scope, kind, cap } = read_json(body).await?;
+    let target: Target = scope.parse().map_err(refused)?;
+    limits::set(&app.engine, &target, &kind, cap).await.map_err(refused)?;
+    if let Target::Key(_) = target {
+        super::keys::see_changes(&app).await;
+    }
+    Ok(Json(LimitView { scope: target.to_string(), kind, cap, managed_by: "api".to_owned(), adapted: None }))
+}
+
+pub async fn remove(State(app): State<App>, Params(which): Params<Which>) -> Result<StatusCode, Problem> {
+    let target: Target = which.scope.parse().map_err(refused)?;
+    limits::lift(&app.engine, &target, &which.kind).await.map_err(refused)?;
+    if let Target::Key(_) = target {
+        super::keys::see_changes(&app).await;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn refused(error: LimitError) -> Problem {
+    let (kind, param) = match error {
+        LimitError::BadScope(_) => (Kind::Invalid, Some("scope")),
+        LimitError::BadKind { .. } => (Kind::Invalid, Some("kind")),
+        LimitError::BadCap(_) | LimitError::Contradicts { .. } => (Kind::Invalid, Some("cap")),
+        LimitError::NotFound(what) => return Problem::not_found(what),
+        LimitError::FileManaged { .. } => (Kind::ManagedByFile, None),
+        LimitError::Unavailable(error) => return error.into(),
+    };
+    let problem = Problem::new(kind, error);
+    match param {
+        Some(param) => problem.with("param", param),
+        None => problem,
+    }
 }
 
 /// A stored scope names teams by number; people know them by name.

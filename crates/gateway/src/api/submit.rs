@@ -1,6 +1,6 @@
 //! Submission of a job: JSONL streamed through, or a small JSON body.
 
-use std::{io, str::FromStr};
+use std::{io, str::FromStr, time::Duration};
 
 use axum::{
     Json,
@@ -18,6 +18,7 @@ use engine::{
 };
 use futures::{Stream, stream};
 use serde::Deserialize;
+use store::quota::Over;
 use tokio_util::io::StreamReader;
 
 use crate::{
@@ -26,6 +27,9 @@ use crate::{
     input::{Params, Pieces, parse},
     problem::{Kind, Problem},
 };
+
+/// Jobs take minutes to end, not seconds.
+const QUOTA_PAUSE: Duration = Duration::from_secs(30);
 
 /// Each is a header too, `x-tollway-` before its name and `-` for `_`; the query wins.
 #[derive(Debug, Default, Deserialize)]
@@ -172,6 +176,11 @@ fn refused(error: SubmitError) -> Problem {
         SubmitError::InDoubt { job } => {
             return Problem::new(Kind::Unavailable, &error).with("job", job.to_string());
         }
+        SubmitError::AloneOverQuota(over) => return over_quota(Kind::TooLarge, &error, *over),
+        SubmitError::OverQuota(over) => {
+            return over_quota(Kind::Limited, &error, *over).retry_after(QUOTA_PAUSE);
+        }
+        SubmitError::Busy { .. } => return Problem::unavailable(error),
         SubmitError::Empty => Kind::Invalid,
         SubmitError::TooLarge { limit } => return Problem::new(Kind::TooLarge, &error).with("limit", *limit),
         SubmitError::Gzip(_) | SubmitError::Document(_) => Kind::BadRequest,
@@ -182,6 +191,11 @@ fn refused(error: SubmitError) -> Problem {
         SubmitError::Abandoned | SubmitError::Unavailable(_) => return Problem::unavailable(error),
     };
     Problem::new(kind, error)
+}
+
+fn over_quota(kind: Kind, error: &SubmitError, over: Over) -> Problem {
+    let problem = Problem::new(kind, error).with("quota", over.kind).with("limit", over.cap);
+    problem.with("used", over.used).with("asked", over.asked)
 }
 
 #[cfg(test)]
@@ -232,6 +246,16 @@ mod tests {
         assert_eq!(is(&[("content-encoding", "gzip")]), Ok(Format::Jsonl));
         assert_eq!(is(&[("content-encoding", "br")]), Err(Kind::UnsupportedMedia));
         assert_eq!(is(&[("content-type", "multipart/form-data; boundary=x")]), Err(Kind::UnsupportedMedia));
+    }
+
+    #[test]
+    fn a_full_quota_is_named_with_what_is_used() {
+        let over = Over { kind: "pending_bytes", cap: 100, used: 90, asked: 20 };
+        let problem = refused(SubmitError::OverQuota(over));
+        assert_eq!((problem.kind, problem.retry_after), (Kind::Limited, Some(QUOTA_PAUSE)));
+        assert_eq!((&problem.members["quota"], &problem.members["used"]), (&"pending_bytes".into(), &90.into()));
+        assert_eq!(refused(SubmitError::AloneOverQuota(over)).kind, Kind::TooLarge);
+        assert!(refused(SubmitError::Busy { uploads: 1 }).retry_after.is_some());
     }
 
     #[test]

@@ -17,7 +17,7 @@ async fn a_key_is_made_used_and_revoked(pool: PgPool) {
     let (id, key) = (made.json["id"].as_str().unwrap(), made.json["key"].as_str().unwrap());
     assert_eq!(made.response.headers()["location"], format!("/api/v1/keys/{id}"));
     let limits = world.ask("GET", "/api/v1/limits", Some(&admin), "").await;
-    assert_eq!(limits.json["data"][0]["scope"], format!("key:{id}"));
+    assert_eq!(limits.json["data"][0]["scope"], format!("key:{id}"), "{}", limits.json);
 
     assert_eq!(world.ask("GET", "/api/v1/jobs", Some(key), "").await.status, 200);
     let listed = world.ask("GET", "/api/v1/keys?team=search", Some(&admin), "").await;

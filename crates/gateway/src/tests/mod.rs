@@ -2,6 +2,8 @@
 
 mod isolation;
 mod keys;
+mod lanes;
+mod limits;
 mod roles;
 mod serving;
 mod world;

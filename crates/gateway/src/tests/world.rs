@@ -23,6 +23,7 @@ use engine::{
     limits::Limiter,
     route::Health,
     settle::Settler,
+    submit::Places,
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::Value;
@@ -48,13 +49,24 @@ pub struct Answer {
 }
 
 impl World {
-    /// With the team `filed` in its configuration file.
+    /// With the three usual lanes, the team `filed` and the deployment `sim` in its configuration file.
     pub async fn new(pool: PgPool) -> Self {
+        Self::of(pool, Catalog { lanes: Catalog::default_lanes(), ..Catalog::default() }).await
+    }
+
+    /// The same, but the file says nothing of lanes.
+    pub async fn with_default_lanes(pool: PgPool) -> Self {
+        Self::of(pool, Catalog::default()).await
+    }
+
+    async fn of(pool: PgPool, mut catalog: Catalog) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut tx = pool.begin().await.unwrap();
-        let mut catalog = Catalog { lanes: Catalog::default_lanes(), ..Catalog::default() };
-        catalog.teams.insert("filed".into(), TeamRule::default());
-        let applied = store::config::apply(&mut tx, &catalog, "test").await.unwrap();
+        catalog.teams.insert("filed".into(), TeamRule { slots: Some(3), ..TeamRule::default() });
+        let sim = serde_json::json!({"kind": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "m"});
+        catalog.deployments.insert("sim".into(), serde_json::from_value(sim).unwrap());
+        engine::upkeep::apply_catalog(&mut tx, &catalog, "test").await.unwrap();
+        let active = store::config::load_active(&mut tx).await.unwrap().unwrap();
         tx.commit().await.unwrap();
 
         let settings = Settings { drain: Duration::from_secs(5), ..Settings::default() };
@@ -65,9 +77,10 @@ impl World {
             fence: Fence::new(settings.lease, Instant::now()),
             live: Live::default(),
             clock: Clock::new(chrono::Utc::now()),
-            catalog: CatalogWatch::new(ActiveCatalog::build(applied.version(), catalog).unwrap()),
+            catalog: CatalogWatch::new(ActiveCatalog::build(active.version, active.catalog).unwrap()),
             keys: KeyCache::new(),
             limits: Limiter::default(),
+            places: Places::new(settings.max_uploads),
             health: Health::default(),
             slots: Slots::new(settings.slots),
             bell: Bell::default(),

@@ -1,20 +1,22 @@
 //! A disk that is full while Parquet is written.
 
-use std::{env, path::PathBuf, process::Command};
+use std::{env, path::PathBuf};
 
 use lake::{LakeError, LakeStore, export};
-use sqlx::PgPool;
+use sqlx::{PgPool, postgres::PgConnectOptions};
+use tokio::process::Command;
 
 use crate::ledger::{assert_equal, day, noon, post_range};
 
 const SMALL: &str = "TOLLWAY_TEST_SMALL_DISK";
+const DATABASE: &str = "TOLLWAY_TEST_SMALL_DISK_DATABASE";
 
-/// Runs [`inside`] again, in a mount namespace of its own with a disk of one megabyte.
-#[test]
-fn a_full_disk_leaves_nothing_partial() {
+/// Runs [`inside`] in a mount namespace of its own with a disk of one megabyte, on this test's database.
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_full_disk_leaves_nothing_partial(pool: PgPool) {
     let small = tempfile::tempdir().unwrap();
     let namespace = ["--user", "--map-root-user", "--mount"];
-    if !Command::new("unshare").args(namespace).arg("true").status().is_ok_and(|status| status.success()) {
+    if !Command::new("unshare").args(namespace).arg("true").status().await.is_ok_and(|status| status.success()) {
         eprintln!("skipped: this machine lets no ordinary user make a mount namespace");
         return;
     }
@@ -26,15 +28,20 @@ fn a_full_disk_leaves_nothing_partial() {
         .arg(env::current_exe().unwrap())
         .args(["--exact", "disk::inside", "--ignored", "--nocapture"])
         .env(SMALL, small.path())
+        .env(DATABASE, pool.connect_options().get_database().unwrap())
         .status()
+        .await
         .unwrap();
     assert!(status.success());
 }
 
-#[sqlx::test(migrations = "../../migrations")]
-#[ignore = "run by a_full_disk_leaves_nothing_partial, which prepares the disk"]
-async fn inside(pool: PgPool) {
-    let small = PathBuf::from(env::var_os(SMALL).expect("set by a_full_disk_leaves_nothing_partial"));
+#[tokio::test]
+#[ignore = "run by a_full_disk_leaves_nothing_partial, which prepares disk and database"]
+async fn inside() {
+    // Nothing is prepared when somebody runs all ignored tests.
+    let (Some(small), Ok(database)) = (env::var_os(SMALL).map(PathBuf::from), env::var(DATABASE)) else { return };
+    let server: PgConnectOptions = env::var("DATABASE_URL").unwrap().parse().unwrap();
+    let pool = PgPool::connect_with(server.database(&database)).await.unwrap();
     let lake = LakeStore::open(small.to_str().unwrap()).unwrap();
     let today = day("2026-03-10");
     post_range(&pool, today, 0, 100).await;
@@ -49,7 +56,7 @@ async fn inside(pool: PgPool) {
     let found = lake::verify(&pool, &lake).await.unwrap();
     assert_eq!((found.differences, found.lake.rows, found.waiting), (vec![], 100, 29_900));
 
-    let more = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&small).status().unwrap();
+    let more = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&small).status().await.unwrap();
     assert!(more.success());
     assert_eq!(export(&pool, &lake, noon("2026-03-10")).await.unwrap().rows, 29_900);
     assert_equal(&pool, &lake, 30_000).await;

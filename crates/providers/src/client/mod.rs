@@ -15,7 +15,8 @@ pub(crate) use patience::Patience;
 pub use pool::HttpClients;
 pub(crate) use pool::{Lent, Pool};
 pub(crate) use refusal::{error_inside, refused};
-pub(crate) use send::{Post, Reply, post};
+pub(crate) use send::{Post, Reply, post, root_cause};
+pub(crate) use status::class_of;
 
 use domain::{ErrorClass, Usage};
 

@@ -103,7 +103,7 @@ fn no_answer(error: &reqwest::Error, target: &Target, gone_out: &GoneOut) -> Cal
 }
 
 /// The innermost error, which names the fault and neither URL nor header.
-pub(super) fn root_cause(error: &reqwest::Error) -> String {
+pub(crate) fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn StdError = match error.source() {
         Some(source) => source,
         None => return "the request could not be built".into(),

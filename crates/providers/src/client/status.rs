@@ -3,7 +3,7 @@
 use domain::ErrorClass;
 
 /// `None` for 2xx.
-pub(super) fn class_of(status: u16) -> Option<ErrorClass> {
+pub(crate) fn class_of(status: u16) -> Option<ErrorClass> {
     Some(match status {
         200..=299 => return None,
         429 => ErrorClass::Throttled,

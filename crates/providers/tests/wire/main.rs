@@ -6,5 +6,6 @@ mod support;
 
 mod calls;
 mod extras;
+mod probe;
 mod server;
 mod streams;

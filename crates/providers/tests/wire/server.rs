@@ -102,8 +102,8 @@ async fn read_request(socket: &mut TcpStream) -> Option<String> {
     loop {
         let text = String::from_utf8_lossy(&bytes);
         if let Some(head) = text.find("\r\n\r\n") {
-            let length = text.to_lowercase().find("content-length: ").map(|at| at + 16).unwrap();
-            let length: usize = text[length..].split("\r\n").next().unwrap().parse().unwrap();
+            let length = text.to_lowercase().find("content-length: ").map(|at| at + 16);
+            let length = length.map_or(0, |at| text[at..].split("\r\n").next().unwrap().parse().unwrap());
             if bytes.len() >= head + 4 + length {
                 return Some(text.into_owned());
             }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use clap::Args;
 use engine::catalog::ActiveCatalog;
-use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -53,15 +52,16 @@ pub async fn run(args: CheckConfig, common: &Common) -> Outcome {
 
 async fn probe(loaded: &Loaded, catalog: &ActiveCatalog) -> Vec<Probe> {
     let mut probes = vec![probe_database(loaded).await];
+    let http = providers::HttpClients::new();
     let mut deployments: Vec<_> = catalog.deployments.values().collect();
     deployments.sort_by(|a, b| a.name.cmp(&b.name));
     for deployment in deployments {
-        let (is_fine, said) = match ask_models(&deployment.target).await {
-            Ok(models) if models.is_empty() || models.iter().any(|model| *model == deployment.spec.model) => {
-                (true, "answers".to_owned())
+        let (is_fine, said) = match providers::list_models(&http, &deployment.target, PATIENCE).await {
+            Ok(Some(models)) if !models.contains(&deployment.spec.model) => {
+                (true, format!("answers, but does not list the model {}", deployment.spec.model))
             }
-            Ok(_) => (true, format!("answers, but does not list the model {}", deployment.spec.model)),
-            Err(said) => (false, said),
+            Ok(_) => (true, "answers".to_owned()),
+            Err(error) => (false, error.message),
         };
         probes.push(Probe { what: format!("deployment {}", deployment.name), is_fine, said });
     }
@@ -80,26 +80,6 @@ async fn probe_database(loaded: &Loaded) -> Probe {
         Err(_) => (false, format!("did not answer within {PATIENCE:?}")),
     };
     Probe { what: "database".to_owned(), is_fine, said }
-}
-
-/// The names of a provider's models; none when it has no list.
-async fn ask_models(target: &providers::Target) -> Result<Vec<String>, String> {
-    let http = reqwest::Client::builder().timeout(PATIENCE).build().map_err(|error| error.to_string())?;
-    let mut request = http.get(format!("{}/models", target.base_url.as_str().trim_end_matches('/')));
-    if let Some(credential) = &target.credential {
-        request = request.bearer_auth(credential.expose_secret());
-    }
-    let response = request.send().await.map_err(|error| format!("cannot be reached: {}", error.without_url()))?;
-    match response.status().as_u16() {
-        200..=299 => {}
-        401 | 403 => return Err(format!("refuses the credential ({})", response.status())),
-        // It is there; not every server has a list.
-        400..=499 => return Ok(Vec::new()),
-        _ => return Err(format!("answered {}", response.status())),
-    }
-    let list: Value = response.json().await.map_err(|_| "answered something that is not JSON".to_owned())?;
-    let models = list["data"].as_array().into_iter().flatten();
-    Ok(models.filter_map(|model| model["id"].as_str()).map(str::to_owned).collect())
 }
 
 fn show(loaded: &Loaded, catalog: &ActiveCatalog, probes: &[Probe]) -> std::io::Result<()> {

@@ -1,65 +1,46 @@
-//! `tollway lanes`.
+//! `tollway lanes …`.
 
-use chrono::{DateTime, Utc};
-use clap::Args;
-use serde::{Deserialize, Serialize};
+mod set;
+mod show;
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
 
 use super::{
     Common, Exit, Format, Outcome,
-    client::{Client, Page},
-    output::{self, Align, count, duration, optional},
+    client::{Client, segment},
+    output::{self, line},
 };
 
 #[derive(Debug, Args)]
-pub struct Lanes {}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Lane {
-    name: String,
-    class: Option<String>,
-    weight: Option<u32>,
-    reserve_percent: Option<u8>,
-    waiting: i64,
-    retrying: i64,
-    in_flight: i64,
-    teams: i64,
-    oldest_at: Option<DateTime<Utc>>,
-    waiting_reason: Option<String>,
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Lanes {
+    #[command(subcommand)]
+    command: Option<Command>,
 }
 
-pub async fn run(_: Lanes, common: &Common) -> Outcome {
-    let page: Page<Lane> = Client::find()?.get("api/v1/lanes", &()).await?;
-    if common.output == Format::Json {
-        output::json(&page.data)?;
-        return Ok(Exit::Done);
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the lanes, what waits in them, and why; also without a subcommand
+    List,
+    /// Declare a lane, or change it; what is left out has its default
+    Set(set::Set),
+    /// Remove a lane in which nothing is left and that no key names
+    Remove { name: String },
+}
+
+pub async fn run(args: Lanes, common: &Common) -> Outcome {
+    let client = Client::find()?;
+    match args.command.unwrap_or(Command::List) {
+        Command::List => show::run(&client, common).await,
+        Command::Set(set) => set::run(&client, set, common).await,
+        Command::Remove { name } => {
+            client.send(client.request(Method::DELETE, &format!("api/v1/lanes/{}", segment(&name)))).await?;
+            match common.output {
+                Format::Json => output::json(&serde_json::json!({ "removed": name }))?,
+                _ => line(format!("Lane {name} is removed."))?,
+            }
+            Ok(Exit::Done)
+        }
     }
-    let now = Utc::now();
-    let rows = page.data.into_iter().map(|lane| {
-        vec![
-            lane.name,
-            optional(lane.class),
-            optional(lane.weight),
-            lane.reserve_percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent}%")),
-            count(lane.waiting),
-            count(lane.retrying),
-            count(lane.in_flight),
-            count(lane.teams),
-            optional(lane.oldest_at.map(|at| duration((now - at).num_seconds() as f64))),
-            optional(lane.waiting_reason),
-        ]
-    });
-    let columns = [
-        ("lane", Align::Left),
-        ("class", Align::Left),
-        ("weight", Align::Right),
-        ("reserve", Align::Right),
-        ("waiting", Align::Right),
-        ("retrying", Align::Right),
-        ("in flight", Align::Right),
-        ("teams", Align::Right),
-        ("oldest", Align::Right),
-        ("waits for", Align::Left),
-    ];
-    output::table(&columns, rows.collect(), "There are no lanes.")?;
-    Ok(Exit::Done)
 }

@@ -16,6 +16,7 @@ mod jobs;
 mod keys;
 mod lake;
 mod lanes;
+mod limits;
 mod report;
 mod simulate;
 mod submit;
@@ -77,8 +78,10 @@ enum Command {
     /// Look after jobs
     #[command(subcommand)]
     Jobs(jobs::Jobs),
-    /// Show the lanes and what waits in them
+    /// Look after lanes: what waits in them and why
     Lanes(lanes::Lanes),
+    /// Look after limits and quotas
+    Limits(limits::Limits),
     /// Look after teams
     #[command(subcommand)]
     Teams(teams::Teams),
@@ -134,7 +137,8 @@ async fn run(cli: Cli) -> Outcome {
         Command::CheckConfig(args) => Box::pin(check_config::run(args, &common)).await,
         Command::Submit(args) => Box::pin(submit::run(args, &common)).await,
         Command::Jobs(args) => Box::pin(jobs::run(args, &common)).await,
-        Command::Lanes(args) => lanes::run(args, &common).await,
+        Command::Lanes(args) => Box::pin(lanes::run(args, &common)).await,
+        Command::Limits(args) => Box::pin(limits::run(args, &common)).await,
         Command::Teams(args) => teams::run(args, &common).await,
         Command::Keys(args) => Box::pin(keys::run(args, &common)).await,
         Command::Lake(args) => Box::pin(lake::run(args, &common)).await,

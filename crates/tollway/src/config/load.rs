@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use domain::catalog::Caps;
 use toml::Table;
 
 use super::{
@@ -101,16 +102,20 @@ fn check(config: &Config) -> Result<(), Fault<'_>> {
     };
     at_least(["server", "max_body_mb"], config.server.max_body_mb as u64, 1)?;
     at_least(["server", "max_upload_gb"], config.server.max_upload_gb, 1)?;
+    at_least(["server", "max_uploads"], config.server.max_uploads as u64, 1)?;
     at_least(["server", "max_lines"], config.server.max_lines.max(0) as u64, 1)?;
     at_least(["database", "api_connections"], config.database.api_connections.into(), 2)?;
     at_least(["database", "work_connections"], config.database.work_connections.into(), 4)?;
     at_least(["database", "statement_timeout_s"], config.database.statement_timeout_s, 1)?;
     at_least(["worker", "slots"], config.worker.slots as u64, 1)?;
     at_least(["worker", "lease_s"], config.worker.lease_s, 5)?;
+    at_least(["quotas", "pending_requests"], config.quotas.pending_requests, 1)?;
+    at_least(["quotas", "pending_gb"], config.quotas.pending_gb, 1)?;
     at_least(["retention", "days"], config.retention.days, 1)?;
     if config.retention.days > 36_500 {
         return Err((vec!["retention", "days"], "must be at most 36500".to_owned()));
     }
+    check_caps(config)?;
     for (name, deployment) in &config.deployments {
         if let Some(Err(error)) = deployment.credential.as_deref().map(SecretRef::parse) {
             return Err((vec!["deployments", name, "credential"], error.to_string()));
@@ -121,6 +126,43 @@ fn check(config: &Config) -> Result<(), Fault<'_>> {
         && !["s3://", "s3a://", "file://"].iter().any(|scheme| url.starts_with(scheme))
     {
         return Err((vec!["lake", "url"], "must be a folder, or s3://bucket/prefix".to_owned()));
+    }
+    Ok(())
+}
+
+/// A part cannot have more than the whole.
+fn check_inside(whole: &Caps, part: &Caps) -> Result<(), (&'static str, String)> {
+    for (key, whole, part) in
+        [("slots", whole.slots, part.slots), ("rpm", whole.rpm, part.rpm), ("tpm", whole.tpm, part.tpm)]
+    {
+        match (whole, part) {
+            (_, Some(part)) if part < 1 => return Err((key, "must be at least 1".to_owned())),
+            (Some(whole), Some(part)) if part > whole => {
+                return Err((key, format!("is {part}, more than the {whole} of the whole team")));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Caps of nothing would stop what they limit for good, without anybody having said so.
+fn check_caps(config: &Config) -> Result<(), Fault<'_>> {
+    for (name, team) in &config.teams {
+        let caps = [
+            ("slots", team.slots),
+            ("rpm", team.rpm),
+            ("tpm", team.tpm),
+            ("pending_requests", team.pending_requests),
+            ("pending_gb", team.pending_gb),
+        ];
+        if let Some((key, _)) = caps.iter().find(|(_, cap)| cap.is_some_and(|cap| cap < 1)) {
+            return Err((vec!["teams", name, key], "must be at least 1".to_owned()));
+        }
+        for (lane, caps) in &team.lanes {
+            check_inside(&team.caps(), caps)
+                .map_err(|(key, reason)| (vec!["teams", name.as_str(), "lanes", lane.as_str(), key], reason))?;
+        }
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use domain::{
     Catalog, Deployment, Lane, Route,
-    catalog::{LaneRule, OwnPrice, TeamRule},
+    catalog::{LaneRule, OwnPrice, Quotas, TeamRule},
 };
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,7 @@ pub struct Config {
     pub routes: BTreeMap<String, Route>,
     pub teams: BTreeMap<String, TeamRule>,
     pub prices: Vec<OwnPrice>,
+    pub quotas: Quotas,
 }
 
 impl Config {
@@ -50,6 +51,7 @@ impl Config {
             routes: self.routes.clone(),
             teams: self.teams.clone(),
             prices: self.prices.clone(),
+            quotas: self.quotas,
         }
     }
 
@@ -62,6 +64,7 @@ impl Config {
             max_body: self.server.max_body_mb << 20,
             max_lines: self.server.max_lines,
             max_upload: self.server.max_upload_gb << 30,
+            max_uploads: self.server.max_uploads,
             webhooks_to_private_hosts: self.webhooks.allow_private_hosts,
         }
     }

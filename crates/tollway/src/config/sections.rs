@@ -14,6 +14,8 @@ pub struct Server {
     pub max_body_mb: usize,
     /// The largest upload of a job, decompressed.
     pub max_upload_gb: u64,
+    /// Uploads of jobs under way at once in this process.
+    pub max_uploads: usize,
     /// The most lines of one job.
     pub max_lines: i32,
 }
@@ -72,6 +74,7 @@ impl Default for Server {
             listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
             max_body_mb: 8,
             max_upload_gb: 20,
+            max_uploads: 32,
             max_lines: 5_000_000,
         }
     }

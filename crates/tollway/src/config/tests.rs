@@ -58,6 +58,13 @@ fn a_value_of_the_wrong_kind_is_placed() {
 fn values_that_no_process_could_run_with_are_refused() {
     refused("[worker]\nslots = 0\n", &[], "tollway.toml:2: worker.slots: must be at least 1");
     refused("[lake]\nurl = 'gs://b'\n", &[], "tollway.toml:2: lake.url: must be a folder, or s3://bucket/prefix");
+    refused("[quotas]\npending_gb = 0\n", &[], "tollway.toml:2: quotas.pending_gb: must be at least 1");
+    refused("[teams.a]\npending_requests = 0\n", &[], {
+        "tollway.toml:2: teams.a.pending_requests: must be at least 1"
+    });
+    refused("[teams.a]\nslots = 3\n[teams.a.lanes.bulk]\nslots = 4\n", &[], {
+        "tollway.toml:4: teams.a.lanes.bulk.slots: is 4, more than the 3 of the whole team"
+    });
     refused("", &[("TOLLWAY_WORKER__LEASE_S", "1")], "tollway.toml: worker.lease_s: must be at least 5");
 }
 
@@ -121,6 +128,7 @@ fn the_example_holds_every_key_with_its_default() {
     assert_eq!((&config.server, &config.worker), (&default.server, &default.worker));
     assert_eq!((&config.retention, &config.webhooks), (&default.retention, &default.webhooks));
     assert_eq!(config.lanes, domain::Catalog::default_lanes());
+    assert_eq!(config.quotas, default.quotas);
     // Every key that a section takes stands in the example, in force or behind a `#`.
     for (section, wrong) in [
         ("server", "[server]\nno_such_key = 1\n"),
@@ -134,6 +142,7 @@ fn the_example_holds_every_key_with_its_default() {
         ("deployments", "[deployments.a]\nno_such_key = 1\n"),
         ("routes", "[routes.a]\nno_such_key = 1\n"),
         ("teams", "[teams.a]\nno_such_key = 1\n"),
+        ("quotas", "[quotas]\nno_such_key = 1\n"),
         ("prices", "[[prices]]\nno_such_key = 1\n"),
     ] {
         let error = toml::from_str::<Config>(wrong).expect_err("refused");
@@ -162,4 +171,5 @@ fn a_section_left_out_has_its_defaults() {
     assert_eq!((settings.slots, settings.lease, settings.drain), (default.slots, default.lease, default.drain));
     assert_eq!((settings.retention, settings.max_body), (default.retention, default.max_body));
     assert_eq!((settings.max_lines, settings.max_upload), (default.max_lines, default.max_upload));
+    assert_eq!(settings.max_uploads, default.max_uploads);
 }

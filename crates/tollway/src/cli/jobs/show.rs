@@ -26,9 +26,12 @@ fn page(job: &Job) -> String {
     }
     row(
         "state",
-        match &job.waiting_reason {
-            Some(reason) => format!("{}, waiting: {reason}", job.state.as_str()),
-            None => job.state.as_str().to_owned(),
+        match &job.waits {
+            // Part of it runs, the rest is served in its turn: that is what running means.
+            Some(waits) if job.in_flight == 0 || waits.is_held_up() => {
+                format!("{}, waiting for: {}", job.state.as_str(), waits.text())
+            }
+            _ => job.state.as_str().to_owned(),
         },
     );
     row("team", job.team.clone());

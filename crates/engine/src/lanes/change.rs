@@ -1,0 +1,91 @@
+//! A change of one lane: checked against the others, and made part of the active configuration, which all replicas follow.
+
+use domain::{
+    Catalog, Lane,
+    catalog::{BadLanes, LaneRule, check_lanes},
+};
+use store::PgConnection;
+
+use super::merged;
+use crate::{Engine, limits, upkeep};
+
+/// Keys that a refusal names.
+const NAMED: i64 = 5;
+/// Jobs that it counts.
+const COUNTED: i64 = 1_000;
+
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    #[error("lane {0} is declared in tollway.toml; change it there and apply the file")]
+    FileManaged(Lane),
+    #[error("there is no lane {0}")]
+    NotFound(Lane),
+    #[error(transparent)]
+    Bad(#[from] BadLanes),
+    #[error("lane {lane} has {jobs} jobs that have not ended; let them end or cancel them first")]
+    HasWork { lane: Lane, jobs: String },
+    #[error("keys name the lane {lane}, such as {}; revoke them first", keys.join(", "))]
+    HasKeys { lane: Lane, keys: Vec<String> },
+    #[error("the database cannot be reached")]
+    Unavailable(#[from] store::Error),
+}
+
+/// Declares a lane, or changes what is said of it. `by` is the key that asks.
+pub async fn set(engine: &Engine, lane: &Lane, rule: &LaneRule, by: &str) -> Result<(), LaneError> {
+    let mut tx = engine.pools.api.begin().await?;
+    lock(&mut tx, lane).await?;
+    store::lane::set(&mut tx, lane, Some(rule), by).await?;
+    apply(&mut tx, by).await?;
+    tx.commit().await?;
+    upkeep::follow_now(engine).await;
+    Ok(())
+}
+
+/// Removes a lane in which nothing is left and that no key names.
+pub async fn remove(engine: &Engine, lane: &Lane, by: &str) -> Result<(), LaneError> {
+    let mut tx = engine.pools.api.begin().await?;
+    let known = lock(&mut tx, lane).await?;
+    if !known {
+        return Err(LaneError::NotFound(lane.clone()));
+    }
+    let jobs = store::lane::unfinished_jobs(&mut tx, lane, COUNTED).await?;
+    if jobs > 0 {
+        let jobs = if jobs < COUNTED { jobs.to_string() } else { format!("{COUNTED} or more") };
+        return Err(LaneError::HasWork { lane: lane.clone(), jobs });
+    }
+    let keys = store::lane::keys_naming(&mut tx, lane, NAMED).await?;
+    if !keys.is_empty() {
+        return Err(LaneError::HasKeys { lane: lane.clone(), keys });
+    }
+    if Catalog::default_lanes().contains_key(lane) {
+        store::lane::set(&mut tx, lane, None, by).await?;
+    } else {
+        store::lane::forget(&mut tx, lane).await?;
+    }
+    apply(&mut tx, by).await?;
+    tx.commit().await?;
+    upkeep::follow_now(engine).await;
+    Ok(())
+}
+
+/// Keeps others from changing lanes meanwhile. Tells whether there is this one, which the API may change.
+async fn lock(conn: &mut PgConnection, lane: &Lane) -> Result<bool, LaneError> {
+    store::config::lock(conn).await?;
+    let rows = store::lane::list(conn).await?;
+    if rows.iter().any(|row| row.lane == *lane && row.is_file_managed) {
+        return Err(LaneError::FileManaged(lane.clone()));
+    }
+    let lanes = if rows.is_empty() { Catalog::default_lanes() } else { merged(&rows) };
+    Ok(lanes.contains_key(lane))
+}
+
+/// Makes the lanes as they are declared now part of the active configuration.
+async fn apply(conn: &mut PgConnection, by: &str) -> Result<(), LaneError> {
+    let lanes = merged(&store::lane::list(conn).await?);
+    check_lanes(&lanes)?;
+    let active = store::config::load_active(conn).await?.map(|active| active.catalog).unwrap_or_default();
+    let next = Catalog { lanes, ..active };
+    store::config::apply(conn, &next, by).await?;
+    limits::apply(conn, &next).await?;
+    Ok(())
+}

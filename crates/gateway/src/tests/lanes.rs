@@ -1,0 +1,162 @@
+//! Lanes through the API.
+
+use domain::Role;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use super::world::{Answer, World};
+
+struct Asked {
+    world: World,
+    key: String,
+}
+
+impl Asked {
+    async fn new(world: World) -> Self {
+        let key = world.key("ops", Role::Admin).await;
+        Self { world, key }
+    }
+    async fn put(&self, lane: &str, rule: Value) -> Answer {
+        self.world.ask("PUT", &format!("/api/v1/lanes/{lane}"), Some(&self.key), &rule.to_string()).await
+    }
+    async fn delete(&self, lane: &str) -> Answer {
+        self.world.ask("DELETE", &format!("/api/v1/lanes/{lane}"), Some(&self.key), "").await
+    }
+    /// `name managed_by weight` of each.
+    async fn lanes(&self) -> Vec<String> {
+        let list = self.world.ask("GET", "/api/v1/lanes", Some(&self.key), "").await.json;
+        let lane =
+            |lane: &Value| format!("{} {} {}", lane["name"], lane["managed_by"], lane["weight"]).replace('"', "");
+        list["data"].as_array().unwrap().iter().map(lane).collect()
+    }
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_lane_is_declared_changed_and_removed_while_all_runs(pool: PgPool) {
+    let asked = Asked::new(World::with_default_lanes(pool).await).await;
+    let rule = json!({"class": "weighted", "weight": 2, "max_percent": 50, "deadline_s": 3600, "max_attempts": 2});
+    let made = asked.put("night", rule).await;
+    assert_eq!((made.status, &made.json["max_percent"], &made.json["deadline_s"]), (200, &json!(50), &json!(3600)));
+    assert_eq!(asked.put("bulk", json!({"class": "weighted", "weight": 3})).await.status, 200);
+    assert_eq!(asked.lanes().await, ["prod default 1", "standard default 4", "bulk api 3", "night api 2"]);
+    let engine = &asked.world.app.engine;
+    assert_eq!(engine.catalog.get().lanes[&"night".parse().unwrap()].max_attempts, Some(2));
+    // One of those by default goes too, unless a key names it; the test's own keys do.
+    let refused = asked.delete("standard").await;
+    assert_eq!((refused.status, &refused.json["code"]), (409, &json!("conflict")));
+    assert!(refused.json["keys"].as_array().is_some_and(|keys| keys.len() == 1), "{}", refused.json);
+    assert_eq!(asked.delete("night").await.status, 204);
+    assert_eq!(asked.delete("night").await.status, 404);
+    assert_eq!(asked.delete("prod").await.status, 204);
+    assert_eq!(asked.lanes().await, ["standard default 4", "bulk api 3"]);
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn what_cannot_be_is_refused_and_changes_nothing(pool: PgPool) {
+    let asked = Asked::new(World::with_default_lanes(pool).await).await;
+    let before = asked.lanes().await;
+    for (rule, status, param) in [
+        (json!({"class": "weighted", "weight": 0}), 422, json!("weight")),
+        (json!({"class": "strict", "reserve_percent": 81}), 422, json!("reserve_percent")),
+        (json!({"class": "strict", "reserve_percent": 20, "max_percent": 10}), 422, json!("max_percent")),
+        (json!({"class": "weighted", "max_attempts": 0}), 422, json!("max_attempts")),
+        (json!({"class": "urgent"}), 400, Value::Null),
+        (json!({"class": "weighted", "wieght": 1}), 400, Value::Null),
+    ] {
+        let refused = asked.put("night", rule.clone()).await;
+        assert_eq!((refused.status, &refused.json["param"]), (status, &param), "{rule}: {}", refused.json);
+    }
+    assert_eq!(asked.put("No%20Lane", json!({"class": "strict"})).await.status, 404);
+    assert_eq!(asked.lanes().await, before);
+    let versions: i64 =
+        sqlx::query_scalar("select count(*) from config_version").fetch_one(&asked.world.pool).await.unwrap();
+    assert_eq!(versions, 1);
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_lane_with_work_stays(pool: PgPool) {
+    let asked = Asked::new(World::with_default_lanes(pool).await).await;
+    asked.put("night", json!({"class": "weighted"})).await;
+    let team = asked.world.team("search").await;
+    sqlx::query("insert into job (job_id, team_id, key_id, lane, state) values (1, $1, 'k', 'night', 'paused')")
+        .bind(team.team_id)
+        .execute(&asked.world.pool)
+        .await
+        .unwrap();
+    let refused = asked.delete("night").await;
+    assert_eq!(refused.status, 409);
+    assert!(refused.json["detail"].as_str().unwrap().contains("1 jobs that have not ended"), "{}", refused.json);
+}
+
+/// The file declares the three that the world starts with.
+#[sqlx::test(migrations = "../../migrations")]
+async fn the_files_lanes_are_not_edited_and_others_stand_beside_them(pool: PgPool) {
+    let asked = Asked::new(World::new(pool).await).await;
+    for refused in [asked.put("bulk", json!({"class": "strict"})).await, asked.delete("prod").await] {
+        assert_eq!((refused.status, &refused.json["code"]), (409, &json!("managed_by_file")));
+    }
+    assert_eq!(asked.put("night", json!({"class": "weighted"})).await.status, 200);
+    assert_eq!(asked.lanes().await, ["prod file 1", "standard file 4", "bulk file 1", "night api 1"]);
+}
+
+/// The same file, applied again by a replica that starts, leaves the API's lane alone.
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_restart_keeps_the_apis_lanes(pool: PgPool) {
+    let asked = Asked::new(World::new(pool.clone()).await).await;
+    assert_eq!(asked.put("night", json!({"class": "weighted"})).await.status, 200);
+    let version = asked.world.app.engine.catalog.get().version;
+    let again = World::new(pool).await;
+    assert_eq!(again.app.engine.catalog.get().version, version);
+    assert!(again.app.engine.catalog.get().lanes.contains_key(&"night".parse().unwrap()));
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn the_head_of_a_lane_says_why_it_waits(pool: PgPool) {
+    let asked = Asked::new(World::new(pool).await).await;
+    let team = asked.world.team("search").await.team_id;
+    let id = domain::JobId::new(chrono::Utc::now());
+    let job =
+        "insert into job (job_id, team_id, key_id, lane, state, accepted) values ($1, $2, 'k', 'bulk', 'queued', 9)";
+    sqlx::query(job).bind(id.0).bind(team).execute(&asked.world.pool).await.unwrap();
+    let flow = "insert into flow (flow_id, job_id, team_id, lane, route, endpoint, key_id, priority, tail_pos, max_in, max_attempts)
+                values ($1, $1, $2, 'bulk', 'r', 1, 'k', 0, 9, 1, 5)";
+    sqlx::query(flow).bind(id.0).bind(team).execute(&asked.world.pool).await.unwrap();
+    let worker = "insert into worker (worker_id, host, roles, slots, lease_until)
+                  values (7, 'h', '{worker}', 40, now() + interval '1 minute')";
+    let as_it_is = "select 1";
+    for (change, lane_says, job_says) in [
+        (as_it_is, "no_worker", "no_worker"),
+        (worker, "no_slot", "no_slot"),
+        ("update flow set blocked_reason = 'team_limit limit slots of team:search'", "team_limit", "team_limit"),
+        (
+            "update flow set blocked_reason = 'provider_cooling provider a cools down'",
+            "provider_cooling",
+            "provider_cooling",
+        ),
+        ("update flow set start_at = now() + interval '1 hour'", "scheduled", "scheduled"),
+        ("update flow set state = 'paused'", "paused", "paused"),
+        (
+            "with gone as (insert into retry (flow_id, pos, epoch, attempt_no, failures, due_at)
+                           select flow_id, 1, 1, 1, 1, now() + interval '1 minute' from flow)
+             update flow set state = 'ready', start_at = null, next_pos = tail_pos",
+            "retry",
+            "retry",
+        ),
+        ("delete from retry", "null", "null"),
+    ] {
+        sqlx::query(change).execute(&asked.world.pool).await.unwrap();
+        let lanes = asked.world.ask("GET", "/api/v1/lanes", Some(&asked.key), "").await.json;
+        let bulk = lanes["data"].as_array().unwrap().iter().find(|lane| lane["name"] == "bulk").unwrap();
+        let shown = asked.world.ask("GET", &format!("/api/v1/jobs/{id}"), Some(&asked.key), "").await.json;
+        let said = |value: &Value| value["waits"].get("reason").unwrap_or(&Value::Null).to_string().replace('"', "");
+        assert_eq!((said(bulk), said(&shown)), (lane_says.to_owned(), job_says.to_owned()), "{change}");
+        assert_eq!(shown["waiting_reason"].is_null(), matches!(job_says, "no_slot" | "null"), "{change}");
+        if change == worker {
+            assert_eq!(
+                (&bulk["slots"], &bulk["max_slots"], &bulk["oldest_at"].is_string()),
+                (&json!(40), &json!(40), &true)
+            );
+            assert_eq!(lanes["data"][0]["reserve_slots"], 4, "{lanes}");
+        }
+    }
+}

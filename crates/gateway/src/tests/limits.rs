@@ -1,0 +1,114 @@
+//! Limits through the API.
+
+use domain::Role;
+use engine::limits::Kind;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use super::world::{Answer, World};
+
+async fn put(world: &World, key: &str, scope: &str, kind: &str, cap: i64) -> Answer {
+    let body = json!({"scope": scope, "kind": kind, "cap": cap}).to_string();
+    world.ask("PUT", "/api/v1/limits", Some(key), &body).await
+}
+
+async fn remove(world: &World, key: &str, scope: &str, kind: &str) -> u16 {
+    world.ask("DELETE", &format!("/api/v1/limits?scope={scope}&kind={kind}"), Some(key), "").await.status
+}
+
+/// `scope kind cap` of each that the API manages.
+async fn limits(world: &World, key: &str) -> Vec<String> {
+    let list = world.ask("GET", "/api/v1/limits", Some(key), "").await.json;
+    let row = |limit: &Value| format!("{} {} {}", limit["scope"], limit["kind"], limit["cap"]).replace('"', "");
+    list["data"].as_array().unwrap().iter().filter(|limit| limit["managed_by"] == "api").map(row).collect()
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn limits_are_set_changed_and_removed_while_all_runs(pool: PgPool) {
+    let world = World::new(pool).await;
+    let key = world.key("ops", Role::Admin).await;
+    let team = world.team("search").await.team_id;
+    let id = world.ask("GET", "/api/v1/keys", Some(&key), "").await.json["data"][0]["id"].as_str().unwrap().to_owned();
+    for (scope, kind, cap) in [
+        ("team:search", "slots", 10),
+        ("lane:bulk:team:search", "slots", 4),
+        (&format!("key:{id}"), "rpm", 60),
+        ("team:search", "pending_bytes", 1 << 30),
+        ("deployment:sim", "slots", 10),
+    ] {
+        let answer = put(&world, &key, scope, kind, cap).await;
+        assert_eq!((answer.status, &answer.json["cap"]), (200, &json!(cap)), "{scope}: {}", answer.json);
+    }
+    // Nine tenths of a deployment are for lanes without a reserve.
+    let shown = [
+        "deployment:sim slots 10".to_owned(),
+        "deployment:sim:shared slots 9".to_owned(),
+        format!("key:{id} rpm 60"),
+        "lane:bulk:team:search slots 4".to_owned(),
+        "team:search pending_bytes 1073741824".to_owned(),
+        "team:search slots 10".to_owned(),
+    ];
+    assert_eq!(limits(&world, &key).await, shown);
+    let scope = format!("team:{team}");
+    assert_eq!(world.app.engine.limits.cap(&scope, Kind::Slots), Some(10), "this replica follows at once");
+    put(&world, &key, "team:search", "slots", 5).await;
+    assert_eq!(world.app.engine.limits.cap(&scope, Kind::Slots), Some(5));
+    let keys = world.ask("GET", &format!("/api/v1/keys/{id}"), Some(&key), "").await.json;
+    assert_eq!(keys["rpm"], 60);
+    for (scope, kind) in [("team:search", "slots"), (&format!("key:{id}"), "rpm"), ("deployment:sim", "slots")] {
+        assert_eq!(remove(&world, &key, scope, kind).await, 204);
+        assert_eq!(remove(&world, &key, scope, kind).await, 404);
+    }
+    assert_eq!(limits(&world, &key).await.len(), 2);
+    assert_eq!(world.app.engine.limits.cap(&scope, Kind::Slots), None);
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn what_contradicts_is_refused_and_changes_nothing(pool: PgPool) {
+    let world = World::new(pool).await;
+    let key = world.key("ops", Role::Admin).await;
+    world.team("search").await;
+    put(&world, &key, "team:search", "slots", 10).await;
+    put(&world, &key, "lane:bulk:team:search", "slots", 6).await;
+    let before = limits(&world, &key).await;
+    for (scope, kind, cap, status, param) in [
+        ("lane:bulk:team:search", "slots", 11, 422, "cap"),
+        ("team:search", "slots", 5, 422, "cap"),
+        ("team:search", "slots", 0, 422, "cap"),
+        ("team:search", "rpm", -1, 422, "cap"),
+        ("team:search", "money", 5, 422, "kind"),
+        ("key:abcdefghijkl", "pending_bytes", 5, 422, "kind"),
+        ("everyone", "slots", 5, 422, "scope"),
+    ] {
+        let refused = put(&world, &key, scope, kind, cap).await;
+        assert_eq!((refused.status, &refused.json["param"]), (status, &json!(param)), "{scope} {kind} {cap}");
+    }
+    for scope in ["team:nobody", "lane:night:team:search", "key:abcdefghijkl", "deployment:none"] {
+        assert_eq!(put(&world, &key, scope, "slots", 5).await.status, 404, "{scope}");
+    }
+    assert_eq!(limits(&world, &key).await, before);
+    let detail = put(&world, &key, "team:search", "slots", 5).await.json["detail"].to_string();
+    assert!(detail.contains("slots 6 of lane:bulk:team:search"), "{detail}");
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn the_files_limits_are_not_edited(pool: PgPool) {
+    let world = World::new(pool).await;
+    let key = world.key("ops", Role::Admin).await;
+    let refused = put(&world, &key, "team:filed", "slots", 5).await;
+    assert_eq!((refused.status, &refused.json["code"]), (409, &json!("managed_by_file")));
+    assert_eq!(remove(&world, &key, "team:filed", "slots").await, 409);
+    assert_eq!(put(&world, &key, "team:filed", "rpm", 5).await.status, 200, "of that the file says nothing");
+}
+
+/// A lane with a reserve of its own takes from what the others may use of a deployment.
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_reserve_changes_what_others_may_use_of_a_deployment(pool: PgPool) {
+    let world = World::new(pool).await;
+    let key = world.key("ops", Role::Admin).await;
+    put(&world, &key, "deployment:sim", "slots", 100).await;
+    assert_eq!(limits(&world, &key).await[1], "deployment:sim:shared slots 90");
+    let lane = json!({"class": "strict", "reserve_percent": 15}).to_string();
+    assert_eq!(world.ask("PUT", "/api/v1/lanes/urgent", Some(&key), &lane).await.status, 200);
+    assert_eq!(limits(&world, &key).await[1], "deployment:sim:shared slots 75");
+}

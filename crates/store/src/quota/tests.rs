@@ -1,0 +1,91 @@
+use std::sync::Arc;
+
+use sqlx::PgPool;
+
+use super::*;
+
+const DEFAULT: Quota = Quota { requests: 100, bytes: 10_000 };
+
+/// A team, and jobs of it in state `uploading`.
+async fn uploads(pool: &PgPool, jobs: std::ops::Range<i64>) {
+    sqlx::query("insert into team (name) values ('t') on conflict do nothing").execute(pool).await.unwrap();
+    for job in jobs {
+        sqlx::query(
+            "insert into job (job_id, team_id, key_id, lane, state, upload_worker) values ($1, 1, 'k', 'bulk', 'uploading', 5)",
+        )
+        .bind(job)
+        .execute(pool)
+        .await
+        .unwrap();
+    }
+}
+
+async fn ask(pool: &PgPool, job_id: i64, requests: i64, bytes: i64) -> Option<Over> {
+    reserve_now(pool, Want { team_id: 1, job_id, requests, bytes }, DEFAULT).await.unwrap()
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_full_quota_says_what_is_used_and_what_was_asked(pool: PgPool) {
+    uploads(&pool, 1..4).await;
+    assert_eq!(ask(&pool, 1, 60, 10).await, None);
+    assert_eq!(ask(&pool, 2, 30, 10).await, None);
+    let over = Over { kind: "pending_requests", cap: 100, used: 60, asked: 50 };
+    assert_eq!(ask(&pool, 2, 20, 10).await, Some(over));
+    assert_eq!(ask(&pool, 3, 10, 9_000).await, None);
+    let over = Over { kind: "pending_bytes", cap: 10_000, used: 9_010, asked: 1_010 };
+    assert_eq!(ask(&pool, 2, 0, 1_000).await, Some(over));
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn what_ends_gives_back(pool: PgPool) {
+    uploads(&pool, 1..3).await;
+    assert_eq!(ask(&pool, 1, 100, 10).await, None);
+    // Its upload is finished: it counts itself now, once.
+    let finished = "with gone as (delete from upload_hold where job_id = 1)
+                    update job set state = 'queued', upload_worker = null, accepted = 100, bytes = 10 where job_id = 1";
+    sqlx::query(finished).execute(&pool).await.unwrap();
+    assert_eq!(ask(&pool, 2, 1, 1).await, Some(Over { kind: "pending_requests", cap: 100, used: 100, asked: 1 }));
+    sqlx::query("update job set state = 'completed', finished_at = now() where job_id = 1")
+        .execute(&pool)
+        .await
+        .unwrap();
+    assert_eq!(ask(&pool, 2, 100, 1).await, None);
+    // An upload that was given up and removed.
+    sqlx::query("delete from job where job_id = 2").execute(&pool).await.unwrap();
+    uploads(&pool, 3..4).await;
+    assert_eq!(ask(&pool, 3, 100, 1).await, None);
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_teams_own_quota_goes_before_the_default(pool: PgPool) {
+    uploads(&pool, 1..2).await;
+    crate::limit::set(&mut *pool.acquire().await.unwrap(), "team:1", "pending_requests", 5).await.unwrap();
+    assert_eq!(ask(&pool, 1, 6, 1).await, Some(Over { kind: "pending_requests", cap: 5, used: 0, asked: 6 }));
+    assert_eq!(ask(&pool, 1, 5, 1).await, None);
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn uploads_at_once_do_not_pass_it_together(pool: PgPool) {
+    uploads(&pool, 0..20).await;
+    let pool = Arc::new(pool);
+    let tries = (0..20).map(|job| {
+        let pool = Arc::clone(&pool);
+        async move {
+            let mut held = 0;
+            for _ in 0..4 {
+                held += i64::from(ask(&pool, job, 3, 1).await.is_none()) * 3;
+            }
+            held
+        }
+    });
+    let held: i64 = futures::future::join_all(tries).await.into_iter().sum();
+    // 80 were tried; 33 fit.
+    assert_eq!(held, 99);
+    assert_eq!(usage(&mut *pool.acquire().await.unwrap(), 1).await.unwrap(), Usage { requests: 99, bytes: 33 });
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_job_that_is_gone_can_hold_nothing(pool: PgPool) {
+    uploads(&pool, 1..2).await;
+    assert!(reserve_now(&pool, Want { team_id: 1, job_id: 9, requests: 1, bytes: 1 }, DEFAULT).await.is_err());
+}

@@ -1,0 +1,124 @@
+//! The plans of the claim's statements when statistics are stale: made while the tables were all but empty, and not made anew
+//! when there is work for days. None of the statements may read a table from end to end for that.
+
+use std::time::Duration;
+
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, PgConnection, PgPool, Postgres, pool::PoolConnection, query, query_as, query_scalar,
+};
+use store::{
+    claim::{self, NewLeases, Verdicts},
+    connect::PoolSizes,
+    lease, retention, retry,
+};
+
+/// A hundred teams with a hundred jobs each; one of them is large, and has a lease and a retry for each of its requests.
+const FILL: &str = "
+insert into team (name) select 'team-' || n from generate_series(1, 100) n;
+insert into job (job_id, team_id, key_id, lane, state, accepted)
+select (extract(epoch from now()) * 1000)::bigint << 22 | n, 1 + n % 100, 'k', 'bulk', 'queued', 1 from generate_series(1, 10000) n;
+insert into flow (flow_id, job_id, team_id, lane, route, endpoint, key_id, priority, tail_pos, max_in, max_attempts)
+select job_id, job_id, team_id, 'bulk', 'r', 1, 'k', 0, 10000, 10, 5 from job;
+insert into share (lane, team_id, blocked_until) select 'bulk', team_id, '-infinity' from team on conflict do nothing;
+insert into item (flow_id, pos, line, est_in, custom_id, body)
+select (select max(flow_id) from flow), n, n + 1, 10, 'c' || n, '{}' from generate_series(0, 9999) n;
+insert into lease (flow_id, pos, epoch, worker_id, attempt_no, attempt_id, deployment, failures)
+select flow_id, pos, 1, 1 + pos % 50, 1, gen_random_uuid(), 'd', 0 from item;
+insert into retry (flow_id, pos, epoch, attempt_no, failures, due_at)
+select flow_id, pos, 1, 1, 0, now() + interval '1 day' from item";
+
+/// Everything a claim, and the end of what it claimed, asks; on one connection, which keeps the plans.
+async fn claim_and_end(conn: &mut PgConnection) {
+    let shares = claim::lock_shares(conn, &["bulk".to_owned()], 4).await.unwrap();
+    let flows = claim::flows(conn, &shares, 8, 64, 64).await.unwrap();
+    let ids: Vec<i64> = flows.iter().map(|flow| flow.flow_id).collect();
+    claim::take_retries(conn, &ids, &vec![1; ids.len()]).await.unwrap();
+    claim::bodies(conn, &ids, &vec![0; ids.len()], &vec![1; ids.len()]).await.unwrap();
+    claim::grant(conn, 7, &Verdicts::default(), &NewLeases::default()).await.unwrap();
+    lease::end(conn, &[lease::LeaseKey { flow_id: 1, pos: 1, epoch: 1 }]).await.unwrap();
+    lease::advance(conn, &[]).await.unwrap();
+    lease::of_worker(conn, 7, Duration::from_secs(15)).await.unwrap();
+    lease::take_orphans(conn, 7, 500).await.unwrap();
+    retry::wake_due(conn).await.unwrap();
+}
+
+/// A connection as the product makes it, with all that it sets, after statistics of empty tables.
+async fn connect(pool: &PgPool) -> PoolConnection<Postgres> {
+    let url = pool.connect_options().to_url_lossy();
+    let pools = store::connect(url.as_str(), PoolSizes::default()).unwrap();
+    let mut conn = pools.work.acquire().await.unwrap();
+    query("analyze").execute(&mut *conn).await.unwrap();
+    conn
+}
+
+/// Tables that hold thousands of rows, and how the statements that the connection has prepared would read them from end to end.
+async fn full_reads(conn: &mut PgConnection) -> Vec<String> {
+    let kept: Vec<(String, String, i32)> = query_as(
+        "select name, statement, coalesce(cardinality(parameter_types), 0) from pg_prepared_statements
+         where statement ~ '(flow|share|lease|retry|item)' and statement !~ 'pg_(prepared_statements|class)'",
+    )
+    .fetch_all(&mut *conn)
+    .await
+    .unwrap();
+    assert!(kept.len() >= 8, "statements are not kept: {kept:#?}");
+    let full: Vec<String> = query_scalar("select relname::text from pg_class where relname ~ '^(flow|lease|retry|job)$' or relname ~ '^item_p' and pg_relation_size(oid) > 0")
+        .fetch_all(&mut *conn)
+        .await
+        .unwrap();
+    let mut found = Vec::new();
+    for (name, statement, parameters) in kept {
+        // A plan that is kept does not depend on what it is given.
+        let given = match parameters {
+            0 => String::new(),
+            n => format!("({})", vec!["null"; n as usize].join(", ")),
+        };
+        let explain = format!("explain execute {name}{given}");
+        let plan: Vec<String> = query_scalar(AssertSqlSafe(explain)).fetch_all(&mut *conn).await.unwrap();
+        let plan = plan.join("\n");
+        if full.iter().any(|table| plan.contains(&format!("Seq Scan on {table} "))) {
+            found.push(format!("{statement}\n{plan}"));
+        }
+    }
+    found
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn plans_that_were_kept_are_made_anew_when_their_tables_have_grown(pool: PgPool) {
+    let mut conn = connect(&pool).await;
+    // What PostgreSQL comes to after some executions; here from the first.
+    query("set plan_cache_mode = force_generic_plan").execute(&mut *conn).await.unwrap();
+    claim_and_end(&mut conn).await;
+    sqlx::raw_sql(FILL).execute(&pool).await.unwrap();
+    assert!(!full_reads(&mut conn).await.is_empty(), "then nothing needs to be done about it");
+
+    // On another connection, as a chore of another replica does.
+    let mut other = pool.acquire().await.unwrap();
+    let outgrown = retention::outgrown_tables(&mut other).await.unwrap();
+    for table in ["flow", "lease", "retry", "job"] {
+        assert!(outgrown.iter().any(|name| name == table), "{table} has grown: {outgrown:?}");
+    }
+    for table in outgrown {
+        retention::analyze(&mut other, &table).await.unwrap();
+    }
+    assert!(retention::outgrown_tables(&mut other).await.unwrap().is_empty());
+    let found = full_reads(&mut conn).await;
+    assert!(found.is_empty(), "{}", found.join("\n\n"));
+}
+
+/// A connection that comes later plans by the tables' sizes, however wrong the statistics are.
+#[sqlx::test(migrations = "../../migrations")]
+async fn what_is_planned_now_reads_few_rows_whatever_the_statistics_say(pool: PgPool) {
+    let mut conn = connect(&pool).await;
+    sqlx::raw_sql(FILL).execute(&pool).await.unwrap();
+    query("begin").execute(&mut *conn).await.unwrap();
+    claim_and_end(&mut conn).await;
+    let read: Vec<(String, i64)> = query_as(
+        "select relname::text, seq_tup_read from pg_stat_xact_user_tables
+         where relname ~ '^(flow|lease|retry|job|item_p.*)$' and seq_tup_read > 500",
+    )
+    .fetch_all(&mut *conn)
+    .await
+    .unwrap();
+    assert!(read.is_empty(), "read from end to end: {read:?}");
+    query("rollback").execute(&mut *conn).await.unwrap();
+}

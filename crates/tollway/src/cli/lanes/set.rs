@@ -1,0 +1,68 @@
+//! `tollway lanes set`.
+
+use clap::{Args, ValueEnum};
+use reqwest::Method;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::cli::{
+    Common, Exit, Format, Outcome,
+    client::{Client, segment},
+    output::{self, line},
+};
+
+#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Class {
+    Strict,
+    Weighted,
+}
+
+/// As the API takes it; the gateway checks the values.
+#[derive(Debug, Args, Serialize)]
+pub struct Set {
+    #[serde(skip)]
+    name: String,
+    /// strict: served before every weighted lane
+    #[arg(long, value_enum, default_value = "weighted", hide_possible_values = true)]
+    class: Class,
+    /// Share beside other weighted lanes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    weight: u32,
+    /// Percent of all slots, and of every deployment, kept for this lane
+    #[arg(long = "reserve", value_name = "PERCENT", default_value_t = 0)]
+    reserve_percent: u8,
+    /// Percent of all slots that it may use at most
+    #[arg(long = "max", value_name = "PERCENT", default_value_t = 100)]
+    max_percent: u8,
+    /// Deadline of jobs that name none, in seconds from their start
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline_s: Option<u64>,
+    /// Failed tries of a request before it is dead-lettered
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_attempts: Option<i16>,
+    /// The first pause between tries; doubled for each further one
+    #[arg(long, value_name = "MILLISECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backoff_ms: Option<u64>,
+    /// The longest pause between tries
+    #[arg(long, value_name = "MILLISECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backoff_max_ms: Option<u64>,
+    /// Without a slot for so long it goes first once; 0: never
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aging_s: Option<u64>,
+}
+
+pub async fn run(client: &Client, set: Set, common: &Common) -> Outcome {
+    let path = format!("api/v1/lanes/{}", segment(&set.name));
+    let lane: Value = client.read(client.request(Method::PUT, &path).json(&set)).await?;
+    match common.output {
+        Format::Json => output::json(&lane)?,
+        _ => line(format!("Lane {} is set; all replicas follow within a second.", set.name))?,
+    }
+    Ok(Exit::Done)
+}
