@@ -14,18 +14,25 @@ pub struct ShareRow {
     pub lane: String,
     pub team_id: i64,
     pub weight: i32,
+    /// Slot-time it used, in µs for its weight, as far as it was billed.
+    pub level: i64,
+    /// What a call of it takes, in µs; 0: not known.
+    pub cost: i64,
+    /// Woken since a claim last looked at it: it comes back after a rest.
+    pub woken: bool,
 }
 
-/// Locks the least recently served shares of each lane, at most `per_lane`; shares that another claim holds are passed over.
+/// Locks the shares of each lane that have used least, at most `per_lane`; those that another claim holds are passed over.
 pub async fn lock_shares(conn: &mut PgConnection, lanes: &[String], per_lane: i64) -> Result<Vec<ShareRow>> {
     query_as!(
         ShareRow,
-        r#"select s.lane as "lane!", s.team_id as "team_id!", s.weight as "weight!"
+        r#"select s.lane as "lane!", s.team_id as "team_id!", s.weight as "weight!", s.level as "level!", s.cost as "cost!",
+                  s.blocked_until = '-infinity' as "woken!"
            from unnest($1::text[]) as l(lane)
            cross join lateral (
-               select lane, team_id, weight from share
+               select lane, team_id, weight, level, cost, blocked_until from share
                where lane = l.lane and blocked_until <= now()
-               order by served_at
+               order by level, served_at
                limit $2
                for no key update skip locked
            ) s"#,
@@ -34,6 +41,19 @@ pub async fn lock_shares(conn: &mut PgConnection, lanes: &[String], per_lane: i6
     )
     .fetch_all(conn)
     .await
+}
+
+/// Where a share that comes back after a rest stands at the lowest, in each of the lanes: with the lowest that competes, and
+/// when none does, with the highest of all. A rest earns no credit, and nobody must wait for what others had before it came.
+pub async fn floors(conn: &mut PgConnection, lanes: &[String]) -> Result<HashMap<String, i64>> {
+    let rows = query!(
+        r#"select lane, coalesce(min(level) filter (where blocked_until > '-infinity' and blocked_until <= now()), max(level)) as "level!"
+           from share where lane = any($1) group by lane"#,
+        lanes,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.lane, row.level)).collect())
 }
 
 /// A flow as a claim sees it, with what its requests need of job and team.
@@ -56,14 +76,25 @@ pub struct FlowRow {
     pub deadline_at: Option<DateTime<Utc>>,
     pub submitted_at: DateTime<Utc>,
     pub tags: serde_json::Value,
+    /// Since when it has been refused; `None`: when it was last asked, it was let through.
+    pub held_since: Option<DateTime<Utc>>,
+    /// What refused it last is still noted as what it waits for.
+    pub has_reason: bool,
     /// Retries that are due, counted up to a bound.
     pub due_retries: i64,
 }
 
-/// Reads and locks the flows of the locked shares, with a snapshot taken after the locks: `per_share` of each, and more where
-/// those have fewer than `most` requests, so that a thousand jobs of one request fill the slots as one of a thousand does.
+/// Reads and locks the flows of the locked shares, with a snapshot taken after the locks: by priority, then those that are not
+/// held, then by age. `per_share` of each, and, where those have fewer than `wanted` requests, more of them, up to `most`: a
+/// thousand jobs of one request fill the slots as one of a thousand does.
 /// Pausing or cancelling waits for the claim's commit, and the claim for theirs.
-pub async fn flows(conn: &mut PgConnection, shares: &[ShareRow], per_share: i64, most: i64) -> Result<Vec<FlowRow>> {
+pub async fn flows(
+    conn: &mut PgConnection,
+    shares: &[ShareRow],
+    per_share: i64,
+    most: i64,
+    wanted: i64,
+) -> Result<Vec<FlowRow>> {
     let lanes: Vec<String> = shares.iter().map(|s| s.lane.clone()).collect();
     let teams: Vec<i64> = shares.iter().map(|s| s.team_id).collect();
     query_as!(
@@ -72,6 +103,7 @@ pub async fn flows(conn: &mut PgConnection, shares: &[ShareRow], per_share: i64,
                   f.route as "route!", f.endpoint as "endpoint!", f.key_id as "key_id!", f.priority as "priority!",
                   f.next_pos as "next_pos!", f.tail_pos as "tail_pos!", f.max_in as "max_in!", f.max_out,
                   f.max_attempts as "max_attempts!", f.deadline_at, j.created_at as "submitted_at!", j.tags as "tags!",
+                  nullif(f.served_at, '-infinity') as held_since, f.blocked_reason is not null as "has_reason!",
                   r.due as "due_retries!"
            from unnest($1::text[], $2::bigint[]) as s(lane, team_id)
            cross join lateral (
@@ -90,7 +122,7 @@ pub async fn flows(conn: &mut PgConnection, shares: &[ShareRow], per_share: i64,
                              ) first
                              window w as (order by priority desc, served_at, flow_id)
                          ) ordered
-                         where place <= $3 or before < $4
+                         where place <= $3 or before < $5
                      ))
                  -- Again, of the row as it is once it is locked.
                  and state = 'ready' and blocked_until <= now()
@@ -102,12 +134,13 @@ pub async fn flows(conn: &mut PgConnection, shares: &[ShareRow], per_share: i64,
            -- Counted up to a bound: a million due retries must not cost a claim a million index entries.
            cross join lateral (
                select count(*) as due from
-                   (select 1 from retry where flow_id = f.flow_id and due_at <= now() limit $4) d
+                   (select 1 from retry where flow_id = f.flow_id and due_at <= now() limit $5) d
            ) r"#,
         &lanes,
         &teams,
         per_share,
         most,
+        wanted,
     )
     .fetch_all(conn)
     .await
@@ -178,7 +211,8 @@ pub async fn bodies(conn: &mut PgConnection, flow_ids: &[i64], from_pos: &[i32],
 }
 
 /// What a claim decided about each flow and share it looked at. Each of them moves back in the order or sleeps, also when it
-/// was granted nothing: otherwise two teams at their cap, first in the order for ever, would starve a third.
+/// was granted nothing: otherwise two teams at their cap, first in the order for ever, would starve a third. A share moves back
+/// by the slot-time it was charged; a flow stays where it is by its age, unless it is held.
 #[derive(Debug, Default)]
 pub struct Verdicts {
     pub flow_ids: Vec<i64>,
@@ -188,8 +222,12 @@ pub struct Verdicts {
     /// Sleeps until something wakes it.
     pub flow_asleep: Vec<bool>,
     pub flow_reasons: Vec<Option<String>>,
+    /// Since when it is refused, if it is.
+    pub flow_held_since: Vec<Option<DateTime<Utc>>>,
     pub share_lanes: Vec<String>,
     pub share_teams: Vec<i64>,
+    pub share_levels: Vec<i64>,
+    pub share_costs: Vec<i64>,
     pub share_blocked_until: Vec<Option<DateTime<Utc>>>,
     pub share_asleep: Vec<bool>,
 }
@@ -211,30 +249,34 @@ pub struct NewLeases {
 pub async fn grant(conn: &mut PgConnection, worker_id: i64, verdicts: &Verdicts, leases: &NewLeases) -> Result<()> {
     query!(
         "with moved as (
-             update flow f set next_pos = f.next_pos + v.advance, served_at = clock_timestamp(),
+             update flow f set next_pos = f.next_pos + v.advance, served_at = coalesce(v.held_since, '-infinity'),
                  blocked_until = case when v.asleep then 'infinity' else coalesce(v.blocked_until, '-infinity') end,
                  blocked_reason = v.reason
-             from unnest($1::bigint[], $2::integer[], $3::timestamptz[], $4::boolean[], $5::text[])
-                 as v(flow_id, advance, blocked_until, asleep, reason)
+             from unnest($1::bigint[], $2::integer[], $3::timestamptz[], $4::boolean[], $5::text[], $6::timestamptz[])
+                 as v(flow_id, advance, blocked_until, asleep, reason, held_since)
              where f.flow_id = v.flow_id
          ), queued as (
-             update share s set served_at = clock_timestamp(),
-                 blocked_until = case when v.asleep then 'infinity' else coalesce(v.blocked_until, '-infinity') end
-             from unnest($6::text[], $7::bigint[], $8::timestamptz[], $9::boolean[])
-                 as v(lane, team_id, blocked_until, asleep)
+             -- Not '-infinity': that is left by those who wake it.
+             update share s set served_at = clock_timestamp(), level = v.level, cost = v.cost,
+                 blocked_until = case when v.asleep then 'infinity' else coalesce(v.blocked_until, now()) end
+             from unnest($7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[], $12::boolean[])
+                 as v(lane, team_id, level, cost, blocked_until, asleep)
              where s.lane = v.lane and s.team_id = v.team_id
          )
          insert into lease (flow_id, pos, epoch, worker_id, attempt_no, attempt_id, deployment, failures, started_at)
-         select l.flow_id, l.pos, l.epoch, $10, l.attempt_no, l.attempt_id, l.deployment, l.failures, now()
-         from unnest($11::bigint[], $12::integer[], $13::integer[], $14::integer[], $15::uuid[], $16::text[], $17::smallint[])
+         select l.flow_id, l.pos, l.epoch, $13, l.attempt_no, l.attempt_id, l.deployment, l.failures, now()
+         from unnest($14::bigint[], $15::integer[], $16::integer[], $17::integer[], $18::uuid[], $19::text[], $20::smallint[])
              as l(flow_id, pos, epoch, attempt_no, attempt_id, deployment, failures)",
         &verdicts.flow_ids,
         &verdicts.advances,
         &verdicts.flow_blocked_until as &[Option<DateTime<Utc>>],
         &verdicts.flow_asleep,
         &verdicts.flow_reasons as &[Option<String>],
+        &verdicts.flow_held_since as &[Option<DateTime<Utc>>],
         &verdicts.share_lanes,
         &verdicts.share_teams,
+        &verdicts.share_levels,
+        &verdicts.share_costs,
         &verdicts.share_blocked_until as &[Option<DateTime<Utc>>],
         &verdicts.share_asleep,
         worker_id,
@@ -273,10 +315,12 @@ pub async fn next_wake(conn: &mut PgConnection, lanes: &[String]) -> Result<Opti
     .await
 }
 
-/// When each share's first flow may run again; `None`: not before it is woken. The shares are locked.
+/// When the first flow of each share, but for those in `read`, may run again; `None`: not before it is woken. The shares are
+/// locked.
 pub async fn share_wakes(
     conn: &mut PgConnection,
     shares: &[&ShareRow],
+    read: &[i64],
 ) -> Result<HashMap<(String, i64), Option<DateTime<Utc>>>> {
     let lanes: Vec<String> = shares.iter().map(|s| s.lane.clone()).collect();
     let teams: Vec<i64> = shares.iter().map(|s| s.team_id).collect();
@@ -286,9 +330,11 @@ pub async fn share_wakes(
            cross join lateral (
                select min(greatest(blocked_until, coalesce(start_at, '-infinity'), now())) as wakes from flow
                where lane = s.lane and team_id = s.team_id and state = 'ready' and blocked_until < 'infinity'
+                 and flow_id <> all($3)
            ) f"#,
         &lanes,
         &teams,
+        read,
     )
     .fetch_all(conn)
     .await?;

@@ -140,13 +140,13 @@ pub async fn busy(conn: &mut PgConnection, scope: Scope) -> Result<Vec<LaneView>
            left join leased l on l.lane = f.lane
            left join retrying r on r.lane = f.lane
            -- The head: of each team the flow that is served next, or one that may not run when there is no other; of these what
-           -- may run before what may not, and then whatever was served longest ago. An index gives each of them.
+           -- may run before what may not, and then that of the team which used least. An index gives each of them.
            left join lateral (
                select coalesce(runs.reason, held.reason) as reason, coalesce(runs.detail, held.detail) as detail,
                       coalesce(runs.until, held.until) as until
                from teams t
                left join lateral (
-                   select reason, detail, until, served_at from flow_wait
+                   select reason, detail, until from flow_wait
                    where lane = t.lane and team_id = t.team_id and state = 'ready'
                      and (start_at is null or start_at <= now())
                    order by priority desc, served_at, flow_id
@@ -155,11 +155,12 @@ pub async fn busy(conn: &mut PgConnection, scope: Scope) -> Result<Vec<LaneView>
                left join lateral (
                    select reason, detail, until from flow_wait
                    where lane = t.lane and team_id = t.team_id and runs.reason is null
-                   order by priority desc, flow_wait.served_at, flow_id
+                   order by priority desc, served_at, flow_id
                    limit 1
                ) held on true
+               left join share s on s.lane = t.lane and s.team_id = t.team_id
                where t.lane = f.lane and coalesce(runs.reason, held.reason) is not null
-               order by runs.reason is null, runs.reason not in ('no_slot', 'no_worker'), runs.served_at
+               order by runs.reason is null, runs.reason not in ('no_slot', 'no_worker'), s.level, s.served_at
                limit 1
            ) w on true
            order by f.lane"#,

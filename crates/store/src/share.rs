@@ -15,7 +15,8 @@ pub async fn wake(conn: &mut PgConnection, lanes: &[String], team_ids: &[i64]) -
          -- One order for all writers, so that two of them cannot deadlock.
          order by w.lane, w.team_id
          on conflict (lane, team_id) do update set blocked_until = '-infinity', weight = excluded.weight
-         where share.blocked_until <> '-infinity' or share.weight <> excluded.weight",
+         -- One that is awake is left alone: a claim may hold it.
+         where share.blocked_until > now() or share.weight <> excluded.weight",
         lanes,
         team_ids,
     )

@@ -30,7 +30,7 @@ select flow_id, pos, 1, 1, 0, now() + interval '1 day' from item";
 /// Everything a claim, and the end of what it claimed, asks; on one connection, which keeps the plans.
 async fn claim_and_end(conn: &mut PgConnection) {
     let shares = claim::lock_shares(conn, &["bulk".to_owned()], 4).await.unwrap();
-    let flows = claim::flows(conn, &shares, 8, 64).await.unwrap();
+    let flows = claim::flows(conn, &shares, 8, 64, 64).await.unwrap();
     let ids: Vec<i64> = flows.iter().map(|flow| flow.flow_id).collect();
     claim::take_retries(conn, &ids, &vec![1; ids.len()]).await.unwrap();
     claim::bodies(conn, &ids, &vec![0; ids.len()], &vec![1; ids.len()]).await.unwrap();

@@ -62,7 +62,7 @@ async fn queue(conn: &mut PgConnection, team: &str, items: i32) -> Queue {
 async fn claim(conn: &mut PgConnection, n: i32) -> Vec<LeaseKey> {
     let mut tx = conn.begin().await.unwrap();
     let shares = claim::lock_shares(&mut tx, &["bulk".to_owned()], 4).await.unwrap();
-    let flows = claim::flows(&mut tx, &shares, 8, 100).await.unwrap();
+    let flows = claim::flows(&mut tx, &shares, 8, 100, 100).await.unwrap();
     let (mut verdicts, mut leases, mut keys) = (Verdicts::default(), NewLeases::default(), Vec::new());
     for flow in &flows {
         let granted = n.min(flow.tail_pos - flow.next_pos);
@@ -71,6 +71,7 @@ async fn claim(conn: &mut PgConnection, n: i32) -> Vec<LeaseKey> {
         verdicts.flow_asleep.push(flow.next_pos + granted == flow.tail_pos);
         verdicts.flow_blocked_until.push(None);
         verdicts.flow_reasons.push(None);
+        verdicts.flow_held_since.push(None);
         for pos in flow.next_pos..flow.next_pos + granted {
             leases.flow_ids.push(flow.flow_id);
             leases.positions.push(pos);
@@ -85,6 +86,8 @@ async fn claim(conn: &mut PgConnection, n: i32) -> Vec<LeaseKey> {
     for share in &shares {
         verdicts.share_lanes.push(share.lane.clone());
         verdicts.share_teams.push(share.team_id);
+        verdicts.share_levels.push(share.level + i64::from(n));
+        verdicts.share_costs.push(share.cost);
         verdicts.share_blocked_until.push(None);
         verdicts.share_asleep.push(false);
     }
@@ -129,6 +132,8 @@ async fn teams_at_their_cap_starve_nobody(pool: PgPool) {
         let mut verdicts = Verdicts::default();
         verdicts.share_lanes.push("bulk".to_owned());
         verdicts.share_teams.push(shares[0].team_id);
+        verdicts.share_levels.push(shares[0].level);
+        verdicts.share_costs.push(0);
         verdicts.share_blocked_until.push(None);
         verdicts.share_asleep.push(false);
         claim::grant(&mut tx, WORKER, &verdicts, &NewLeases::default()).await.unwrap();
@@ -187,7 +192,7 @@ async fn a_retry_waits_until_it_is_due_and_wakes_its_flow(pool: PgPool) {
     assert_eq!(wake(&mut conn).await, 1);
     let mut tx = conn.begin().await.unwrap();
     let shares = claim::lock_shares(&mut tx, &["bulk".to_owned()], 4).await.unwrap();
-    let flows = claim::flows(&mut tx, &shares, 8, 100).await.unwrap();
+    let flows = claim::flows(&mut tx, &shares, 8, 100, 100).await.unwrap();
     assert_eq!(flows[0].due_retries, 1);
     let taken = claim::take_retries(&mut tx, &[queue.flow_id], &[5]).await.unwrap();
     assert_eq!((taken[0].pos, taken[0].epoch), (0, 2));

@@ -18,10 +18,15 @@ pub struct Providers {
 
 impl Providers {
     pub fn new(http: &HttpClients) -> Self {
-        Self { openai: providers::provider(ProviderKind::Openai, http) }
+        Self::of(providers::provider(ProviderKind::Openai, http))
     }
 
-    fn of(&self, kind: ProviderKind) -> &dyn Provider {
+    /// With what speaks OpenAI's format given: a benchmark's calls need not leave the process.
+    pub fn of(openai: Arc<dyn Provider>) -> Self {
+        Self { openai }
+    }
+
+    fn speaking(&self, kind: ProviderKind) -> &dyn Provider {
         match kind {
             ProviderKind::Openai => self.openai.as_ref(),
         }
@@ -46,7 +51,7 @@ pub async fn once(
 ) -> Outcome {
     let started = Instant::now();
     let call = Call { endpoint, body, attempt_id };
-    let result = engine.providers.of(deployment.spec.kind).call(&deployment.target, &call).await;
+    let result = engine.providers.speaking(deployment.spec.kind).call(&deployment.target, &call).await;
     if result.is_ok() {
         engine.health.succeeded(&deployment.name);
     }
@@ -63,7 +68,7 @@ pub async fn stream(
     attempt_id: AttemptId,
 ) -> Result<AnswerStream, CallError> {
     let call = Call { endpoint, body, attempt_id };
-    let opened = engine.providers.of(deployment.spec.kind).stream(&deployment.target, &call).await;
+    let opened = engine.providers.speaking(deployment.spec.kind).stream(&deployment.target, &call).await;
     keep_pace(engine, deployment, opened.as_ref().err());
     opened
 }

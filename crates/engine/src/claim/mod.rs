@@ -1,9 +1,14 @@
-//! Claiming: which waiting requests run next. `fill` decides, `once` does it in one transaction, `run` keeps the slots full.
+//! Claiming: which waiting requests run next. `fill` decides, by the `account`s of teams and the `turns` of lanes; `once` does it
+//! in one transaction, which `decide` and `judge` are parts of; `run` keeps the slots full.
 
+pub mod account;
+mod decide;
 pub mod fill;
+mod judge;
 mod once;
 mod request;
 mod slots;
+pub mod turns;
 
 use std::{
     sync::Arc,
@@ -25,6 +30,8 @@ const POLL: Duration = Duration::from_millis(500);
 /// When all candidates were locked by other claims.
 const CONTENDED: Duration = Duration::from_millis(10);
 const AFTER_ERROR: Duration = Duration::from_millis(250);
+/// The most that a claim looks at beyond the usual, in multiples of it.
+const REACH: i64 = 64;
 
 /// Wakes an idle claimer: work came, a slot or a grant was had.
 #[derive(Debug, Default)]
@@ -43,9 +50,13 @@ impl Bell {
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
     /// As much as was asked for, or all there was; look again when a slot is free.
-    Some(usize),
+    Some,
+    /// Some, and there is more that was not looked at: a team has many small jobs.
+    Shallow,
     /// Somebody else holds what there is.
     Contended,
+    /// All that was looked at is held by limits or providers, and there is more that was not looked at.
+    Held,
     /// Nothing can run now; look again after this at the latest.
     Nothing { look_again: Duration },
 }
@@ -55,14 +66,17 @@ enum Found {
 pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: CancellationToken) {
     // Small claims cost as many round trips as large ones: wait until an eighth of the slots is free, or a moment has passed.
     let enough = (engine.settings.slots / 8).max(1);
+    let (mut reach, mut rung) = (1, false);
     while !stop.is_cancelled() {
-        if engine.slots.free() < enough {
+        if engine.slots.free() < enough && !rung {
             tokio::select! {
                 () = stop.cancelled() => return,
+                () = engine.bell.heard() => {}
                 () = engine.slots.freed(enough) => {}
-                () = tokio::time::sleep(Duration::from_millis(3)) => {}
+                () = tokio::time::sleep(engine.slots.gather()) => {}
             }
         }
+        rung = false;
         if engine.slots.free() == 0 || !engine.fence.may_start() {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -72,7 +86,7 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
             continue;
         }
         let (began, free) = (Instant::now(), engine.slots.free());
-        let pause = match once::claim(&engine).await {
+        let pause = match once::claim(&engine, reach).await {
             Ok((requests, found)) => {
                 histogram!("tollway_claim_duration_seconds").record(began.elapsed().as_secs_f64());
                 counter!("tollway_claimed_total").increment(requests.len() as u64);
@@ -82,8 +96,14 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
                         return;
                     }
                 }
+                reach = match found {
+                    Found::Held | Found::Shallow => (reach * 4).min(REACH),
+                    _ => (reach / 2).max(1),
+                };
                 match found {
-                    Found::Some(_) => continue,
+                    Found::Some | Found::Shallow => continue,
+                    // Teams that are held delay nobody behind them: look further, but leave the database half of the time.
+                    Found::Held => began.elapsed(),
                     Found::Contended => CONTENDED,
                     Found::Nothing { look_again } => look_again.min(POLL),
                 }
@@ -95,7 +115,7 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
         };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = engine.bell.heard() => {}
+            () = engine.bell.heard() => rung = true,
             // What is free now may be reserved for others; what becomes free need not be.
             () = engine.slots.freed((free + enough).min(engine.settings.slots)), if free < engine.settings.slots => {}
             () = tokio::time::sleep(pause) => {}

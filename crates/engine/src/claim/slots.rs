@@ -1,4 +1,4 @@
-//! This replica's slots: how many requests of jobs it runs at once, and for whom.
+//! This replica's slots: how many requests of jobs it runs at once, for whom, and what they have used.
 
 use std::{
     collections::HashMap,
@@ -9,47 +9,66 @@ use std::{
 use domain::Lane;
 use tokio::sync::Notify;
 
-#[derive(Debug, Default, Clone)]
-pub struct InUse {
-    pub total: usize,
-    pub by_lane: HashMap<Lane, usize>,
-    pub by_share: HashMap<(Lane, i64), usize>,
+use super::{
+    account::{self, Account, FIRST_GUESS},
+    turns::{self, Asking, Standing, Turn},
+};
+
+/// Accounts of teams that run nothing are kept up to this many.
+const ACCOUNTS: usize = 100_000;
+
+/// See [`Slots::bill`].
+#[derive(Debug, Clone, Copy)]
+pub struct Bill {
+    pub due: i64,
+    pub cost: u64,
+    pub known: u64,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    all: Account,
+    lanes: HashMap<Lane, Turn>,
+    shares: HashMap<(Lane, i64), Account>,
+}
+
+impl Table {
+    /// What a call is taken to use as long as nothing is known of its team's.
+    fn guess(&self) -> u64 {
+        self.all.cost(FIRST_GUESS)
+    }
 }
 
 #[derive(Debug)]
 pub struct Slots {
     total: usize,
-    in_use: Mutex<InUse>,
-    /// When each lane last got a slot here.
-    served: Mutex<HashMap<Lane, Instant>>,
     began: Instant,
+    table: Mutex<Table>,
     freed: Notify,
 }
 
 impl Slots {
     pub fn new(total: usize) -> Arc<Self> {
-        let began = Instant::now();
-        Arc::new(Self { total, in_use: Mutex::default(), served: Mutex::default(), began, freed: Notify::new() })
+        Arc::new(Self { total, began: Instant::now(), table: Mutex::default(), freed: Notify::new() })
     }
 
-    fn table(&self) -> MutexGuard<'_, InUse> {
-        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_micros() as u64
     }
 
     pub fn total(&self) -> usize {
         self.total
     }
     pub fn free(&self) -> usize {
-        self.total.saturating_sub(self.table().total)
-    }
-    pub fn in_use(&self) -> InUse {
-        self.table().clone()
+        self.total.saturating_sub(self.table().all.running())
     }
 
-    /// How long ago the lane last got a slot here.
-    pub fn waited(&self, lane: &Lane) -> Duration {
-        let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        served.get(lane).unwrap_or(&self.began).elapsed()
+    /// For how long free slots wait to be more of them: little beside what a call takes.
+    pub fn gather(&self) -> Duration {
+        account::gather(&self.table().all)
     }
 
     /// Waits until at least `n` are free.
@@ -63,14 +82,46 @@ impl Slots {
         }
     }
 
-    /// Takes one; the claim has made sure that it is free.
-    pub fn take(self: &Arc<Self>, lane: &Lane, team_id: i64) -> SlotGuard {
-        self.served.lock().unwrap_or_else(PoisonError::into_inner).insert(lane.clone(), Instant::now());
-        let mut table = self.table();
-        table.total += 1;
-        *table.by_lane.entry(lane.clone()).or_default() += 1;
-        *table.by_share.entry((lane.clone(), team_id)).or_default() += 1;
-        SlotGuard { slots: Arc::clone(self), lane: lane.clone(), team_id }
+    /// How the lanes stand, in the order asked; see [`turns::look`].
+    pub fn lanes(&self, asking: &[Asking<Lane>]) -> Vec<Standing> {
+        let (now, mut table) = (self.now(), self.table());
+        let guess = table.guess();
+        turns::look(&mut table.lanes, asking, now, guess)
+    }
+
+    /// A claim served the lane up to this mark.
+    pub fn served(&self, lane: &Lane, mark: i64) {
+        turns::served(&mut self.table().lanes, lane, mark, self.now());
+    }
+
+    /// For each team in a lane, with what is `known` of its calls: the slot-time it used here since it was last asked for, what
+    /// one more call of it will use, and what is known now; in µs, and 0 is nothing known.
+    pub fn bill(&self, shares: impl Iterator<Item = (Lane, i64, u64)>) -> Vec<Bill> {
+        let (now, mut table) = (self.now(), self.table());
+        let guess = table.guess();
+        if table.shares.len() > ACCOUNTS {
+            table.shares.retain(|_, account| account.running() > 0);
+        }
+        let mut bill = |(lane, team_id, known): (Lane, i64, u64)| {
+            let Some(account) = table.shares.get_mut(&(lane, team_id)) else {
+                return Bill { due: 0, cost: if known == 0 { guess } else { known }, known };
+            };
+            let known = account.learn(known);
+            let cost = if known == 0 { guess } else { known };
+            Bill { due: account.bill(now, cost), cost, known }
+        };
+        shares.map(&mut bill).collect()
+    }
+
+    /// Takes one; the claim has made sure that it is free, and has put `charged` µs of slot-time on the team's bill for it.
+    pub fn take(self: &Arc<Self>, lane: &Lane, team_id: i64, charged: u64) -> SlotGuard {
+        let (now, mut table) = (self.now(), self.table());
+        table.all.start(now);
+        table.lanes.entry(lane.clone()).or_default().account.start(now);
+        let account = table.shares.entry((lane.clone(), team_id)).or_default();
+        account.start(now);
+        account.billed(charged);
+        SlotGuard { slots: Arc::clone(self), share: (lane.clone(), team_id), taken: now }
     }
 }
 
@@ -78,25 +129,54 @@ impl Slots {
 #[derive(Debug)]
 pub struct SlotGuard {
     slots: Arc<Slots>,
-    lane: Lane,
-    team_id: i64,
+    share: (Lane, i64),
+    taken: u64,
 }
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
-        let mut table = self.slots.table();
-        table.total -= 1;
-        if let Some(n) = table.by_lane.get_mut(&self.lane) {
-            *n -= 1;
+        let (now, mut table) = (self.slots.now(), self.slots.table());
+        table.all.end(self.taken, now);
+        if let Some(turn) = table.lanes.get_mut(&self.share.0) {
+            turn.account.end(self.taken, now);
         }
-        let share = (self.lane.clone(), self.team_id);
-        if let Some(n) = table.by_share.get_mut(&share) {
-            *n -= 1;
-            if *n == 0 {
-                table.by_share.remove(&share);
-            }
+        if let Some(account) = table.shares.get_mut(&self.share) {
+            account.end(self.taken, now);
         }
         drop(table);
         self.slots.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_free_again_when_its_guard_is_gone() {
+        let slots = Slots::new(2);
+        let (first, second) = (slots.take(&Lane::prod(), 1, 0), slots.take(&Lane::bulk(), 1, 0));
+        assert_eq!(slots.free(), 0);
+        drop(first);
+        assert_eq!(slots.free(), 1);
+        let asking = |lane| Asking { lane, strict: false, weight: 1, wants: true, most: 2, patience: None };
+        let standings = slots.lanes(&[asking(Lane::prod()), asking(Lane::bulk())]);
+        assert_eq!(standings.iter().map(|s| s.in_use).collect::<Vec<_>>(), [0, 1]);
+        drop(second);
+        assert_eq!(slots.free(), 2);
+    }
+
+    #[test]
+    fn what_was_used_is_billed_once() {
+        let slots = Slots::new(2);
+        let bill = || slots.bill(std::iter::once((Lane::bulk(), 7, 0)))[0];
+        assert_eq!((bill().due, bill().cost), (0, FIRST_GUESS));
+        let guard = slots.take(&Lane::bulk(), 7, 500_000_000);
+        std::thread::sleep(Duration::from_millis(2));
+        drop(guard);
+        let Bill { due, cost, known } = bill();
+        assert_eq!(500_000_000 + due, cost as i64, "in the end it is what the call took");
+        assert!(cost >= 2_000 && cost == known, "{cost} {known}");
+        assert_eq!(bill().due, 0);
     }
 }

@@ -1,0 +1,71 @@
+//! A gateway's engine with one route, `nothing`, and one team.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use domain::{Catalog, ids::time_id};
+use engine::{
+    Engine, Settings,
+    admit::KeyCache,
+    call::Providers,
+    catalog::{ActiveCatalog, CatalogWatch},
+    claim::{Bell, Slots},
+    clock::Clock,
+    direct::{IntentQueue, Intents},
+    fence::{Fence, Live},
+    limits::Limiter,
+    route::Health,
+    settle::{Queue, Settler},
+    submit::Places,
+    upkeep,
+};
+use secrecy::SecretBox;
+use store::connect::PoolSizes;
+
+use crate::{Failure, nothing::Nothing};
+
+const CATALOG: &str = r#"{
+    "deployments": {"nothing": {"kind": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "nothing"}},
+    "routes": {"nothing": {"deployments": ["nothing"]}},
+    "prices": [{"provider": "openai", "model": "nothing", "free": true}]
+}"#;
+
+pub async fn build(url: &str, slots: usize) -> Result<(Arc<Engine>, i64, IntentQueue, Queue), Failure> {
+    let settings = Settings { slots, lease: Duration::from_secs(30), ..Settings::default() };
+    let pools = store::connect(url, PoolSizes::default())?;
+    store::migrate(&pools.work).await?;
+    let catalog: Catalog = serde_json::from_str(CATALOG)?;
+    let mut tx = pools.work.begin().await?;
+    upkeep::apply_catalog(&mut tx, &catalog, "bench").await?;
+    store::retention::make_partitions(&mut tx).await?;
+    let team = store::team::create(&mut tx, "bench", 1).await?.ok_or("the database is not empty")?;
+    let (worker_id, asked) = (time_id(store::worker::database_now(&mut tx).await?), Instant::now());
+    let roles = vec!["worker".to_owned()];
+    let now = store::worker::register(&mut tx, worker_id, "bench", &roles, slots, settings.lease).await?;
+    tx.commit().await?;
+    let (settler, settlements) = Settler::new();
+    let (intents, intent_queue) = Intents::new();
+    let engine = Engine {
+        worker_id,
+        roles,
+        fence: Fence::new(settings.lease, asked),
+        live: Live::default(),
+        clock: Clock::new(now),
+        catalog: CatalogWatch::new(ActiveCatalog::build(1, catalog)?),
+        keys: KeyCache::new(),
+        limits: Limiter::default(),
+        places: Places::new(settings.max_uploads),
+        health: Health::default(),
+        slots: Slots::new(settings.slots),
+        bell: Bell::default(),
+        settler,
+        intents,
+        providers: Providers::of(Arc::new(Nothing)),
+        pepper: Arc::new(SecretBox::new(Box::new([0; 32]))),
+        settings,
+        pools,
+    };
+    Ok((Arc::new(engine), team.team_id, intent_queue, settlements))
+}

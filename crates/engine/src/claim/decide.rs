@@ -1,0 +1,220 @@
+//! Fills the slots: the state of lanes, teams and flows is put before `fill`, and each request that it lets through takes its
+//! limits and its deployment.
+
+use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
+
+use domain::{
+    Endpoint, Lane, Tags,
+    catalog::LaneClass,
+    waits::{Obstacle, WaitReason},
+};
+use store::claim::{FlowRow, ShareRow};
+
+use super::{
+    JobInfo,
+    account::per_weight,
+    fill::{LaneState, ShareState, fill},
+    slots::Bill,
+    turns::Asking,
+};
+use crate::{
+    Engine,
+    catalog::{ActiveCatalog, ActiveDeployment},
+    limits::{Permit, Rule},
+    route::{self, Backoff, Choice, Next},
+};
+
+/// A flow whose route is not declared is looked at again after this.
+const NO_ROUTE: Duration = Duration::from_secs(5);
+
+/// A request that was admitted: where it goes, and what it holds.
+pub(super) struct Admitted {
+    pub flow: usize,
+    pub deployment: Arc<ActiveDeployment>,
+    pub caller: Permit,
+    pub at_deployment: Permit,
+    /// Slot-time that was put on its team's bill for it, in µs.
+    pub charged: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Decision {
+    pub admitted: Vec<Admitted>,
+    /// Flows that were refused: for how long, and why.
+    pub refusals: HashMap<usize, (Duration, Obstacle)>,
+    /// Where each share stands now, and what is known of its calls.
+    pub levels: Vec<i64>,
+    pub costs: Vec<i64>,
+    /// Where each lane was last served; absent when it was not.
+    pub marks: Vec<(Lane, i64)>,
+}
+
+/// `flows` are in the order of their shares, and of each share in its order of preference. `floors`: where those stand at the
+/// lowest, by lane, who come back after a rest.
+pub(super) fn decide(
+    engine: &Engine,
+    catalog: &ActiveCatalog,
+    shares: &[ShareRow],
+    floors: &HashMap<String, i64>,
+    flows: &[FlowRow],
+    jobs: &[Option<Arc<JobInfo>>],
+    free: usize,
+) -> Decision {
+    let lanes: Vec<&Lane> = catalog.lanes.keys().collect();
+    let mut supply: Vec<usize> = flows
+        .iter()
+        .map(|flow| (flow.due_retries + i64::from(flow.tail_pos - flow.next_pos)).clamp(0, free as i64) as usize)
+        .collect();
+    // Shares are only locked in lanes that are declared.
+    let owners = shares.iter().filter_map(|s| Some((s.lane.parse::<Lane>().ok()?, s.team_id, s.cost.max(0) as u64)));
+    let bills = engine.slots.bill(owners);
+    let mut share_states = share_states(&lanes, shares, &bills, floors, flows);
+    let mut lane_states = lane_states(engine, catalog, &lanes, &share_states, &supply);
+    let in_use: Vec<usize> = lane_states.iter().map(|lane| lane.in_use).collect();
+    let caller_rules: Vec<Vec<Arc<Rule>>> = jobs
+        .iter()
+        .map(|job| {
+            job.as_ref().map_or_else(Vec::new, |job| engine.limits.caller_rules(job.team_id, &job.lane, &job.key_id))
+        })
+        .collect();
+    let mut charges = vec![0; flows.len()];
+    share_states.iter().for_each(|share| charges[share.flows.clone()].fill(share.cost));
+
+    let mut decision = Decision { admitted: Vec::with_capacity(free), ..Decision::default() };
+    let mut gate = |n: usize| {
+        let refusal = match &jobs[n] {
+            None => {
+                let missing = format!("route {} is not declared", flows[n].route);
+                (NO_ROUTE, Obstacle::new(WaitReason::NoRoute, missing))
+            }
+            Some(job) => match admit(engine, job, &flows[n], &caller_rules[n]) {
+                Ok((deployment, caller, at_deployment)) => {
+                    let charged = charges[n];
+                    decision.admitted.push(Admitted { flow: n, deployment, caller, at_deployment, charged });
+                    return true;
+                }
+                Err(refusal) => refusal,
+            },
+        };
+        decision.refusals.insert(n, refusal);
+        false
+    };
+    fill(engine.slots.total(), free, &mut lane_states, &mut share_states, &mut supply, &mut gate);
+    decision.levels = share_states.iter().map(|share| share.level).collect();
+    decision.costs = bills.iter().map(|bill| bill.known as i64).collect();
+    let served = (0..lanes.len()).filter(|lane| lane_states[*lane].in_use > in_use[*lane]);
+    decision.marks = served.map(|lane| (lanes[lane].clone(), lane_states[lane].mark)).collect();
+    decision
+}
+
+fn share_states(
+    lanes: &[&Lane],
+    shares: &[ShareRow],
+    bills: &[Bill],
+    floors: &HashMap<String, i64>,
+    flows: &[FlowRow],
+) -> Vec<ShareState> {
+    let lane_of = |share: &ShareRow| lanes.iter().position(|lane| lane.as_str() == share.lane).unwrap_or_default();
+    let state = |((share, bill), flows): ((&ShareRow, &Bill), Range<usize>)| {
+        let weight = share.weight.max(1) as u32;
+        let level = share.level + per_weight(bill.due, weight);
+        let floor = floors.get(&share.lane).copied().filter(|_| share.woken).unwrap_or(level);
+        let level = level.max(floor);
+        ShareState { lane: lane_of(share), weight, level, cost: bill.cost, flows }
+    };
+    shares.iter().zip(bills).zip(flows_of(shares, flows)).map(state).collect()
+}
+
+/// Which of the flows are whose, in the order of the shares.
+pub(super) fn flows_of(shares: &[ShareRow], flows: &[FlowRow]) -> Vec<Range<usize>> {
+    let mut end = 0;
+    let flows_of = |share: &ShareRow| {
+        let first = end;
+        let mine = |flow: &&FlowRow| flow.lane == share.lane && flow.team_id == share.team_id;
+        end += flows[first..].iter().take_while(mine).count();
+        first..end
+    };
+    shares.iter().map(flows_of).collect()
+}
+
+fn lane_states(
+    engine: &Engine,
+    catalog: &ActiveCatalog,
+    lanes: &[&Lane],
+    shares: &[ShareState],
+    supply: &[usize],
+) -> Vec<LaneState> {
+    let total = engine.slots.total();
+    let asking: Vec<Asking<Lane>> = lanes
+        .iter()
+        .enumerate()
+        .map(|(n, lane)| {
+            let rule = &catalog.lanes[*lane];
+            Asking {
+                lane: (*lane).clone(),
+                strict: rule.class == LaneClass::Strict,
+                weight: rule.weight,
+                wants: shares.iter().any(|share| share.lane == n && supply[share.flows.clone()].iter().any(|n| *n > 0)),
+                // At least one, so that a small replica serves it at all.
+                most: (total * usize::from(rule.max_percent) / 100).max(1),
+                patience: rule.aging().map(|after| after.as_micros() as u64),
+            }
+        })
+        .collect();
+    let standings = engine.slots.lanes(&asking);
+    asking
+        .iter()
+        .zip(standings)
+        .map(|(asked, standing)| LaneState {
+            strict: asked.strict,
+            weight: asked.weight,
+            reserve: (total * usize::from(catalog.lanes[&asked.lane].reserve_percent)).div_ceil(100),
+            most: asked.most,
+            in_use: standing.in_use,
+            level: standing.level,
+            overdue: standing.overdue,
+            mark: standing.mark,
+        })
+        .collect()
+}
+
+fn admit(
+    engine: &Engine,
+    job: &JobInfo,
+    flow: &FlowRow,
+    rules: &[Arc<Rule>],
+) -> Result<(Arc<ActiveDeployment>, Permit, Permit), (Duration, Obstacle)> {
+    let tokens = i64::from(flow.max_in) + i64::from(flow.max_out.unwrap_or(0));
+    let caller =
+        engine.limits.try_take(rules, tokens).map_err(|refused| (route::LIMIT_PAUSE, refused.obstacle(&job.team)))?;
+    let choice = Choice { route: &job.route, endpoint: job.endpoint, tried: &[], strict: job.strict, tokens };
+    match route::next(choice, &engine.health, &engine.limits) {
+        Next::Use(deployment, permit) => Ok((deployment, caller, permit)),
+        Next::Wait { after, obstacle } => {
+            caller.cancel();
+            Err((after, obstacle))
+        }
+    }
+}
+
+pub(super) fn job_info(catalog: &Arc<ActiveCatalog>, flow: &FlowRow) -> Option<Arc<JobInfo>> {
+    let lane: Lane = flow.lane.parse().ok()?;
+    let rule = catalog.lanes.get(&lane)?;
+    let (first, longest) = rule.backoff();
+    Some(Arc::new(JobInfo {
+        job_id: flow.job_id,
+        team_id: flow.team_id,
+        team: flow.team.as_str().into(),
+        key_id: flow.key_id.as_str().into(),
+        strict: rule.reserve_percent > 0,
+        backoff: Backoff { first, longest },
+        lane,
+        tags: Arc::new(serde_json::from_value::<Tags>(flow.tags.clone()).ok()?),
+        submitted_at: flow.submitted_at,
+        max_attempts: flow.max_attempts,
+        deadline_at: flow.deadline_at,
+        endpoint: Endpoint::from_code(flow.endpoint)?,
+        route: Arc::clone(catalog.route(&flow.route)?),
+        catalog: Arc::clone(catalog),
+    }))
+}

@@ -1,0 +1,128 @@
+//! What a claim leaves behind of each flow and share it looked at: how far it came, and when it is worth another look.
+
+use std::{collections::HashMap, time::Duration};
+
+use chrono::{DateTime, Utc};
+use store::claim::{FlowRow, RetryRow, ShareRow, Verdicts};
+
+use super::decide::{Decision, flows_of};
+
+/// The longest that a flow which was refused by a limit is left alone.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Of one flow.
+pub(super) struct Verdict {
+    /// How far its cursor moves.
+    pub advance: i32,
+    asleep: bool,
+    blocked_until: Option<DateTime<Utc>>,
+    reason: Option<String>,
+    held_since: Option<DateTime<Utc>>,
+    /// It was read, and neither served nor refused: it stays as it is, unless it says that something else was in its way.
+    untouched: bool,
+}
+
+impl Verdict {
+    /// Nothing more of it can run now.
+    pub fn rests(&self) -> bool {
+        self.asleep || self.blocked_until.is_some()
+    }
+}
+
+/// `granted`: how many requests of each flow were, and `retries` those that were taken for them.
+pub(super) fn flows(
+    flows: &[FlowRow],
+    granted: &[i64],
+    retries: &[RetryRow],
+    decision: &Decision,
+    now: DateTime<Utc>,
+) -> Vec<Verdict> {
+    let verdict = |(n, flow): (usize, &FlowRow)| {
+        let retried = retries.iter().filter(|r| r.flow_id == flow.flow_id).count() as i64;
+        let advance = (granted[n] - retried).max(0) as i32;
+        let asleep = flow.next_pos + advance >= flow.tail_pos && retried >= flow.due_retries;
+        let refusal = decision.refusals.get(&n);
+        let held_since = match refusal {
+            _ if granted[n] > 0 || asleep => None,
+            Some(_) => flow.held_since.or(Some(now)),
+            None => flow.held_since,
+        };
+        Verdict {
+            advance,
+            asleep,
+            blocked_until: refusal.map(|(after, _)| now + pause(*after, held_since, now)),
+            reason: refusal.map(|(_, obstacle)| obstacle.stored()),
+            held_since,
+            untouched: granted[n] == 0 && refusal.is_none() && !asleep && !flow.has_reason,
+        }
+    };
+    flows.iter().enumerate().map(verdict).collect()
+}
+
+/// The longer it has been refused, the less it loses by another moment: a thousand teams that wait at their caps for long calls
+/// to end must not cost each claim a thousand looks.
+fn pause(asked: Duration, held_since: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Duration {
+    let held = held_since.and_then(|since| (now - since).to_std().ok()).unwrap_or_default();
+    asked.max((held / 8).min(LONGEST_PAUSE))
+}
+
+/// All verdicts, those of the shares with them. A share of which nothing that was read can run now sleeps until its first flow
+/// can, or until something wakes it.
+pub(super) async fn all(
+    conn: &mut store::PgConnection,
+    shares: &[ShareRow],
+    flows: &[FlowRow],
+    of_flows: &[Verdict],
+    decision: &Decision,
+    now: DateTime<Utc>,
+) -> store::Result<Verdicts> {
+    let mut verdicts = Verdicts::default();
+    for (flow, verdict) in flows.iter().zip(of_flows).filter(|(_, verdict)| !verdict.untouched) {
+        verdicts.flow_ids.push(flow.flow_id);
+        verdicts.advances.push(verdict.advance);
+        verdicts.flow_asleep.push(verdict.asleep);
+        verdicts.flow_blocked_until.push(verdict.blocked_until);
+        verdicts.flow_reasons.push(verdict.reason.clone());
+        verdicts.flow_held_since.push(verdict.held_since);
+    }
+    let flows_of = flows_of(shares, flows);
+    let idle: Vec<&ShareRow> = shares
+        .iter()
+        .zip(&flows_of)
+        .filter(|(_, flows)| of_flows[(*flows).clone()].iter().all(Verdict::rests))
+        .map(|(share, _)| share)
+        .collect();
+    let wakes = match idle.is_empty() {
+        true => HashMap::new(),
+        false => store::claim::share_wakes(conn, &idle, &verdicts.flow_ids).await?,
+    };
+    for (n, share) in shares.iter().enumerate() {
+        let unread = wakes.get(&(share.lane.clone(), share.team_id));
+        // A flow that could run but was not read is held by somebody else for a moment.
+        let unread_wake = unread.copied().flatten().map(|at| at.max(now + super::CONTENDED));
+        let read = of_flows[flows_of[n].clone()].iter().filter(|verdict| !verdict.asleep);
+        let wake = unread.and_then(|_| read.filter_map(|verdict| verdict.blocked_until).chain(unread_wake).min());
+        verdicts.share_lanes.push(share.lane.clone());
+        verdicts.share_teams.push(share.team_id);
+        verdicts.share_levels.push(decision.levels[n]);
+        verdicts.share_costs.push(decision.costs[n]);
+        verdicts.share_blocked_until.push(wake);
+        verdicts.share_asleep.push(unread.is_some() && wake.is_none());
+    }
+    Ok(verdicts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_held_for_long_is_asked_more_rarely() {
+        let now = DateTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let asked = Duration::from_millis(25);
+        let held = |seconds| pause(asked, Some(now - Duration::from_secs(seconds)), now);
+        assert_eq!(pause(asked, None, now), asked);
+        assert_eq!((held(0), held(2), held(100)), (asked, Duration::from_millis(250), LONGEST_PAUSE));
+        assert_eq!(pause(Duration::from_secs(30), Some(now), now), Duration::from_secs(30), "a provider that says so");
+    }
+}
