@@ -32,7 +32,6 @@ async fn main() -> Result<(), Failure> {
     let submission = Submission {
         params: JobParams::default(),
         idempotency_key: None,
-        retry_of: None,
         format: Format::Jsonl,
         body: text.as_bytes(),
     };
