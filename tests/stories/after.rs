@@ -116,9 +116,9 @@ async fn priority_deadline_and_predecessor_change_while_a_job_waits() {
     change(&other, &busy, &json!({"priority": 1})).await.expect(404);
 
     // b after a, c after b; a after c would close the circle.
-    let a = world.admin.submit(&format!("?after={busy}:end"), requests::chat(1)).await;
-    let b = world.admin.submit(&format!("?after={a}"), requests::chat(1)).await;
-    let c = world.admin.submit(&format!("?after={b}"), requests::chat(1)).await;
+    let a = world.admin.submit(&format!("?after={busy}:end&priority=5"), requests::chat(1)).await;
+    let b = world.admin.submit(&format!("?after={a}&priority=5"), requests::chat(1)).await;
+    let c = world.admin.submit(&format!("?after={b}&priority=5"), requests::chat(1)).await;
     let refused = change(&world.admin, &a, &json!({"after": {"job": c}})).await.expect(422).json();
     assert!(refused["detail"].as_str().is_some_and(|said| said.contains("cycle") && said.contains(&b)), "{refused}");
     assert_eq!(world.admin.job(&a).await["after"]["job"], json!(busy), "nothing was changed");

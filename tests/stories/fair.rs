@@ -26,11 +26,11 @@ async fn a_team_with_long_calls_gets_no_more_than_its_part() {
     let percent = world
         .db
         .number(
-            "with both as (
+            "with span as (
                  select min(requested_at) + interval '3 s' as low, max(requested_at) as high from ledger where team = 'hasty'
              ), used as (
                  select team, sum(least(completed_at, high) - greatest(requested_at, low)) as time
-                 from ledger, both where completed_at > low and requested_at < high group by team
+                 from ledger, span where completed_at > low and requested_at < high group by team
              )
              select round(100 * extract(epoch from (select time from used where team = 'patient'))
                           / extract(epoch from (select sum(time) from used)))::bigint",

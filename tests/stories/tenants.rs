@@ -29,6 +29,7 @@ struct Theirs {
     job: String,
     call: String,
     key_id: String,
+    schedule: String,
 }
 
 impl Theirs {
@@ -39,6 +40,7 @@ impl Theirs {
             _ if path.starts_with("/api/v1/calls/{id}") => (self.call.as_str(), "req_0000000000001_0"),
             _ if path.starts_with("/api/v1/teams/{id}") => ("theirs", "nobodys"),
             _ if path.starts_with("/api/v1/keys/{id}") => (self.key_id.as_str(), "000000000000"),
+            _ if path.starts_with("/api/v1/schedules/{id}") => (self.schedule.as_str(), "sch_0000000000001"),
             // Models and lanes are the operator's, and the same for all.
             _ if path.starts_with("/v1/models/{id}") || path.starts_with("/api/v1/lanes/{id}") => return None,
             _ if path.contains('{') => panic!("say here whose things {path} names"),
@@ -57,7 +59,10 @@ async fn another_teams_things_do_not_exist() {
     let spoken = them.chat(requests::chat_body("chat", 1)).await.expect(200);
     let call = spoken.header("x-tollway-request-id").expect("it is named").to_owned();
     them.call(&call).await;
-    let theirs = Theirs { job, call, key_id: them.key[3..15].to_owned() };
+    let query = "name=their-secret-schedule&cron=0%200%203%20*%20*%20*";
+    let schedule = them.post(&format!("/api/v1/schedules?{query}"), requests::chat(1)).await.expect(201).json();
+    let schedule = schedule["id"].as_str().expect("an id").to_owned();
+    let theirs = Theirs { job, call, key_id: them.key[3..15].to_owned(), schedule };
     let before = them.job(&theirs.job).await;
 
     let callers = [world.key("ours", json!({})).await, world.key("ours", json!({"role": "read"})).await];
@@ -67,7 +72,7 @@ async fn another_teams_things_do_not_exist() {
             let Some((foreign, absent)) = theirs.paths(&path) else {
                 if method == Method::GET && path != "/api/openapi.json" {
                     let list = caller.get(&path).await.text();
-                    let leak = [&theirs.job, &theirs.call, &theirs.key_id, "theirs", "their-secret-job"];
+                    let leak = [&theirs.job, &theirs.call, &theirs.key_id, &theirs.schedule, "theirs", "their-secret"];
                     assert!(!leak.iter().any(|word| list.contains(*word)), "{path} shows theirs: {list}");
                 }
                 continue;

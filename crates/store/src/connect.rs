@@ -1,5 +1,7 @@
 //! Pools and migrations. The API and the workers have separate pools, so that neither can use up the other's connections.
 
+mod nodelay;
+
 use std::{str::FromStr, time::Duration};
 
 use log::LevelFilter;
@@ -48,12 +50,19 @@ pub fn connect(url: &str, sizes: PoolSizes) -> sqlx::Result<Pools> {
         ])
         .log_statements(LevelFilter::Off)
         .log_slow_statements(LevelFilter::Warn, Duration::from_secs(5));
+    let port = options.get_port();
     let pool = |most: u32| {
         PgPoolOptions::new()
             .max_connections(most)
             .acquire_timeout(Duration::from_secs(10))
             .idle_timeout(Duration::from_secs(300))
             .test_before_acquire(false)
+            .after_connect(move |_, _| {
+                Box::pin(async move {
+                    nodelay::set(port);
+                    Ok(())
+                })
+            })
             // A connection that was idle may have died with its server: asked first, it is replaced instead of failing somebody.
             .before_acquire(|conn, meta| {
                 Box::pin(async move {

@@ -14,7 +14,7 @@ use crate::cli::{
 pub struct Retry {
     /// A job that has ended
     id: JobId,
-    /// Only requests with this error, as `jobs failures` names it; may be given again
+    /// Only requests with this error, as in `jobs failures`; may be given again
     #[arg(long, value_name = "ERROR")]
     error: Vec<String>,
     /// Only requests with this HTTP status; may be given again
