@@ -5,12 +5,16 @@ mod op;
 
 use std::{
     collections::HashSet,
+    panic::resume_unwind,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use metrics::histogram;
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+};
 use tracing::warn;
 
 pub use op::{Direct, Hold, Op, Release, Settlement, Then};
@@ -23,6 +27,8 @@ const QUEUE: usize = 4_096;
 const LARGEST_BATCH: usize = 512;
 /// The largest payload of one transaction, so that large answers make small batches.
 const LARGEST_BYTES: usize = 16 << 20;
+/// Transactions side by side.
+const AT_ONCE: usize = 3;
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 /// Where things to be settled are handed in.
@@ -64,20 +70,26 @@ impl Settler {
 }
 
 /// Settles until `stop` is cancelled and the queue is empty. While Postgres is away it keeps trying: what was called must be booked.
+///
+/// A transaction is a chain of short statements, so most of its time is round trips: a few run side by side, and what comes in
+/// while all are busy makes the next one larger. Two of them never hold the same lease, and take tallies in the same order.
 pub async fn run(engine: Arc<Engine>, Queue(mut queue): Queue, stop: tokio_util::sync::CancellationToken) {
-    let mut ops = Vec::with_capacity(LARGEST_BATCH);
+    let mut running = JoinSet::new();
     let mut next = None;
     loop {
         let first = match next.take() {
             Some(op) => op,
             None => tokio::select! {
                 biased;
-                op = queue.recv() => match op { Some(op) => op, None => return },
-                () = stop.cancelled() => return,
+                op = queue.recv() => match op { Some(op) => op, None => break },
+                () = stop.cancelled() => break,
             },
         };
+        while running.len() >= AT_ONCE {
+            running.join_next().await.transpose().unwrap_or_else(|error| resume_unwind(error.into_panic()));
+        }
         let mut bytes = first.bytes();
-        ops.push(first);
+        let mut ops = vec![first];
         while ops.len() < LARGEST_BATCH {
             let Ok(op) = queue.try_recv() else { break };
             bytes += op.bytes();
@@ -87,25 +99,29 @@ pub async fn run(engine: Arc<Engine>, Queue(mut queue): Queue, stop: tokio_util:
             }
             ops.push(op);
         }
-        let (mut again, began) = (false, Instant::now());
-        loop {
-            match batch::commit(&engine, &ops, again).await {
-                Ok(done) => {
-                    histogram!("tollway_settle_duration_seconds").record(began.elapsed().as_secs_f64());
-                    histogram!("tollway_settle_batch").record(ops.len() as f64);
-                    engine.settler.touched(done.jobs.into_iter());
-                    engine.live.remove(ops.iter().filter_map(Op::ended));
-                    for op in ops.drain(..) {
-                        op.done(&done.lost);
-                    }
-                    break;
-                }
-                Err(error) => {
-                    warn!(%error, waiting = ops.len(), "Results could not be stored; trying again");
-                    again = true;
-                    tokio::time::sleep(RETRY_AFTER).await;
-                }
+        running.spawn(settle(Arc::clone(&engine), ops));
+    }
+    running.join_all().await;
+}
+
+/// Commits one batch, however often it takes.
+async fn settle(engine: Arc<Engine>, ops: Vec<Op>) {
+    let (mut again, began) = (false, Instant::now());
+    let done = loop {
+        match batch::commit(&engine, &ops, again).await {
+            Ok(done) => break done,
+            Err(error) => {
+                warn!(%error, waiting = ops.len(), "Results could not be stored; trying again");
+                again = true;
+                tokio::time::sleep(RETRY_AFTER).await;
             }
         }
+    };
+    histogram!("tollway_settle_duration_seconds").record(began.elapsed().as_secs_f64());
+    histogram!("tollway_settle_batch").record(ops.len() as f64);
+    engine.settler.touched(done.jobs.into_iter());
+    engine.live.remove(ops.iter().filter_map(Op::ended));
+    for op in ops {
+        op.done(&done.lost);
     }
 }
