@@ -77,10 +77,12 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
             }
         }
         rung = false;
-        if engine.slots.free() == 0 || !engine.fence.may_start() {
+        let may_start = engine.fence.may_start();
+        if engine.slots.free() == 0 || !may_start {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = engine.slots.freed(1) => {}
+                // Free slots are no reason to look again while nothing may start.
+                () = engine.slots.freed(1), if may_start => {}
                 () = tokio::time::sleep(POLL) => {}
             }
             continue;
