@@ -19,6 +19,8 @@ words! {
         Change = "change",
         /// The job it came after has ended.
         Begin = "begin",
+        /// Its deadline passed; what was left of it ended.
+        Expire = "expire",
         Delete = "delete",
     }
 }

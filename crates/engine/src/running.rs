@@ -59,13 +59,18 @@ impl Running {
         Self { claiming, background, settling, working, settler, loops }
     }
 
-    /// Unstarted requests go back at once, calls under way may end, everything is booked.
-    pub async fn end(mut self, engine: &Engine) {
+    /// Claims nothing more; calls go on.
+    pub fn stop_claiming(&self) {
+        self.claiming.cancel();
+    }
+
+    /// Unstarted requests go back at once, calls under way may end within `drain`, everything is booked.
+    pub async fn end(mut self, engine: &Engine, drain: Duration) {
         self.claiming.cancel();
         engine.fence.stop_starting();
         if let Some((claimer, mut worker)) = self.working {
             let _ = claimer.await;
-            if tokio::time::timeout(engine.settings.drain, &mut worker).await.is_err() {
+            if tokio::time::timeout(drain, &mut worker).await.is_err() {
                 warn!("Some calls did not end in time; they are booked as of unknown outcome and run again");
                 engine.fence.abort_running();
                 let _ = tokio::time::timeout(Duration::from_secs(5), worker).await;
@@ -84,7 +89,8 @@ impl Running {
 /// Gives up the place among the workers, so that nobody waits for its lease to end. What is still held is left to the reaper.
 async fn leave(engine: &Engine) -> store::Result<()> {
     let mut tx = engine.pools.work.begin().await?;
-    if engine.live.is_empty() {
+    // Calls whose caller went away and uploads of retries and schedules may be cut off; their intents and jobs are the reaper's.
+    if engine.live.is_empty() && !store::worker::holds(&mut tx, engine.worker_id).await? {
         store::worker::remove(&mut tx, engine.worker_id).await?;
     } else {
         store::worker::expire(&mut tx, engine.worker_id).await?;

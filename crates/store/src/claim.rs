@@ -117,6 +117,8 @@ pub async fn flows(
                                  select flow_id, priority, served_at, next_pos, tail_pos from flow
                                  where lane = s.lane and team_id = s.team_id and state = 'ready'
                                    and blocked_until <= now() and (start_at is null or start_at <= now())
+                                   -- What is past it is ended by the finisher.
+                                   and (deadline_at is null or deadline_at > now())
                                  order by priority desc, served_at, flow_id
                                  limit greatest($3::bigint, $4::bigint)
                              ) first
@@ -330,7 +332,7 @@ pub async fn share_wakes(
            cross join lateral (
                select min(greatest(blocked_until, coalesce(start_at, '-infinity'), now())) as wakes from flow
                where lane = s.lane and team_id = s.team_id and state = 'ready' and blocked_until < 'infinity'
-                 and flow_id <> all($3)
+                 and (deadline_at is null or deadline_at > now()) and flow_id <> all($3)
            ) f"#,
         &lanes,
         &teams,

@@ -19,7 +19,7 @@ pub async fn source(conn: &mut PgConnection, job_id: i64) -> Result<Option<Sourc
     query_as!(
         Source,
         r#"select state, case when state = 'uploading' then 0 else accepted end as "accepted!", cancelled, expired, flow_ids,
-                  purged_at is not null as "purged!"
+                  purged_at is not null or coalesce(purge_at <= now(), false) as "purged!"
            from job where job_id = $1"#,
         job_id,
     )

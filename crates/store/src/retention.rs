@@ -2,9 +2,17 @@
 //! somebody asks for that job to be purged.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::{AssertSqlSafe, PgConnection, query, query_scalar};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Transaction, query, query_scalar};
 
 use crate::Result;
+
+/// A transaction for [`make_partitions`] and [`drop_day`], which lock whole tables. While they wait for a long reader, everything
+/// else waits behind them: so they wait for a moment only, and fail. Made a week ahead, partitions can be made another day.
+pub async fn begin_ddl(conn: &mut PgConnection) -> Result<Transaction<'_, Postgres>> {
+    let mut tx = conn.begin().await?;
+    query!("set local lock_timeout = '500ms'").execute(&mut *tx).await?;
+    Ok(tx)
+}
 
 /// Partitions from yesterday to a week ahead. At migration, at every start and daily.
 pub async fn make_partitions(conn: &mut PgConnection) -> Result<i32> {

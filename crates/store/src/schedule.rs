@@ -128,8 +128,8 @@ pub struct Due {
     pub running: Option<i64>,
 }
 
-/// The one that has been due for longest.
-pub async fn due(conn: &mut PgConnection) -> Result<Option<Due>> {
+/// The one that has been due for longest, but for these.
+pub async fn due(conn: &mut PgConnection, but: &[i64]) -> Result<Option<Due>> {
     query_as!(
         Due,
         r#"select s.schedule_id, s.team_id, s.key_id, s.name, s.cron, s.time_zone, s.skip_if_running, s.params, s.lines,
@@ -137,8 +137,9 @@ pub async fn due(conn: &mut PgConnection) -> Result<Option<Due>> {
                   coalesce((select k.lanes from api_key k join team t on t.team_id = k.team_id
                             where k.key_id = s.key_id and k.revoked_at is null and t.disabled_at is null), '{}') as "lanes!",
                   (select j.job_id from job j where j.job_id = s.last_job and j.finished_at is null) as running
-           from schedule s where s.next_at <= now()
+           from schedule s where s.next_at <= now() and s.schedule_id <> all($1)
            order by s.next_at limit 1"#,
+        but,
     )
     .fetch_optional(conn)
     .await

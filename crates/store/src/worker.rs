@@ -58,6 +58,17 @@ pub async fn remove(conn: &mut PgConnection, worker_id: i64) -> Result<()> {
     Ok(())
 }
 
+/// Whether intents, leases or uploads are still its own.
+pub async fn holds(conn: &mut PgConnection, worker_id: i64) -> Result<bool> {
+    query_scalar!(
+        r#"select (exists (select 1 from intent where worker_id = $1) or exists (select 1 from lease where worker_id = $1)
+                   or exists (select 1 from job where state = 'uploading' and upload_worker = $1)) as "holds!""#,
+        worker_id,
+    )
+    .fetch_one(conn)
+    .await
+}
+
 pub async fn database_now(conn: &mut PgConnection) -> Result<DateTime<Utc>> {
     query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(conn).await
 }

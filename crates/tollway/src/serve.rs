@@ -64,22 +64,33 @@ pub async fn run(
     let running = Running::start(&engine, roles, intents, settlements);
     let chores =
         roles.maintenance.then(|| tokio::spawn(chores::run(Arc::clone(&engine), lake, running.background.clone())));
-    match listener {
+    let drain = engine.settings.drain;
+    let left = match listener {
         Some(listener) => {
             let app = App::new(Arc::clone(&engine), gateway::telemetry::install()?, children(config_file)?);
             tokio::spawn(gateway::telemetry::keep_up(app.metrics.clone()));
             started(listener.local_addr()?)?;
-            gateway::serve(listener, app, stop.cancelled_owned()).await;
+            let stopped = async {
+                stop.cancelled().await;
+                running.stop_claiming();
+                Instant::now()
+            };
+            // Callers and calls share the time that they are given to end.
+            let ((), stopped) = tokio::join!(gateway::serve(listener, app, stop.clone().cancelled_owned()), stopped);
+            drain.saturating_sub(stopped.elapsed())
         }
         None => {
             info!(roles = %roles, "Working, without an API");
             stop.cancelled().await;
+            drain
         }
-    }
-    running.end(&engine).await;
+    };
+    // Before the place among the workers is given up: a chore that is cut off may leave an upload.
     if let Some(chores) = chores {
         chores.abort();
+        let _ = chores.await;
     }
+    running.end(&engine, left).await;
     Ok(())
 }
 

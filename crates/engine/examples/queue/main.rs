@@ -53,7 +53,7 @@ async fn main() -> Result<(), Failure> {
         return Err(format!("{stored} of {items} results were stored").into());
     }
     println!("{:.1}", items as f64 / took.as_secs_f64());
-    running.end(&engine).await;
+    running.end(&engine, Duration::ZERO).await;
     Ok(())
 }
 

@@ -171,18 +171,25 @@ fn lane_states(
         })
         .collect();
     let standings = engine.slots.lanes(&asking);
+    // One slot is nobody's, so that a small replica serves all lanes.
+    let mut reservable = total.saturating_sub(1);
     asking
         .iter()
         .zip(standings)
-        .map(|(asked, standing)| LaneState {
-            strict: asked.strict,
-            weight: asked.weight,
-            reserve: (total * usize::from(catalog.lanes[&asked.lane].reserve_percent)).div_ceil(100),
-            most: asked.most,
-            in_use: standing.in_use,
-            level: standing.level,
-            overdue: standing.overdue,
-            mark: standing.mark,
+        .map(|(asked, standing)| {
+            let percent = usize::from(catalog.lanes[&asked.lane].reserve_percent);
+            let reserve = (total * percent).div_ceil(100).min(reservable);
+            reservable -= reserve;
+            LaneState {
+                strict: asked.strict,
+                weight: asked.weight,
+                reserve,
+                most: asked.most,
+                in_use: standing.in_use,
+                level: standing.level,
+                overdue: standing.overdue,
+                mark: standing.mark,
+            }
         })
         .collect()
 }

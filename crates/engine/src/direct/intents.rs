@@ -57,6 +57,11 @@ impl Intents {
 pub async fn run(engine: Arc<Engine>, IntentQueue(mut queue): IntentQueue) {
     let mut batch = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut batch, BATCH).await > 0 {
+        // Who no longer waits was refused, and its call is booked without an intent.
+        batch.retain(|intent| !intent.durable.is_closed());
+        if batch.is_empty() {
+            continue;
+        }
         let ids: Vec<AttemptId> = batch.iter().map(|intent| intent.attempt_id).collect();
         let rows: Vec<serde_json::Value> = batch.iter_mut().map(|intent| intent.pessimist.take()).collect();
         let written = async {

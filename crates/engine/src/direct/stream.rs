@@ -83,18 +83,21 @@ pub(super) async fn run(engine: Arc<Engine>, mut admitted: Admitted) -> Result<D
     }
 }
 
-async fn book(engine: &Engine, admitted: &Admitted, attempt: &Attempt, ended: &Ended<'_>, is_final: bool) {
+/// Gives the tokens that it used.
+async fn book(engine: &Engine, admitted: &Admitted, attempt: &Attempt, ended: &Ended<'_>, is_final: bool) -> i64 {
     let row =
         meter::row(engine.worker_id, &engine.clock, &admitted.catalog, &admitted.subject, attempt, ended, is_final);
+    let tokens = row.prompt_total.unwrap_or(0) + row.output_text.unwrap_or(0) + row.output_reasoning.unwrap_or(0);
     engine.settler.put(Op::Direct(Box::new(Booking { ledger: row }))).await;
+    tokens
 }
 
 /// Passes the pieces on, and goes on reading when the caller has gone: what the provider bills must be known.
 async fn pump(
     engine: Arc<Engine>,
-    admitted: Admitted,
+    mut admitted: Admitted,
     attempt: Attempt,
-    permit: Permit,
+    mut permit: Permit,
     mut answer: AnswerStream,
     started: Instant,
     mut to: Option<mpsc::Sender<Result<Bytes, DirectError>>>,
@@ -129,7 +132,9 @@ async fn pump(
         http_status: Some(200),
         error: failure.as_ref().map(|error| error.class),
     };
-    book(&engine, &admitted, &attempt, &ended, true).await;
+    let tokens = book(&engine, &admitted, &attempt, &ended, true).await;
+    permit.settle_tokens(tokens);
+    admitted.permit.settle_tokens(tokens);
     drop(permit);
     match failure {
         None => engine.health.succeeded(&attempt.deployment.name),

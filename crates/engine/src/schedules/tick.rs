@@ -15,13 +15,26 @@ use crate::{
 /// Submits what is due; gives the number of ticks. Ticks that were missed, because no gateway ran, become one.
 pub async fn run_due(engine: &Engine) -> store::Result<u64> {
     let mut ticks = 0;
+    // Those that stay due, and are looked at again next time: they must not hold up the others.
+    let mut later: Vec<i64> = Vec::new();
     loop {
-        let Some(due) = schedule::due(&mut *engine.pools.work.acquire().await?).await? else { return Ok(ticks) };
+        let due = schedule::due(&mut *engine.pools.work.acquire().await?, &later).await?;
+        let Some(due) = due else { return Ok(ticks) };
         let made = match submit_one(engine, &due).await {
             // It is not the schedule's fault, so the tick stays due.
             Err(SubmitError::Unavailable(error)) => return Err(error),
-            // A process died at this very tick, and its upload is not given up yet.
-            Err(SubmitError::InFlight) => return Ok(ticks),
+            // A process died at this very tick and its upload is not given up yet, or nobody knows how it ended: the same key
+            // finds the job if there is one.
+            Err(
+                error @ (SubmitError::InFlight
+                | SubmitError::Busy { .. }
+                | SubmitError::Abandoned
+                | SubmitError::InDoubt { .. }),
+            ) => {
+                warn!(schedule = %ScheduleId(due.schedule_id), %error, "A tick made no job yet; trying again");
+                later.push(due.schedule_id);
+                continue;
+            }
             made => made,
         };
         let error = made.as_ref().err().map(ToString::to_string);

@@ -162,6 +162,8 @@ impl<'a> Sorted<'a> {
             Op::Release(release) => {
                 if held.contains(&release.key) {
                     self.retries.push(release.retry.clone());
+                    // It may have been cancelled meanwhile.
+                    self.jobs.insert(release.job_id);
                 }
             }
             Op::Direct(direct) => {

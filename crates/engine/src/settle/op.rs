@@ -40,6 +40,7 @@ pub struct Settlement {
 #[derive(Debug)]
 pub struct Release {
     pub key: LeaseKey,
+    pub job_id: i64,
     pub retry: NewRetry,
     pub hold: Hold,
 }

@@ -2,8 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use domain::{JobId, JobState};
-use store::job::{EndAs, Scope};
+use domain::{Action, JobId, JobState};
+use store::{
+    audit::{self, Entry},
+    job::{EndAs, Scope},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -18,6 +21,8 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 const SWEEP: Duration = Duration::from_secs(5);
 /// So many at a time: a million jobs that wait must not be looked through every few seconds.
 const WINDOW: i64 = 10_000;
+/// Jobs past their deadline that are looked for at once.
+const EXPIRED: i64 = 100;
 
 pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
     let mut sweep = tokio::time::interval(SWEEP);
@@ -42,8 +47,14 @@ async fn look(engine: &Engine, swept_to: Option<&mut i64>) -> store::Result<()> 
         .await
         .inspect_err(|_| engine.settler.touched(touched.iter().copied()))?;
     if let Some(swept_to) = swept_to {
-        for job in store::flow::jobs_past_deadline(&mut conn, 100).await? {
-            expire(engine, &mut conn, JobId(job)).await?;
+        loop {
+            let expired = store::flow::jobs_past_deadline(&mut conn, EXPIRED).await?;
+            for job in &expired {
+                expire(engine, &mut conn, JobId(*job)).await?;
+            }
+            if (expired.len() as i64) < EXPIRED {
+                break;
+            }
         }
         for job in store::after::overlooked(&mut conn, 100).await? {
             let mut tx = store::begin(&mut conn).await?;
@@ -72,6 +83,8 @@ async fn expire(engine: &Engine, conn: &mut store::PgConnection, id: JobId) -> s
                 store::job::resume(&mut tx, id).await?;
             }
             store::job::end_waiting(&mut tx, id, EndAs::Expired).await?;
+            let entry = Entry { job_id: id.0, key_id: None, action: Action::Expire, details: serde_json::json!({}) };
+            audit::record(&mut tx, entry).await?;
             finish_if_drained(engine, &mut tx, id).await?;
         }
         _ => {}

@@ -20,10 +20,14 @@ use crate::Engine;
 /// Drops partitions that no job needs any more, and makes those that will be needed. Daily.
 pub async fn rotate_partitions(engine: &Engine) -> store::Result<()> {
     let mut conn = engine.pools.work.acquire().await?;
-    store::retention::make_partitions(&mut conn).await?;
+    let mut tx = store::retention::begin_ddl(&mut conn).await?;
+    store::retention::make_partitions(&mut tx).await?;
+    tx.commit().await?;
     for day in store::retention::droppable_days(&mut conn, engine.clock.now()).await? {
         tracing::info!(%day, "Dropping the bodies and results of a day whose jobs are past their retention");
-        store::retention::drop_day(&mut conn, day).await?;
+        let mut tx = store::retention::begin_ddl(&mut conn).await?;
+        store::retention::drop_day(&mut tx, day).await?;
+        tx.commit().await?;
     }
     while store::retried::prune(&mut conn, 10_000).await? > 0 {}
     Ok(())

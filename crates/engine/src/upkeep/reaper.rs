@@ -96,6 +96,10 @@ async fn chunk(engine: &Engine) -> store::Result<bool> {
             });
         }
     }
+    // A call may be booked and its intent stand all the same: when the intent came to the database after the row.
+    let ids: Vec<_> = ledger.iter().map(|row| row.attempt_id).collect();
+    let known = if ids.is_empty() { Vec::new() } else { store::ledger::known(&mut tx, &ids).await? };
+    ledger.retain(|row| row.job_id.is_some() || !known.contains(&row.attempt_id));
     store::retry::insert(&mut tx, &retries).await?;
     store::complete::insert_results(&mut tx, &results.iter().collect::<Vec<_>>()).await?;
     store::ledger::insert(&mut tx, &ledger).await?;

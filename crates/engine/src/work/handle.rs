@@ -266,7 +266,10 @@ pub(crate) async fn release(engine: &Engine, request: &Request) {
     let mut hold = request.take_hold();
     std::mem::take(&mut hold.caller).cancel();
     std::mem::take(&mut hold.deployment).cancel();
-    engine.settler.put(Op::Release(Box::new(Release { key: request.key, retry, hold }))).await;
+    engine
+        .settler
+        .put(Op::Release(Box::new(Release { key: request.key, job_id: request.job.job_id, retry, hold })))
+        .await;
 }
 
 /// Its job was cancelled while the provider worked. What was sent is charged as held, for nobody will learn how it ended; the

@@ -38,8 +38,18 @@ struct Progress {
     waiting_reason: Option<String>,
     /// Requests that ended, a second.
     rate_per_s: f64,
-    /// `None`: it cannot be told.
+    #[serde(flatten)]
+    eta: Eta,
+}
+
+/// Seconds until the rest has ended; `None`: it cannot be told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+struct Eta {
+    /// At the rate of the window.
     eta_s: Option<i64>,
+    /// At the fastest and the slowest of its halves.
+    eta_low_s: Option<i64>,
+    eta_high_s: Option<i64>,
 }
 
 pub async fn follow(
@@ -98,7 +108,7 @@ impl Watch {
                     Err(_) => continue,
                 },
             };
-            let (rate_per_s, eta_s) = self.rate.take(Instant::now(), &job.counts);
+            let (rate_per_s, eta) = self.rate.take(Instant::now(), &job.counts);
             let is_last = job.state.is_terminal();
             let event_id = event_id(&job);
             if self.seen.as_ref() == Some(&event_id) && !is_last {
@@ -112,7 +122,7 @@ impl Watch {
                 unpriced: job.unpriced,
                 waiting_reason: job.waiting_reason,
                 rate_per_s,
-                eta_s,
+                eta,
             };
             let event = Event::default().event(if is_last { "end" } else { "progress" }).id(event_id.as_str());
             self.seen = Some(event_id);
@@ -132,18 +142,24 @@ fn event_id(job: &Job) -> String {
 struct Rate(VecDeque<(Instant, i64)>);
 
 impl Rate {
-    /// Requests ended a second over the window, and the seconds that the rest takes at this rate.
-    fn take(&mut self, now: Instant, counts: &Counts) -> (f64, Option<i64>) {
-        let ended = counts.succeeded + counts.failed;
-        self.0.push_back((now, ended));
+    /// Requests ended a second over the window, and how long the rest takes.
+    fn take(&mut self, now: Instant, counts: &Counts) -> (f64, Eta) {
+        self.0.push_back((now, counts.succeeded + counts.failed));
         if self.0.len() > WINDOW + 1 {
             self.0.pop_front();
         }
-        let Some((since, before)) = self.0.front() else { return (0.0, None) };
-        let seconds = now.duration_since(*since).as_secs_f64();
-        let rate = if seconds > 0.0 { (ended - before) as f64 / seconds } else { 0.0 };
-        let eta = (rate > 0.0).then(|| (counts.pending as f64 / rate).ceil() as i64);
+        let (last, middle) = (self.0.len() - 1, (self.0.len() - 1) / 2);
+        let rates = [(0, last), (0, middle), (middle, last)].map(|(from, to)| self.between(from, to));
+        let [rate, first, second] = rates.map(|rate| rate.unwrap_or(0.0));
+        let eta = |rate: f64| (rate > 0.0).then(|| (counts.pending as f64 / rate).ceil() as i64);
+        let eta = Eta { eta_s: eta(rate), eta_low_s: eta(first.max(second)), eta_high_s: eta(first.min(second)) };
         ((rate * 10.0).round() / 10.0, eta)
+    }
+
+    fn between(&self, from: usize, to: usize) -> Option<f64> {
+        let ((since, before), (until, after)) = (self.0.get(from)?, self.0.get(to)?);
+        let seconds = until.duration_since(*since).as_secs_f64();
+        (seconds > 0.0).then(|| (after - before) as f64 / seconds)
     }
 }
 
@@ -155,11 +171,14 @@ mod tests {
     fn the_rate_is_that_of_the_window() {
         let (mut rate, start) = (Rate::default(), Instant::now());
         let counts = |done: i64| Counts { succeeded: done, pending: 1000 - done, ..Counts::default() };
-        assert_eq!(rate.take(start, &counts(0)), (0.0, None));
-        assert_eq!(rate.take(start + TICK, &counts(10)), (10.0, Some(99)));
-        for second in 2..=20 {
-            rate.take(start + TICK * second, &counts(10));
+        assert_eq!(rate.take(start, &counts(0)), (0.0, Eta::default()));
+        let early = Eta { eta_s: Some(99), eta_low_s: Some(99), eta_high_s: None };
+        assert_eq!(rate.take(start + TICK, &counts(10)), (10.0, early));
+        let later = Eta { eta_s: Some(65), eta_low_s: Some(49), eta_high_s: Some(97) };
+        assert_eq!(rate.take(start + TICK * 2, &counts(30)), (15.0, later));
+        for second in 3..=20 {
+            rate.take(start + TICK * second, &counts(30));
         }
-        assert_eq!(rate.take(start + TICK * 21, &counts(10)), (0.0, None), "it stands still");
+        assert_eq!(rate.take(start + TICK * 21, &counts(30)), (0.0, Eta::default()), "it stands still");
     }
 }

@@ -22,7 +22,7 @@ pub struct Set {
     /// A time like 2026-12-24T18:00:00Z, 90m, 6h or 2d from now; none takes it away
     #[arg(long, value_name = "TIME", value_parser = or_none(params::time))]
     deadline: Option<OrNone<Moment>>,
-    /// Begin after this job, or JOB:end; none: at once. Only before anything of it was called
+    /// Begin after this job, or JOB:end; none: at once. Only before its first call
     #[arg(long, value_name = "JOB", value_parser = or_none(|text: &str| text.parse::<After>().map_err(|e| e.to_string())))]
     after: Option<OrNone<After>>,
 }

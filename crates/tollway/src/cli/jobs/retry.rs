@@ -14,7 +14,7 @@ use crate::cli::{
 pub struct Retry {
     /// A job that has ended
     id: JobId,
-    /// Only requests with this error, as in `jobs failures`; may be given again
+    /// Only this error, as in `jobs failures`; may be given again
     #[arg(long, value_name = "ERROR")]
     error: Vec<String>,
     /// Only requests with this HTTP status; may be given again
@@ -26,7 +26,7 @@ pub struct Retry {
     /// Requests that were cancelled or expired too
     #[arg(long)]
     unfinished: bool,
-    /// The same key again gives the same job; without one, the same retry does for a day
+    /// The same key again gives the same job; without one, the same retry does
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
 }

@@ -29,6 +29,10 @@ pub struct Progress {
     /// Requests that end in a second, lately.
     rate_per_s: Option<f64>,
     eta_s: Option<f64>,
+    #[serde(default)]
+    eta_low_s: Option<f64>,
+    #[serde(default)]
+    eta_high_s: Option<f64>,
 }
 
 pub enum Screen {
@@ -105,7 +109,13 @@ fn sentence(progress: &Progress) -> String {
         Some(reason) if progress.in_flight == 0 => parts.push(format!("{}: {reason}", progress.state.as_str())),
         _ => parts.extend(progress.rate_per_s.map(|rate| format!("{rate:.0}/s"))),
     }
-    parts.extend(progress.eta_s.map(|seconds| format!("{} left", duration(seconds))));
+    parts.extend(progress.eta_s.map(|seconds| {
+        let range = progress.eta_low_s.zip(progress.eta_high_s).map(|(low, high)| (duration(low), duration(high)));
+        match range {
+            Some((low, high)) if low != high => format!("{low} to {high} left"),
+            _ => format!("{} left", duration(seconds)),
+        }
+    }));
     if counts.failed > 0 {
         parts.push(format!("{} failed", count(counts.failed)));
     }

@@ -61,7 +61,7 @@ pub(super) struct JobArgs {
     /// Nothing of it runs earlier; a time as for --deadline
     #[arg(long, value_name = "TIME", value_parser = params::time)]
     start_at: Option<params::Moment>,
-    /// Nothing of it runs before all of this job has succeeded; JOB:end: before it has ended
+    /// Begin when all of this job has succeeded; JOB:end: when it has ended
     #[arg(long, value_name = "JOB")]
     after: Option<After>,
     /// Tries of one request that fail by its own errors, 5 when left out
