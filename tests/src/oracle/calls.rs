@@ -1,11 +1,14 @@
 //! The provider's journal and the ledger tell the same calls.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
 
 use simulator::{Endpoint, JournalLine, Outcome};
 use sqlx::FromRow;
 
-use crate::{database::Database, simulator::Simulator};
+use crate::{database::Database, patience::SOON, simulator::Simulator};
 
 #[derive(Debug, FromRow)]
 struct Row {
@@ -26,9 +29,27 @@ select attempt_id::text as attempt_id, corrects_attempt_id::text as corrects, re
        prompt_total, coalesce(output_text, 0) + coalesce(output_reasoning, 0) as output, contracted_cost, price_status
 from ledger";
 
+/// The ledger. A call that was answered while the database was away has no intent, so nothing but its gateway's memory knows that
+/// its row is still to come: it is given time.
+async fn rows_of(db: &Database, journal: &[JournalLine<'_>]) -> Vec<Row> {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let rows: Vec<Row> = db.rows(ROWS).await;
+        let booked: HashSet<&str> = rows.iter().map(|row| row.attempt_id.as_str()).collect();
+        let is_booked = |call: &JournalLine<'_>| {
+            !matches!(call.endpoint, Endpoint::Chat | Endpoint::Embeddings)
+                || call.client_request_id.as_deref().is_none_or(|id| booked.contains(id))
+        };
+        if journal.iter().all(is_booked) || Instant::now() > deadline {
+            return rows;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 pub async fn check(db: &Database, simulator: &Simulator) {
     let journal = simulator.journal().await;
-    let rows: Vec<Row> = db.rows(ROWS).await;
+    let rows = rows_of(db, &journal).await;
     let mut calls: HashMap<&str, &JournalLine<'_>> = HashMap::with_capacity(journal.len());
     for call in journal.iter().filter(|call| matches!(call.endpoint, Endpoint::Chat | Endpoint::Embeddings)) {
         let id = call.client_request_id.as_deref().unwrap_or_else(|| panic!("a call without an id: {call:?}"));

@@ -1,6 +1,12 @@
 //! Intents are written while the provider works, many callers' in one statement.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use domain::{AttemptId, LedgerRow};
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +23,7 @@ struct Intent {
     attempt_id: AttemptId,
     pessimist: serde_json::Value,
     durable: oneshot::Sender<()>,
+    given_up: Arc<AtomicBool>,
 }
 
 /// Where calls say what they are about to cost.
@@ -26,15 +33,16 @@ pub struct Intents(mpsc::Sender<Intent>);
 pub struct IntentQueue(mpsc::Receiver<Intent>);
 
 /// The promise that an intent is durable.
-pub struct Durable(Option<oneshot::Receiver<()>>);
+pub struct Durable(Option<(oneshot::Receiver<()>, Arc<AtomicBool>)>);
 
 impl Durable {
     /// Whether it became so, within some patience.
     pub async fn reached(self) -> bool {
-        match self.0 {
-            Some(durable) => matches!(tokio::time::timeout(PATIENCE, durable).await, Ok(Ok(()))),
-            None => false,
-        }
+        let Some((mut durable, given_up)) = self.0 else { return false };
+        let reached = matches!(tokio::time::timeout(PATIENCE, &mut durable).await, Ok(Ok(())));
+        // Before the receiver goes, so that the writer who finds it gone finds out why.
+        given_up.store(!reached, Ordering::Release);
+        reached
     }
 }
 
@@ -48,8 +56,10 @@ impl Intents {
     pub fn write(&self, pessimist: &LedgerRow) -> Durable {
         let (durable, reached) = oneshot::channel();
         let Ok(row) = serde_json::to_value(pessimist) else { return Durable(None) };
-        let intent = Intent { attempt_id: pessimist.attempt_id, pessimist: row, durable };
-        Durable(self.0.try_send(intent).is_ok().then_some(reached))
+        let given_up = Arc::new(AtomicBool::new(false));
+        let intent =
+            Intent { attempt_id: pessimist.attempt_id, pessimist: row, durable, given_up: Arc::clone(&given_up) };
+        Durable(self.0.try_send(intent).is_ok().then_some((reached, given_up)))
     }
 }
 
@@ -57,8 +67,8 @@ impl Intents {
 pub async fn run(engine: Arc<Engine>, IntentQueue(mut queue): IntentQueue) {
     let mut batch = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut batch, BATCH).await > 0 {
-        // Who no longer waits was refused, and its call is booked without an intent.
-        batch.retain(|intent| !intent.durable.is_closed());
+        // Who gave up was refused, and its call is booked without an intent.
+        batch.retain(|intent| !intent.given_up.load(Ordering::Acquire));
         if batch.is_empty() {
             continue;
         }
@@ -66,13 +76,23 @@ pub async fn run(engine: Arc<Engine>, IntentQueue(mut queue): IntentQueue) {
         let rows: Vec<serde_json::Value> = batch.iter_mut().map(|intent| intent.pessimist.take()).collect();
         let written = async {
             let mut conn = engine.pools.api.acquire().await?;
-            store::intent::insert(&mut conn, engine.worker_id, &ids, &rows).await
+            store::intent::insert(&mut conn, engine.worker_id, &ids, &rows).await?;
+            Ok::<_, store::Error>(conn)
         };
         match written.await {
-            Ok(()) => {
-                for intent in batch.drain(..) {
-                    // A caller that went away needs no answer.
-                    let _ = intent.durable.send(());
+            Ok(mut conn) => {
+                // One that gave up meanwhile may be booked already, by who found no intent to end.
+                let late: Vec<AttemptId> = batch
+                    .drain(..)
+                    .filter_map(|intent| {
+                        let is_late = intent.durable.send(()).is_err() && intent.given_up.load(Ordering::Acquire);
+                        is_late.then_some(intent.attempt_id)
+                    })
+                    .collect();
+                if !late.is_empty()
+                    && let Err(error) = store::intent::end(&mut conn, &late).await
+                {
+                    warn!(%error, "Intents of calls that were given up stay until this process ends");
                 }
             }
             Err(error) => {

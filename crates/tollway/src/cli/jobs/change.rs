@@ -19,7 +19,7 @@ pub struct Set {
     /// -100 to 100 among the team's own jobs in the lane; higher is sooner
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     priority: Option<i16>,
-    /// A time like 2026-12-24T18:00:00Z, 90m, 6h or 2d from now; none takes it away
+    /// 2026-12-24T18:00:00Z; 90m, 6h or 2d from now; or none
     #[arg(long, value_name = "TIME", value_parser = or_none(params::time))]
     deadline: Option<OrNone<Moment>>,
     /// Begin after this job, or JOB:end; none: at once. Only before its first call

@@ -26,7 +26,7 @@ pub struct Retry {
     /// Requests that were cancelled or expired too
     #[arg(long)]
     unfinished: bool,
-    /// The same key again gives the same job; without one, the same retry does
+    /// The same key gives the same job; without one, the same retry does
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
 }

@@ -29,7 +29,7 @@ pub struct Set {
     /// Share beside other weighted lanes
     #[arg(long, value_name = "N", default_value_t = 1)]
     weight: u32,
-    /// Percent of all slots and of every deployment that is its own
+    /// Percent of all slots and deployments kept for it
     #[arg(long = "reserve", value_name = "PERCENT", default_value_t = 0)]
     reserve_percent: u8,
     /// Percent of all slots that it may use at most
