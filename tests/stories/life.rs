@@ -125,6 +125,7 @@ async fn a_job_expires_at_its_deadline_and_begins_no_earlier_than_it_may() {
     assert_eq!(job["state"], "expired", "{job}");
     assert!(count("succeeded") > 0 && count("expired") > 0, "{job}");
     assert_eq!(count("succeeded") + count("expired"), 2_000, "{job}");
+    assert_eq!(world.db.number("select count(*) from audit where action = 'expire' and key_id is null").await, 1);
     let results = world.admin.results(&late, "?failed=true").await;
     assert_eq!(results.len() as i64, count("expired"));
     assert!(results.iter().all(|result| result["error"]["code"] == "batch_expired"));
@@ -157,5 +158,28 @@ async fn a_gateway_that_is_asked_to_end_loses_nothing() {
     let job = world.admin.ended(&id).await;
     assert_eq!(job["counts"]["succeeded"], 300, "{job}");
     assert_eq!(world.simulator.calls().await, 300);
+    world.check().await;
+}
+
+/// A call that outlasts the time its gateway has to end is booked at what was held for it, though the gateway ended in order.
+#[tokio::test]
+async fn a_call_that_outlasts_the_end_of_its_gateway_is_booked() {
+    let setup = |simulator: &_| Setup { drain_s: 1, ..Setup::new(catalog::one(simulator, "")) };
+    let mut world = World::start("outlast", setup).await;
+    world.simulator.set("only", json!({"hang_rate": 1.0})).await;
+    let request =
+        world.admin.request(reqwest::Method::POST, "/v1/chat/completions").body(requests::chat_body("chat", 1));
+    let call = tokio::spawn(e2e::client::try_send(request));
+    let intents = "select count(*) from intent";
+    until("the intent", SOON, async || (world.db.number(intents).await == 1).then_some(())).await;
+    world.simulator.has_seen(1).await;
+    let status = world.gateway.sigterm();
+    assert!(status.success(), "{status}");
+    assert!(call.await.expect("no panic").is_err(), "it was answered");
+    assert_eq!(world.db.number("select count(*) from worker").await, 1, "nobody would find its intent");
+    world.simulator.set("only", json!({"hang_rate": 0.0})).await;
+    world.gateway.restart().await;
+    let booked = "select count(*) from ledger where status = 'unknown_outcome' and job_id is null";
+    until("the call's row", SOON, async || (world.db.number(booked).await == 1).then_some(())).await;
     world.check().await;
 }

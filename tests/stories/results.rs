@@ -61,7 +61,7 @@ async fn a_reader_that_follows_gets_every_line_in_order_until_the_end() {
     }
     let results = requests::parse_lines(&String::from_utf8(text).expect("JSON"));
     assert_eq!(requests::numbers(&results), (11..=150).collect::<Vec<_>>());
-    assert_eq!(world.admin.job(&id).await["state"], "completed");
+    assert_eq!(world.admin.ended(&id).await["state"], "completed");
     world.check().await;
 }
 

@@ -36,8 +36,9 @@ async fn works_beside_a_right_one(story: &str, seconds: i64) {
 
     // And when it dies, its lease ends as any other does.
     world.simulator.set("only", json!({"latency": {"kind": "fixed", "ms": 2000}, "error_rate": 0.0})).await;
+    let before = world.simulator.calls().await;
     let id = world.admin.submit("", requests::chat(32)).await;
-    world.simulator.has_seen(world.simulator.calls().await + 20).await;
+    world.simulator.has_seen(before + 20).await;
     replica.kill9();
     let died = Instant::now();
     let job = world.admin.ended(&id).await;

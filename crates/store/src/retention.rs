@@ -134,3 +134,6 @@ pub async fn analyze(conn: &mut PgConnection, table: &str) -> Result<()> {
     sqlx::query(AssertSqlSafe(format!("analyze (skip_locked) {table}"))).execute(conn).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

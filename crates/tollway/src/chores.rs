@@ -52,7 +52,7 @@ pub async fn run(engine: Arc<Engine>, lake: LakeStore, stop: CancellationToken) 
             let perform = move |_: Tick| {
                 let (engine, lake) = (Arc::clone(&engine), Arc::clone(&lake));
                 async move {
-                    perform(chore, &engine, &lake).await;
+                    Box::pin(perform(chore, &engine, &lake)).await;
                     Ok::<(), BoxDynError>(())
                 }
             };
@@ -75,7 +75,8 @@ pub async fn run(engine: Arc<Engine>, lake: LakeStore, stop: CancellationToken) 
 
 async fn perform(chore: Chore, engine: &Engine, lake: &LakeStore) {
     let name = format!("tollway_chore_{chore:?}");
-    match store::connect::exclusively(&engine.pools.work, &name, work(chore, engine, lake)).await {
+    let work = Box::pin(work(chore, engine, lake));
+    match store::connect::exclusively(&engine.pools.work, &name, work).await {
         // Another replica is at it.
         Ok(None) | Ok(Some(Ok(()))) => {}
         Ok(Some(Err(error))) => {

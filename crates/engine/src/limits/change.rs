@@ -152,7 +152,7 @@ fn check_beside(rows: &[LimitRow], found: &Found, target: &Target, kind: &str, c
         } else {
             continue;
         };
-        let (target, kind, other_scope) = (target.clone(), kind.to_owned(), named(&row.scope, &target));
+        let (target, kind, other_scope) = (target.clone(), kind.to_owned(), named(&row.scope, target));
         return Err(LimitError::Contradicts { target, kind, cap, other: row.cap, other_scope, why });
     }
     Ok(())

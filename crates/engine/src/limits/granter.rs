@@ -59,6 +59,15 @@ pub async fn reload(engine: &Engine) -> store::Result<()> {
 }
 
 impl Limiter {
+    /// The database no longer knows what this replica was granted. What calls still hold is told anew before anything is taken.
+    pub(crate) fn start_afresh(&self) {
+        for rule in self.all().iter().filter(|rule| rule.kind == Kind::Slots) {
+            let mut state = rule.state();
+            state.granted = state.granted.min(state.used);
+            (state.recorded, state.is_news) = (state.used, true);
+        }
+    }
+
     fn all(&self) -> Vec<Arc<Rule>> {
         self.by_scope.read().unwrap_or_else(std::sync::PoisonError::into_inner).values().flatten().cloned().collect()
     }

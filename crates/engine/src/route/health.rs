@@ -85,6 +85,15 @@ impl Health {
         }
     }
 
+    /// A call that had begun ends without an answer, for reasons that are not the deployment's. If it was the probe, the next call is.
+    pub fn unheard(&self, deployment: &str) {
+        if let Some(record) = self.records().get_mut(deployment)
+            && matches!(record.state, State::Probing { .. })
+        {
+            record.state = State::Cooling { until: Instant::now() };
+        }
+    }
+
     pub fn succeeded(&self, deployment: &str) {
         let mut records = self.records();
         if let Some(record) = records.get_mut(deployment) {
@@ -170,6 +179,17 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_probe_that_nobody_heard_the_end_of_makes_room_for_the_next() {
+        let (health, now) = (Health::default(), Instant::now());
+        health.failed_at(&deployment(), ErrorClass::Connect, Some(Duration::ZERO), now);
+        assert!(health.ready("a").is_ok());
+        health.started("a");
+        assert_eq!(health.ready("a"), Err(PROBE_PAUSE));
+        health.unheard("a");
+        assert!(health.ready("a").is_ok());
+    }
 
     fn deployment() -> Arc<str> {
         Arc::from("a")

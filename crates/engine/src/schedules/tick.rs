@@ -41,7 +41,7 @@ pub async fn run_due(engine: &Engine) -> store::Result<u64> {
         match &made {
             Ok(Some(job)) => info!(schedule = %ScheduleId(due.schedule_id), job.id = %job, "A tick became a job"),
             Ok(None) => {
-                info!(schedule = %ScheduleId(due.schedule_id), "A tick was passed over: the last job still runs")
+                info!(schedule = %ScheduleId(due.schedule_id), "A tick was passed over: the last job still runs");
             }
             Err(error) => warn!(schedule = %ScheduleId(due.schedule_id), %error, "A tick made no job"),
         }

@@ -31,7 +31,7 @@ pub(super) struct Done {
 
 /// Commits the batch. `again`: an earlier try failed, perhaps after its commit, so its own rows may be there already.
 pub(super) async fn commit(engine: &Engine, ops: &[Op], again: bool) -> store::Result<Done> {
-    let mut tx = engine.pools.work.begin().await?;
+    let mut tx = store::complete::begin(&engine.pools.work).await?;
     let done = write(&mut tx, engine.worker_id, ops, again).await?;
     tx.commit().await?;
     Ok(done)

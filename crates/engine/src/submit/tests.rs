@@ -243,7 +243,7 @@ async fn uploads_at_once_do_not_pass_a_quota_of_bytes_together(pool: PgPool) {
     let mut gateway = Gateway::new(pool).await;
     let bytes = i64::try_from(lines(0..20_000).len()).unwrap();
     gateway.set_quota(Quotas { pending_requests: 1 << 40, pending_gb: 1 << 20 });
-    store::limit::set(&mut *gateway.pool.acquire().await.unwrap(), "team:1", "pending_bytes", bytes * 3).await.unwrap();
+    store::limit::set(&mut gateway.pool.acquire().await.unwrap(), "team:1", "pending_bytes", bytes * 3).await.unwrap();
     let gateway = Arc::new(gateway);
     let tries = (0..6).map(|_| {
         let gateway = Arc::clone(&gateway);
@@ -253,7 +253,7 @@ async fn uploads_at_once_do_not_pass_a_quota_of_bytes_together(pool: PgPool) {
         match ended.unwrap() {
             Ok(_) => {}
             Err(error) => {
-                assert!(matches!(error, SubmitError::OverQuota(over) if over.kind == "pending_bytes"), "{error}")
+                assert!(matches!(error, SubmitError::OverQuota(over) if over.kind == "pending_bytes"), "{error}");
             }
         }
     }

@@ -73,6 +73,7 @@ async fn beat(engine: &Engine, lease: Duration, given_up: &mut bool) -> store::R
     let now =
         store::worker::register(&mut conn, engine.worker_id, &hostname(), &engine.roles, engine.worker_slots(), lease)
             .await?;
+    engine.limits.start_afresh();
     engine.clock.set(now, asked + asked.elapsed() / 2);
     engine.fence.prolong(lease, asked);
     *given_up = false;

@@ -24,9 +24,9 @@ async fn recorded(pool: &PgPool) -> i64 {
 
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_lowered_cap_takes_back_what_is_over_as_calls_end(pool: PgPool) {
-    set(&mut *pool.acquire().await.unwrap(), "team:1", "slots", 10).await.unwrap();
+    set(&mut pool.acquire().await.unwrap(), "team:1", "slots", 10).await.unwrap();
     assert_eq!(ask(&pool, 1, 0, 12).await, 10);
-    set(&mut *pool.acquire().await.unwrap(), "team:1", "slots", 4).await.unwrap();
+    set(&mut pool.acquire().await.unwrap(), "team:1", "slots", 4).await.unwrap();
     assert_eq!(ask(&pool, 1, 10, 12).await, 4, "no call starts until fewer than four run");
     assert_eq!(recorded(&pool).await, 10, "but those that run are counted");
     assert_eq!(ask(&pool, 2, 0, 2).await, 0);

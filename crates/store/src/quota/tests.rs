@@ -59,7 +59,7 @@ async fn what_ends_gives_back(pool: PgPool) {
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_teams_own_quota_goes_before_the_default(pool: PgPool) {
     uploads(&pool, 1..2).await;
-    crate::limit::set(&mut *pool.acquire().await.unwrap(), "team:1", "pending_requests", 5).await.unwrap();
+    crate::limit::set(&mut pool.acquire().await.unwrap(), "team:1", "pending_requests", 5).await.unwrap();
     assert_eq!(ask(&pool, 1, 6, 1).await, Some(Over { kind: "pending_requests", cap: 5, used: 0, asked: 6 }));
     assert_eq!(ask(&pool, 1, 5, 1).await, None);
 }
@@ -81,7 +81,7 @@ async fn uploads_at_once_do_not_pass_it_together(pool: PgPool) {
     let held: i64 = futures::future::join_all(tries).await.into_iter().sum();
     // 80 were tried; 33 fit.
     assert_eq!(held, 99);
-    assert_eq!(usage(&mut *pool.acquire().await.unwrap(), 1).await.unwrap(), Usage { requests: 99, bytes: 33 });
+    assert_eq!(usage(&mut pool.acquire().await.unwrap(), 1).await.unwrap(), Usage { requests: 99, bytes: 33 });
 }
 
 #[sqlx::test(migrations = "../../migrations")]
