@@ -12,6 +12,7 @@ use engine::{
     lanes::{self, LaneError, Shown},
 };
 use serde::Serialize;
+use tracing::info;
 
 use crate::{
     app::App,
@@ -72,6 +73,7 @@ pub async fn put(
 ) -> Result<Json<LaneView>, Problem> {
     let rule: LaneRule = read_json(body).await?;
     lanes::set(&app.engine, &lane, &rule, &caller.key_id).await.map_err(refused)?;
+    info!(key.id = %caller.key_id, %lane, "A lane was set");
     let views = views(&app, Scope::All).await?;
     let view = views.into_iter().find(|view| view.name == lane.as_str());
     view.map(Json).ok_or_else(|| Problem::unavailable("The lane was set; this replica does not follow it yet."))
@@ -79,6 +81,7 @@ pub async fn put(
 
 pub async fn remove(State(app): State<App>, Who(caller): Who, Id(lane): Id<Lane>) -> Result<StatusCode, Problem> {
     lanes::remove(&app.engine, &lane, &caller.key_id).await.map_err(refused)?;
+    info!(key.id = %caller.key_id, %lane, "A lane was removed");
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use axum::{Json, body::Body, extract::State, http::StatusCode};
 use engine::limits::{self, LimitError, Target};
 use serde::{Deserialize, Serialize};
+use tracing::info;
 
 use crate::{
     app::App,
+    auth::Who,
     input::{Params, read_json},
     page::Page,
     problem::{Kind, Problem},
@@ -73,19 +75,25 @@ pub async fn list(State(app): State<App>) -> Result<Json<Page<LimitView>>, Probl
     Ok(Json(Page { data, next: None }))
 }
 
-pub async fn put(State(app): State<App>, body: Body) -> Result<Json<LimitView>, Problem> {
+pub async fn put(State(app): State<App>, Who(caller): Who, body: Body) -> Result<Json<LimitView>, Problem> {
     let NewLimit { scope, kind, cap } = read_json(body).await?;
     let target: Target = scope.parse().map_err(refused)?;
     limits::set(&app.engine, &target, &kind, cap).await.map_err(refused)?;
+    info!(key.id = %caller.key_id, scope = %target, kind, cap, "A limit was set");
     if let Target::Key(_) = target {
         super::keys::see_changes(&app).await;
     }
     Ok(Json(LimitView { scope: target.to_string(), kind, cap, managed_by: "api".to_owned(), adapted: None }))
 }
 
-pub async fn remove(State(app): State<App>, Params(which): Params<Which>) -> Result<StatusCode, Problem> {
+pub async fn remove(
+    State(app): State<App>,
+    Who(caller): Who,
+    Params(which): Params<Which>,
+) -> Result<StatusCode, Problem> {
     let target: Target = which.scope.parse().map_err(refused)?;
     limits::lift(&app.engine, &target, &which.kind).await.map_err(refused)?;
+    info!(key.id = %caller.key_id, scope = %target, kind = which.kind, "A limit was removed");
     if let Target::Key(_) = target {
         super::keys::see_changes(&app).await;
     }

@@ -15,6 +15,7 @@ use engine::{
 };
 use serde::Deserialize;
 use tokio_util::io::StreamReader;
+use tracing::info;
 
 use super::submit::{SubmitParams, bytes, format, refused as not_taken};
 use crate::{
@@ -62,6 +63,7 @@ pub async fn create(
     let who = Submitter { team_id: caller.team_id, key_id: &caller.key_id, lanes: &caller.lanes };
     let lines = StreamReader::new(Box::pin(bytes(body)));
     let made = schedules::create(&app.engine, who, wanted, lines).await.map_err(refused)?;
+    info!(key.id = %caller.key_id, schedule = %made.id, "A schedule was made");
     let location = [(header::LOCATION, format!("/api/v1/schedules/{}", made.id))];
     Ok((StatusCode::CREATED, location, Json(made)).into_response())
 }
@@ -73,7 +75,10 @@ pub async fn list(State(app): State<App>, Who(caller): Who) -> Result<Json<Page<
 
 pub async fn delete(State(app): State<App>, Who(caller): Who, Id(id): Id<ScheduleId>) -> Result<StatusCode, Problem> {
     match schedules::delete(&app.engine, caller.scope(Permission::SubmitJobs), id).await {
-        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Ok(()) => {
+            info!(key.id = %caller.key_id, schedule = %id, "A schedule was deleted");
+            Ok(StatusCode::NO_CONTENT)
+        }
         Err(ScheduleError::NotFound) => Err(Problem::not_found(format_args!("schedule {id}"))),
         Err(error) => Err(refused(error)),
     }
