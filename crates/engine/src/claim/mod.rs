@@ -2,6 +2,7 @@
 //! in one transaction, which `decide` and `judge` are parts of; `run` keeps the slots full.
 
 pub mod account;
+mod calls;
 mod decide;
 pub mod fill;
 mod judge;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 pub use request::{JobInfo, Request};
-pub use slots::{SlotGuard, Slots};
+pub use slots::{CallGuard, SlotGuard, Slots};
 
 use crate::Engine;
 
@@ -120,6 +121,7 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
             () = engine.bell.heard() => rung = true,
             // What is free now may be reserved for others; what becomes free need not be.
             () = engine.slots.freed((free + enough).min(engine.settings.slots)), if free < engine.settings.slots => {}
+            () = engine.slots.left() => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
