@@ -318,6 +318,36 @@ pub async fn finish(conn: &mut PgConnection, id: JobId, retention: Duration) -> 
     Ok(state.as_deref().and_then(JobState::from_word))
 }
 
+/// Locks those of the jobs whose end concerns nobody but themselves: they run, and nobody is told of it. Some may be locked by
+/// others at the moment, and are left out.
+pub async fn lock_plain(conn: &mut PgConnection, ids: &[i64]) -> Result<Vec<i64>> {
+    query_scalar!(
+        "select job_id from job
+         where job_id = any($1) and state in ('queued', 'running') and webhook_url is null
+         order by job_id for update skip locked",
+        ids,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// As [`finish`], for those of the jobs that have no flow left and no follower. Holds their locks.
+pub async fn finish_plain(conn: &mut PgConnection, ids: &[i64], retention: Duration) -> Result<Vec<i64>> {
+    query_scalar!(
+        "update job j set
+             state = case when expired > 0 then 'expired' else 'completed' end,
+             finished_at = now(), purge_at = now() + make_interval(secs => $2)
+         where j.job_id = any($1)
+           and not exists (select 1 from flow f where f.job_id = j.job_id)
+           and not exists (select 1 from job a where a.after_job = j.job_id and a.finished_at is null)
+         returning j.job_id",
+        ids,
+        retention.as_secs_f64(),
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Where a job's end is to be told, if anywhere.
 pub async fn webhook_of(conn: &mut PgConnection, id: JobId) -> Result<Option<(i64, String)>> {
     let row = query!("select team_id, webhook_url from job where job_id = $1", id.0).fetch_optional(conn).await?;

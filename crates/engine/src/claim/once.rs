@@ -64,7 +64,7 @@ pub(super) async fn claim(engine: &Engine, reach: i64) -> store::Result<(Vec<Arc
     let retries = take_retries(&mut tx, &flows, &granted).await?;
     let bodies = read_bodies(&mut tx, &flows, &granted, &retries).await?;
     let of_flows = judge::flows(&flows, &granted, &retries, &decision, now);
-    let verdicts = judge::all(&mut tx, &shares, &flows, &of_flows, &decision, now).await?;
+    let verdicts = judge::all(&mut tx, &shares, &flows, &of_flows, &decision, enough_flows, now).await?;
     let admitted = std::mem::take(&mut decision.admitted);
     let requests = requests(&flows, &jobs, admitted, retries, bodies, now, engine);
     store::claim::grant(&mut tx, engine.worker_id, &verdicts, &leases(&requests)).await?;

@@ -15,7 +15,7 @@ use store::{
 
 pub use store::job::Scope;
 
-pub(crate) use self::finish::{UNCLEAN, finish_if_drained, release_followers};
+pub(crate) use self::finish::{UNCLEAN, finish_if_drained, finish_plain, release_followers};
 pub use self::{
     change::{Change, change},
     failures::failures,

@@ -12,7 +12,7 @@ use tracing::warn;
 
 use crate::{
     Engine,
-    jobs::{finish_if_drained, release_followers},
+    jobs::{finish_if_drained, finish_plain, release_followers},
 };
 
 /// Between two looks at the same busy job.
@@ -23,6 +23,8 @@ const SWEEP: Duration = Duration::from_secs(5);
 const WINDOW: i64 = 10_000;
 /// Jobs past their deadline that are looked for at once.
 const EXPIRED: i64 = 100;
+/// Jobs that are ended in one transaction.
+const AT_ONCE: usize = 256;
 
 pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
     let mut sweep = tokio::time::interval(SWEEP);
@@ -66,7 +68,11 @@ async fn look(engine: &Engine, swept_to: Option<&mut i64>) -> store::Result<()> 
         *swept_to = last.unwrap_or(0);
         drained.extend(left);
     }
-    for job in drained {
+    let mut rest = Vec::new();
+    for jobs in drained.chunks(AT_ONCE) {
+        rest.extend(finish_plain(engine, &mut conn, jobs).await?);
+    }
+    for job in rest {
         let mut tx = store::begin(&mut conn).await?;
         finish_if_drained(engine, &mut tx, JobId(job)).await?;
         tx.commit().await?;
