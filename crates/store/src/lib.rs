@@ -29,6 +29,7 @@ pub mod retry;
 pub mod schedule;
 pub mod segment;
 pub mod share;
+pub mod tally;
 pub mod team;
 pub mod worker;
 

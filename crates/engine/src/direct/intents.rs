@@ -141,3 +141,34 @@ async fn can_write(engine: &Engine) -> bool {
 fn no_answer() -> store::Error {
     store::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use store::PgPool;
+
+    fn pessimist(engine: &Engine) -> LedgerRow {
+        testing::call_row(&engine.catalog.get(), engine.worker_id)
+    }
+
+    /// Who calls while the database is away hears so at once; when it is back, calls go on.
+    #[sqlx::test(migrations = "../../migrations")]
+    async fn while_none_can_be_written_that_is_known(pool: PgPool) {
+        let (engine, queue) = testing::engine(&pool, Duration::from_secs(30)).await;
+        let writing = tokio::spawn(run(Arc::clone(&engine), queue));
+        assert!(engine.intents.write(&pessimist(&engine)).reached().await);
+        sqlx::raw_sql("alter table intent rename to away").execute(&pool).await.unwrap();
+        assert!(engine.intents.can_be_written());
+        assert!(!engine.intents.write(&pessimist(&engine)).reached().await);
+        while engine.intents.can_be_written() {
+            tokio::task::yield_now().await;
+        }
+        sqlx::raw_sql("alter table away rename to intent").execute(&pool).await.unwrap();
+        while !engine.intents.can_be_written() {
+            tokio::time::sleep(PROBE).await;
+        }
+        assert!(engine.intents.write(&pessimist(&engine)).reached().await);
+        writing.abort();
+    }
+}
