@@ -134,7 +134,10 @@ async fn pump(
         error: failure.as_ref().map(|error| error.class),
     };
     let tokens = book(&engine, &admitted, &attempt, &ended, true).await;
-    permit.settle_tokens(tokens);
+    match &failure {
+        None => permit.settle_tokens(tokens),
+        Some(error) => permit.failed(error.class, ended.usage.and_then(|usage| usage.total())),
+    }
     admitted.permit.settle_tokens(tokens);
     drop(permit);
     match failure {
