@@ -16,6 +16,7 @@ pub mod jobs;
 pub mod lanes;
 pub mod limits;
 pub mod meter;
+pub mod quote;
 pub mod results;
 pub mod route;
 pub mod schedules;

@@ -18,7 +18,8 @@ use engine::admit::Permission::{
 
 use crate::{
     api::{
-        calls, change, events, history, jobs, keys, lanes, limits, reports, results, retry, schedules, submit, teams,
+        calls, change, events, history, jobs, keys, lanes, limits, quotes, reports, results, retry, schedules, submit,
+        teams,
     },
     app::App,
     door::{
@@ -51,6 +52,8 @@ pub(crate) fn routes() -> Vec<Route> {
         get   ("/api/v1/jobs/{id}/history",   Needs(ReadJobs),     history::list),
         get   ("/api/v1/jobs/{id}/results",   Needs(ReadResults),  results::stream),
         get   ("/api/v1/jobs/{id}/events",    Needs(ReadJobs),     events::follow),
+
+        post  ("/api/v1/quotes",              Needs(SubmitJobs),   quotes::create),
 
         post  ("/api/v1/schedules",           Needs(SubmitJobs),   schedules::create),
         get   ("/api/v1/schedules",           Needs(ReadJobs),     schedules::list),

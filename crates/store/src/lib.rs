@@ -22,6 +22,7 @@ pub mod ledger;
 pub mod limit;
 pub mod outbox;
 pub mod quota;
+pub mod recent;
 pub mod result;
 pub mod retention;
 pub mod retried;

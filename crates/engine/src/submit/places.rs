@@ -25,7 +25,7 @@ impl Places {
     }
 
     /// A place for one upload, free again when it is dropped.
-    pub(super) async fn take(&self) -> Result<SemaphorePermit<'_>, SubmitError> {
+    pub(crate) async fn take(&self) -> Result<SemaphorePermit<'_>, SubmitError> {
         match timeout(self.patience, self.free.acquire()).await {
             Ok(Ok(place)) => Ok(place),
             // It is never closed: the time is up.

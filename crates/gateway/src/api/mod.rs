@@ -8,6 +8,7 @@ pub mod jobs;
 pub mod keys;
 pub mod lanes;
 pub mod limits;
+pub mod quotes;
 pub mod reports;
 pub mod results;
 pub mod retry;

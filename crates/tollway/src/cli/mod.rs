@@ -17,6 +17,7 @@ mod keys;
 mod lake;
 mod lanes;
 mod limits;
+mod quote;
 mod report;
 mod schedules;
 mod simulate;
@@ -76,6 +77,8 @@ enum Command {
     CheckConfig(check_config::CheckConfig),
     /// Submit a file of requests as one job
     Submit(submit::Submit),
+    /// Say what a file of requests would cost, and how long it would take
+    Quote(quote::QuoteFile),
     /// Look after jobs
     #[command(subcommand)]
     Jobs(jobs::Jobs),
@@ -140,6 +143,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Migrate(args) => migrate::run(args, &common).await,
         Command::CheckConfig(args) => Box::pin(check_config::run(args, &common)).await,
         Command::Submit(args) => Box::pin(submit::run(args, &common)).await,
+        Command::Quote(args) => Box::pin(quote::run(args, &common)).await,
         Command::Jobs(args) => Box::pin(jobs::run(args, &common)).await,
         Command::Schedules(args) => Box::pin(schedules::run(args, &common)).await,
         Command::Lanes(args) => Box::pin(lanes::run(args, &common)).await,
