@@ -26,6 +26,9 @@ pub mod upkeep;
 pub mod webhook;
 pub mod work;
 
+#[cfg(test)]
+mod testing;
+
 pub use engine::{Engine, Settings};
 pub use roles::Roles;
 pub use running::Running;

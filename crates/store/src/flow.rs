@@ -53,14 +53,24 @@ pub async fn drained(conn: &mut PgConnection, job_ids: &[i64]) -> Result<Vec<i64
     .await
 }
 
-/// Removes retries of flows that were ended while their calls were under way; gives how many. Holds the job's lock.
+/// Retries that one transaction removes: a million of them must not keep whoever cancels waiting, nor the job locked.
+pub const RETRIES_AT_ONCE: i64 = 2_000;
+
+/// Removes retries of flows that were ended, at most [`RETRIES_AT_ONCE`]; gives how many. Holds the job's lock.
 pub async fn remove_ended_retries(conn: &mut PgConnection, job_id: i64) -> Result<i64> {
     query_scalar!(
         r#"with gone as (
-               delete from retry where flow_id in (select flow_id from flow where job_id = $1 and state = 'ended') returning 1
+               delete from retry r using (
+                   select flow_id, pos from retry
+                   where flow_id in (select flow_id from flow where job_id = $1 and state = 'ended')
+                   limit $2
+               ) d
+               where r.flow_id = d.flow_id and r.pos = d.pos
+               returning 1
            )
            select count(*) as "n!" from gone"#,
         job_id,
+        RETRIES_AT_ONCE,
     )
     .fetch_one(conn)
     .await

@@ -141,7 +141,7 @@ async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, In
         limits: Limiter::default(),
         places: Places::new(settings.max_uploads),
         health: Health::default(),
-        slots: Slots::new(settings.slots),
+        slots: Slots::new(slots),
         bell: Bell::default(),
         settler,
         intents,

@@ -73,6 +73,8 @@ pub(super) async fn claim(engine: &Engine, reach: i64) -> store::Result<(Vec<Arc
         // It may have happened all the same: then the heartbeat finds leases that nobody here knows of, and hands them back.
         engine.live.remove(requests.iter().map(|request| &request.key));
         requests.iter().for_each(|request| engine.health.unheard(&request.attempt().deployment.name));
+        // If so, none of them is called.
+        requests.iter().for_each(|request| request.take_hold().cancel());
         return Err(error);
     }
     decision.marks.iter().for_each(|(lane, mark)| engine.slots.served(lane, *mark));

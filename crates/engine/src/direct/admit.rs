@@ -6,13 +6,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use domain::{AttemptReason, Endpoint, JobId, RequestId, line::CallBody, line::estimate_tokens, waits::Obstacle};
+use domain::{
+    AttemptReason, Endpoint, JobId, Lane, RequestId, catalog::LaneRule, line::CallBody, line::estimate_tokens,
+    waits::Obstacle,
+};
 
 use super::{Direct, DirectError};
 use crate::{
     Engine,
     admit::Caller,
     catalog::{ActiveCatalog, ActiveDeployment, ActiveRoute},
+    claim::CallGuard,
     limits::{Permit, Rule},
     meter::{Attempt, Subject},
     route::{self, Choice, Next},
@@ -27,10 +31,11 @@ pub(super) struct Admitted {
     pub endpoint: Endpoint,
     pub body: Bytes,
     pub stream: bool,
-    pub strict: bool,
     pub route: Arc<ActiveRoute>,
     pub catalog: Arc<ActiveCatalog>,
     pub permit: Permit,
+    /// It counts in its lane until it has ended.
+    pub _in_lane: CallGuard,
 }
 
 impl Admitted {
@@ -76,26 +81,49 @@ pub(super) async fn admit(engine: &Engine, caller: &Caller, direct: &Direct) -> 
         max_out: call.max_output,
     };
     let rules = engine.limits.caller_rules(caller.team_id, &lane, &caller.key_id);
-    let permit = take(engine, caller, &rules, subject.est_in + subject.max_out.unwrap_or(0)).await?;
+    let until = Instant::now() + PATIENCE;
+    let in_lane = enter(engine, &lane, &catalog.lanes[&lane], until).await?;
+    let permit = take(engine, caller, &rules, subject.est_in + subject.max_out.unwrap_or(0), until).await?;
     Ok(Admitted {
         subject,
         endpoint: direct.endpoint,
         stream: call.stream,
         body: direct.body.clone(),
-        strict: catalog.lanes[&lane].reserve_percent > 0,
         route,
         catalog,
         permit,
+        _in_lane: in_lane,
     })
 }
 
+/// Takes a place in the lane, with some patience when the lane has all that it may have.
+async fn enter(engine: &Engine, lane: &Lane, rule: &LaneRule, until: Instant) -> Result<CallGuard, DirectError> {
+    let (most, mut again) = (engine.slots.most(rule), false);
+    loop {
+        if let Some(guard) = engine.slots.enter(lane, most, again) {
+            return Ok(guard);
+        }
+        if Instant::now() >= until {
+            let what = format!("the maximum share of lane {lane}, {} % of this replica's slots,", rule.max_percent);
+            return Err(DirectError::Limited { what, retry_after: Duration::from_secs(1) });
+        }
+        again = true;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 /// Takes from the caller's caps, with some patience for a grant to arrive.
-async fn take(engine: &Engine, caller: &Caller, rules: &[Arc<Rule>], tokens: i64) -> Result<Permit, DirectError> {
-    let deadline = Instant::now() + PATIENCE;
+async fn take(
+    engine: &Engine,
+    caller: &Caller,
+    rules: &[Arc<Rule>],
+    tokens: i64,
+    until: Instant,
+) -> Result<Permit, DirectError> {
     loop {
         match engine.limits.try_take(rules, tokens) {
             Ok(permit) => return Ok(permit),
-            Err(refused) if Instant::now() >= deadline => {
+            Err(refused) if Instant::now() >= until => {
                 return Err(DirectError::Limited {
                     what: refused.obstacle(&caller.team).detail,
                     retry_after: Duration::from_secs(1),
@@ -118,7 +146,8 @@ pub(super) async fn next(
             route: &admitted.route,
             endpoint: admitted.endpoint,
             tried,
-            strict: admitted.strict,
+            lane: &admitted.subject.lane,
+            reserves: &admitted.catalog.reserves,
             tokens: admitted.tokens(),
         };
         match route::next(choice, &engine.health, &engine.limits) {

@@ -27,7 +27,7 @@ pub(super) async fn run(engine: Arc<Engine>, mut admitted: Admitted) -> Result<D
     let mut last: Option<CallError> = None;
     let mut for_nothing = true;
     loop {
-        let (deployment, permit) = match admit::next(&engine, &admitted, &tried).await {
+        let (deployment, mut permit) = match admit::next(&engine, &admitted, &tried).await {
             Ok(next) => next,
             Err((after, obstacle)) => {
                 if for_nothing {
@@ -66,6 +66,7 @@ pub(super) async fn run(engine: Arc<Engine>, mut admitted: Admitted) -> Result<D
                 return Ok(DirectAnswer::Stream { meta, body: Box::pin(chunks) });
             }
             Err(error) => {
+                permit.failed(error.class, error.usage.and_then(|usage| usage.total()));
                 let is_final = error.class.fault() == Fault::Request;
                 book(&engine, &admitted, &attempt, &Ended::error(started, Instant::now(), &error), is_final).await;
                 if !durable {

@@ -2,7 +2,7 @@
 
 use store::{PgConnection, limit::LimitRow};
 
-use super::{Target, deployment_scope, key_scope, lane_scope, reload, reserve, share, team_scope};
+use super::{Target, deployment_scope, key_scope, lane_scope, lanes, part, reload, team_scope};
 use crate::Engine;
 
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +68,7 @@ async fn write(conn: &mut PgConnection, target: &Target, kind: &str, cap: Option
         Target::Key(id) => store::key::set_cap(conn, id, kind, cap).await?,
         Target::Deployment(name) => {
             let catalog = store::config::load_active(conn).await?.map(|active| active.catalog).unwrap_or_default();
-            share(conn, name, kind, cap, reserve(&catalog)).await?;
+            part(conn, name, kind, cap, &lanes(&catalog)).await?;
         }
         Target::Team(_) | Target::Lane { .. } => {}
     }

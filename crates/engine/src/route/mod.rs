@@ -5,7 +5,7 @@ mod health;
 use std::{sync::Arc, time::Duration};
 
 use domain::{
-    Endpoint,
+    Endpoint, Lane,
     waits::{Obstacle, WaitReason},
 };
 
@@ -13,7 +13,7 @@ pub use health::{Backoff, Health};
 
 use crate::{
     catalog::{ActiveDeployment, ActiveRoute},
-    limits::{Limiter, Permit},
+    limits::{Limiter, Permit, Reserves},
 };
 
 /// Where a call may go now.
@@ -34,8 +34,9 @@ pub struct Choice<'a> {
     pub endpoint: Endpoint,
     /// Deployments that failed this request in this round.
     pub tried: &'a [Arc<str>],
-    /// Whether the lane may use what is reserved.
-    pub strict: bool,
+    pub lane: &'a Lane,
+    /// What lanes have reserved of each deployment.
+    pub reserves: &'a Reserves,
     /// For limits in tokens.
     pub tokens: i64,
 }
@@ -58,7 +59,7 @@ pub fn next(choice: Choice<'_>, health: &Health, limits: &Limiter) -> Next {
             consider(after, health.obstacle(&deployment.name));
             continue;
         }
-        match limits.try_take(&limits.deployment_rules(&deployment.name, choice.strict), choice.tokens) {
+        match limits.take_deployment(&deployment.name, choice.lane, choice.reserves, choice.tokens) {
             Ok(permit) => {
                 health.started(&deployment.name);
                 return Next::Use(Arc::clone(deployment), permit);

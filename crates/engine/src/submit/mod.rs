@@ -21,7 +21,7 @@ mod writer;
 #[cfg(test)]
 mod speed;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -180,3 +180,6 @@ fn dead_letter_of(orphan: &Orphan) -> NewResult {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests;

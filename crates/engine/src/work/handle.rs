@@ -54,6 +54,7 @@ async fn drive(engine: &Arc<Engine>, request: &Request) {
             Ok(_) => return succeed(engine, request, &subject, &attempt, outcome).await,
             Err(error) => error,
         };
+        request.call_failed(error);
         deployments_blamed &= engine.health.failed(&attempt.deployment.name, error.class, error.retry_after);
         if error.class.fault() == Fault::Request {
             return fail(engine, request, &subject, &attempt, &outcome).await;
@@ -64,7 +65,8 @@ async fn drive(engine: &Arc<Engine>, request: &Request) {
             route: &request.job.route,
             endpoint: request.job.endpoint,
             tried: &tried,
-            strict: request.job.strict,
+            lane: &request.job.lane,
+            reserves: &request.job.catalog.reserves,
             tokens: request.tokens(),
         };
         match route::next(choice, &engine.health, &engine.limits) {
@@ -80,6 +82,7 @@ async fn drive(engine: &Arc<Engine>, request: &Request) {
                     reserved_at: engine.clock.now(),
                 };
                 if !advance(engine, request, &subject, &attempt, &outcome, &following).await {
+                    permit.cancel();
                     return drop(request.take_hold());
                 }
                 request.swap_deployment(permit);

@@ -42,6 +42,7 @@ async fn limits_are_set_changed_and_removed_while_all_runs(pool: PgPool) {
     // Nine tenths of a deployment are for lanes without a reserve.
     let shown = [
         "deployment:sim slots 10".to_owned(),
+        "deployment:sim:reserve:prod slots 1".to_owned(),
         "deployment:sim:shared slots 9".to_owned(),
         format!("key:{id} rpm 60"),
         "lane:bulk:team:search slots 4".to_owned(),
@@ -107,8 +108,19 @@ async fn a_reserve_changes_what_others_may_use_of_a_deployment(pool: PgPool) {
     let world = World::new(pool).await;
     let key = world.key("ops", Role::Admin).await;
     put(&world, &key, "deployment:sim", "slots", 100).await;
-    assert_eq!(limits(&world, &key).await[1], "deployment:sim:shared slots 90");
-    let lane = json!({"class": "strict", "reserve_percent": 15}).to_string();
-    assert_eq!(world.ask("PUT", "/api/v1/lanes/urgent", Some(&key), &lane).await.status, 200);
-    assert_eq!(limits(&world, &key).await[1], "deployment:sim:shared slots 75");
+    let parts = async || limits(&world, &key).await.join(", ").replace("deployment:sim", "").replace(" slots", "");
+    assert_eq!(parts().await, " 100, :reserve:prod 10, :shared 90");
+    for (lane, rule) in [
+        ("urgent", json!({"class": "strict", "reserve_percent": 15})),
+        ("night", json!({"class": "weighted", "max_percent": 30})),
+    ] {
+        let answer = world.ask("PUT", &format!("/api/v1/lanes/{lane}"), Some(&key), &rule.to_string()).await;
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(parts().await, " 100, :most:night 30, :reserve:prod 10, :reserve:urgent 15, :shared 75");
+    assert_eq!(world.ask("DELETE", "/api/v1/lanes/urgent", Some(&key), "").await.status, 204);
+    put(&world, &key, "deployment:sim", "slots", 10).await;
+    assert_eq!(parts().await, " 10, :most:night 3, :reserve:prod 1, :shared 9");
+    assert_eq!(remove(&world, &key, "deployment:sim", "slots").await, 204);
+    assert_eq!(parts().await, "", "with the whole its parts");
 }
