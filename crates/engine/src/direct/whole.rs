@@ -3,16 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use domain::{
-    ErrorClass, Money,
-    attempt::Fault,
-    waits::{Obstacle, WaitReason},
-};
+use domain::{ErrorClass, Money, attempt::Fault, waits::WaitReason};
 use providers::{Answer, CallError};
 
 use super::{
     DirectAnswer, DirectError, Meta,
-    admit::{self, Admitted},
+    admit::{self, Admitted, Stuck},
 };
 use crate::{
     Engine, call,
@@ -26,19 +22,20 @@ pub(super) async fn run(engine: &Engine, mut admitted: Admitted) -> Result<Direc
     // Until a provider has taken it: a call that came to nothing burns none of its caller's limits.
     let mut for_nothing = true;
     loop {
-        let (deployment, mut permit) = match admit::next(engine, &admitted, &tried).await {
+        let (deployment, mut permit, reservation) = match admit::next(engine, &admitted, &tried).await {
             Ok(next) => next,
-            Err((after, obstacle)) => {
+            Err(stuck) => {
                 if for_nothing {
                     admitted.permit.refund();
                 }
-                return Err(give_up(last, after, obstacle));
+                return Err(give_up(last, stuck));
             }
         };
-        let attempt = admit::attempt(engine, deployment, &tried);
+        let attempt = admit::attempt(engine, deployment, &reservation, &tried);
         let now = engine.clock.now();
         let pessimist = meter::unknown_row(engine.worker_id, &admitted.subject, &attempt, now, now);
         let durable = engine.intents.write(&pessimist);
+        reservation.mark_sent();
         let outcome = call::once(engine, &attempt.deployment, admitted.endpoint, admitted.text(), attempt.id).await;
         let durable = durable.reached().await;
         let ended = match &outcome.result {
@@ -58,7 +55,7 @@ pub(super) async fn run(engine: &Engine, mut admitted: Admitted) -> Result<Direc
         let cost = row.contracted_cost.map(Money);
         let tokens = row.prompt_total.unwrap_or(0) + row.output_text.unwrap_or(0) + row.output_reasoning.unwrap_or(0);
         permit.settle_tokens(tokens);
-        engine.settler.put(Op::Direct(Box::new(Booking { ledger: row }))).await;
+        engine.settler.put(Op::Direct(Box::new(Booking { ledger: row, reservation }))).await;
         if !durable {
             return Err(DirectError::Unavailable);
         }
@@ -104,7 +101,11 @@ pub(super) fn refused(error: CallError) -> DirectError {
     }
 }
 
-pub(super) fn give_up(last: Option<CallError>, after: Duration, obstacle: Obstacle) -> DirectError {
+pub(super) fn give_up(last: Option<CallError>, stuck: Stuck) -> DirectError {
+    let (after, obstacle) = match stuck {
+        Stuck::Wait(after, obstacle) => (after, obstacle),
+        Stuck::Broke(refusal) => return DirectError::Budget(Box::new(refusal)),
+    };
     match last {
         Some(error) => DirectError::Exhausted {
             class: error.class,

@@ -124,4 +124,5 @@ async fn settle(engine: Arc<Engine>, ops: Vec<Op>) {
     for op in ops {
         op.done(&done.lost);
     }
+    engine.budgets.freed();
 }
