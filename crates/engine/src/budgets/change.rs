@@ -1,17 +1,17 @@
-//! Declaring budgets, by file and by API; and what an exhausted one does to new jobs.
+//! Declaring budgets, by file and by API.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{
     Budget, Catalog,
-    budget::{BadBudget, Known, Policy, check, check_beside, check_name},
+    budget::{BadBudget, Known, check, check_beside, check_name},
 };
 use store::{
     PgConnection,
     budget::{BudgetRow, Declarer},
 };
 
-use super::{Ask, Refusal, Why, granter, show};
+use super::granter;
 use crate::Engine;
 
 #[derive(Debug, thiserror::Error)]
@@ -148,36 +148,4 @@ pub async fn follow_file(
         store::budget::set(conn, name, budget, Declarer { is_file: true, by }).await.map_err(unnamed)?;
     }
     store::budget::wake_held(conn).await.map_err(unnamed)
-}
-
-/// Whether a new job is refused: a budget with the policy `reject` that all of its requests will be under is used up.
-pub async fn check_job(engine: &Engine, conn: &mut PgConnection, ask: &Ask) -> store::Result<Option<Refusal>> {
-    let now = engine.clock.now();
-    let rules: Vec<_> = {
-        let book = engine.budgets.book();
-        // No deployment and no provider has an empty name: what depends on them is left to the calls.
-        let facts = domain::budget::Facts {
-            team: &ask.team,
-            key: Some(&ask.key),
-            job: None,
-            deployment: "",
-            provider: "",
-            tags: &ask.tags,
-        };
-        book.of(&facts).filter(|rule| rule.policy == Policy::Reject).cloned().collect()
-    };
-    if rules.is_empty() {
-        return Ok(None);
-    }
-    let windows: Vec<_> = rules.iter().map(|rule| show::window(rule.id, &rule.budget, now)).collect();
-    let standings = store::budget::standing(conn, &windows).await?;
-    let used_up = rules.into_iter().zip(standings).find(|(rule, now)| now.spent + now.unproven >= rule.budget.cap());
-    Ok(used_up.map(|(rule, standing)| Refusal {
-        left: (rule.budget.cap() - standing.taken).max(0),
-        asked: 0,
-        at: now,
-        resets_at: rule.budget.window.resets_at(rule.budget.time_zone, now),
-        why: Why::UsedUp,
-        rule,
-    }))
 }

@@ -112,7 +112,7 @@ pub async fn give_back(engine: &Engine) -> store::Result<()> {
 
 impl Budgets {
     /// Replaces the book. From here on calls are under the new one, and those under way are adopted.
-    fn turn_to(&self, revision: i64, rows: Vec<store::budget::BudgetRow>) {
+    pub fn turn_to(&self, revision: i64, rows: Vec<store::budget::BudgetRow>) {
         let mut book = self.book.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let next = Book::new(revision, rows, &book);
         let known: Vec<i64> = book.rules.iter().map(|rule| rule.id).collect();

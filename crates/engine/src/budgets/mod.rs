@@ -3,6 +3,7 @@
 //! takes grants from Postgres, and gives back what is not needed.
 
 mod account;
+mod admit;
 mod book;
 mod change;
 mod granter;
@@ -11,6 +12,7 @@ mod reservation;
 mod rule;
 mod show;
 mod spend;
+mod sweep;
 
 use std::{
     sync::{
@@ -23,12 +25,14 @@ use std::{
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, watch};
 
-pub use change::{BudgetError, check_job, follow_file, remove, set};
+pub use admit::{Asker, used_up};
+pub use change::{BudgetError, follow_file, remove, set};
 pub use granter::{follow, give_back, keep_following, run};
 pub use refusal::{Refusal, Why};
 pub use reservation::{Ask, Reservation};
 pub use show::{Shown, show, verify};
 pub use spend::book as book_rows;
+pub use sweep::sweep;
 
 use self::{
     book::Book,
@@ -109,6 +113,7 @@ impl Budgets {
     /// A request of a job was refused: the granter is asked for what it lacks, and the claimer hears of it.
     pub fn missed(&self, refusal: &Refusal) {
         if !refusal.is_final() {
+            // What it lacks is granted for it, and kept until it comes again.
             refusal.rule.state().unmet.push(refusal.asked);
             self.demand.notify_one();
         }

@@ -19,9 +19,11 @@ pub enum Why {
     Short,
     /// Calls under way, or other replicas, hold what is needed.
     Held,
+    /// Postgres was not asked lately: a grant is on its way, or it cannot be reached.
+    Unasked,
     /// It was declared a moment ago, and what was spent before is being counted.
     Counting,
-    /// Nothing is left for any call, so no new job is taken.
+    /// So little is left that no new job is taken.
     UsedUp,
     /// The model has no price, so nobody can say what fits.
     Unpriced,
@@ -37,17 +39,23 @@ pub struct Refusal {
     pub at: DateTime<Utc>,
     pub resets_at: Option<DateTime<Utc>>,
     pub why: Why,
+    /// The call waits no longer.
+    pub is_pressed: bool,
 }
 
 impl Refusal {
     /// Waiting for a moment changes nothing.
     pub fn is_final(&self) -> bool {
+        self.is_pressed || self.is_for_long()
+    }
+
+    fn is_for_long(&self) -> bool {
         matches!(self.why, Why::Short | Why::UsedUp | Why::Unpriced)
     }
 
     /// `None`: never, by itself.
     pub fn retry_after(&self) -> Option<Duration> {
-        if self.is_final() { (self.resets_at? - self.at).to_std().ok() } else { Some(MOMENT) }
+        if self.is_for_long() { (self.resets_at? - self.at).to_std().ok() } else { Some(MOMENT) }
     }
 
     /// How long a flow is left alone that it refused for good.
@@ -68,8 +76,9 @@ impl std::fmt::Display for Refusal {
         match why {
             Why::Unpriced => write!(f, "the model has no price, so nothing can be reserved; the operator can declare one")?,
             Why::Counting => write!(f, "what was spent before it was declared is being counted")?,
-            Why::Held => write!(f, "calls under way hold what is left; this one may cost {}", said(*asked))?,
-            Why::UsedUp => write!(f, "{} is used up", said(rule.budget.cap()))?,
+            Why::Unasked => write!(f, "its part of it is on the way; this call may cost {}", said(*asked))?,
+            Why::Held => write!(f, "what is left is held for others; this call may cost {}", said(*asked))?,
+            Why::UsedUp => write!(f, "{} of {} is left", said(*left), said(rule.budget.cap()))?,
             Why::Short => {
                 let limit = said(rule.budget.cap());
                 write!(f, "{} of {limit} is left, and this call may cost {}", said(*left), said(*asked))?;

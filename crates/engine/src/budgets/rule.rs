@@ -125,10 +125,11 @@ impl Rule {
         let why = match state.view.filter(|view| view.at.elapsed() < FRESH) {
             Some(view) if view.is_open && amount > view.possible => Why::Short,
             Some(view) if !view.is_open => Why::Counting,
-            _ if pressing != Pressing::Patient => Why::Short,
-            _ => Why::Held,
+            Some(_) => Why::Held,
+            None => Why::Unasked,
         };
-        Err(self.refusal(amount, at, why, &state))
+        let refusal = self.refusal(amount, at, why, &state);
+        Err(Refusal { is_pressed: pressing != Pressing::Patient, ..refusal })
     }
 
     /// Holds it whatever is left.
@@ -150,6 +151,7 @@ impl Rule {
             at,
             resets_at: self.budget.window.resets_at(self.budget.time_zone, at),
             why,
+            is_pressed: false,
         }
     }
 }

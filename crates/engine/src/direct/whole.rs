@@ -11,7 +11,9 @@ use super::{
     admit::{self, Admitted, Stuck},
 };
 use crate::{
-    Engine, call,
+    Engine,
+    budgets::{Refusal, Why},
+    call,
     meter::{self, Ended},
     settle::{Direct as Booking, Op},
 };
@@ -104,6 +106,7 @@ pub(super) fn refused(error: CallError) -> DirectError {
 pub(super) fn give_up(last: Option<CallError>, stuck: Stuck) -> DirectError {
     let (after, obstacle) = match stuck {
         Stuck::Wait(after, obstacle) => (after, obstacle),
+        Stuck::Broke(Refusal { why: Why::Unasked, .. }) => return DirectError::Unavailable,
         Stuck::Broke(refusal) => return DirectError::Budget(Box::new(refusal)),
     };
     match last {

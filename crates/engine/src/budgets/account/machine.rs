@@ -184,6 +184,7 @@ impl World {
     fn round(&mut self, n: usize, heard: bool) {
         let (window, cap) = (self.window, self.cap);
         let worker = self.replicas[n].worker;
+        self.account(n, window);
         let windows: Vec<u32> = self.replicas[n].accounts.keys().copied().collect();
         for of in windows {
             let is_current = of == window;
