@@ -13,6 +13,7 @@ mod commands;
 mod declared;
 mod report;
 
+mod budgets;
 mod fair;
 mod lanes;
 mod limits;

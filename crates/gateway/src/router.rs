@@ -18,7 +18,7 @@ use engine::admit::Permission::{
 
 use crate::{
     api::{
-        calls, change, events, history, jobs, keys, lanes, limits, quotes, reports, results, retry, schedules, submit,
+        budgets, calls, change, events, history, jobs, keys, lanes, limits, quotes, reports, results, retry, schedules, submit,
         teams,
     },
     app::App,
@@ -65,6 +65,10 @@ pub(crate) fn routes() -> Vec<Route> {
         get   ("/api/v1/limits",              Needs(ReadLimits),   limits::list),
         put   ("/api/v1/limits",              Needs(ManageLimits), limits::put),
         delete("/api/v1/limits",              Needs(ManageLimits), limits::remove),
+        get   ("/api/v1/budgets",             Needs(ReadLimits),   budgets::list),
+        get   ("/api/v1/budgets/{id}",        Needs(ReadLimits),   budgets::get),
+        put   ("/api/v1/budgets/{id}",        Needs(ManageLimits), budgets::put),
+        delete("/api/v1/budgets/{id}",        Needs(ManageLimits), budgets::remove),
         get   ("/api/v1/calls/{id}",          Needs(ReadCalls),    calls::get),
         get   ("/api/v1/reports/spend",       Needs(ReadSpend),    reports::spend),
 

@@ -6,6 +6,7 @@ pub mod copy;
 
 pub mod after;
 pub mod audit;
+pub mod budget;
 pub mod claim;
 pub mod complete;
 pub mod config;

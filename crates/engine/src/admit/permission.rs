@@ -18,7 +18,7 @@ pub enum Permission {
     DeleteJobs,
     ReadLanes,
     ReadLimits,
-    /// Declare, change and remove lanes and limits.
+    /// Declare, change and remove lanes, limits and budgets.
     ManageLimits,
     /// Ledger rows: tokens and money, no prompts.
     ReadCalls,

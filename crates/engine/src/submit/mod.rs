@@ -48,7 +48,12 @@ pub(crate) use self::{
     checker::{Flow, Request},
     params::Plan,
 };
-use crate::{Engine, Settings, catalog::ActiveCatalog, clock::Clock};
+use crate::{
+    Engine, Settings,
+    budgets::{self, Asker, Budgets},
+    catalog::ActiveCatalog,
+    clock::Clock,
+};
 
 /// Who submits.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +88,7 @@ pub struct Intake<'e> {
     pub pool: &'e PgPool,
     pub catalog: Arc<ActiveCatalog>,
     pub clock: &'e Clock,
+    pub budgets: &'e Budgets,
     pub worker_id: i64,
     pub settings: &'e Settings,
 }
@@ -93,6 +99,7 @@ impl<'e> From<&'e Engine> for Intake<'e> {
             pool: &engine.pools.api,
             catalog: engine.catalog.get(),
             clock: &engine.clock,
+            budgets: &engine.budgets,
             worker_id: engine.worker_id,
             settings: &engine.settings,
         }
@@ -136,6 +143,10 @@ pub async fn submit_to<R: AsyncRead + Unpin + Send>(
     let started = intake.clock.now();
     let plan = params::plan(params, &who, &intake.catalog, intake.settings, started)?;
     after::check(&intake, who.team_id, plan.after).await?;
+    let asker = Asker { team_id: who.team_id, key_id: who.key_id, tags: &plan.tags };
+    if let Some(refusal) = budgets::used_up(intake.budgets, intake.pool, asker, started).await? {
+        return Err(SubmitError::OverBudget(Box::new(refusal)));
+    }
     let job_id = JobId::new(started);
     let job = new_job(&plan, &who, ingest::Upload { job_id: job_id.0, worker_id: intake.worker_id });
     let Some(mut upload) = Upload::begin(intake.pool, &job, key, intake.catalog.quota()).await? else {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    Engine,
+    Engine, budgets,
     catalog::{ActiveCatalog, BadCatalog},
     lanes, limits,
 };
@@ -21,6 +21,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub enum ApplyError {
     #[error("with the lanes that were declared through the API (see `tollway lanes`): {0}")]
     Lanes(#[from] BadLanes),
+    #[error("budgets.{name}: {error}")]
+    Budget { name: String, error: budgets::BudgetError },
     #[error(transparent)]
     Store(#[from] store::Error),
 }
@@ -37,6 +39,7 @@ pub async fn apply_catalog(conn: &mut store::PgConnection, catalog: &Catalog, by
     let catalog = Catalog { lanes, ..catalog.clone() };
     let applied = store::config::apply(conn, &catalog, by).await?;
     limits::apply(conn, &catalog).await?;
+    budgets::follow_file(conn, &catalog, by).await.map_err(|(name, error)| ApplyError::Budget { name, error })?;
     Ok(applied.version())
 }
 

@@ -12,6 +12,7 @@ mod migrate;
 mod serve;
 
 mod bootstrap;
+mod budgets;
 mod jobs;
 mod keys;
 mod lake;
@@ -89,6 +90,8 @@ enum Command {
     Lanes(lanes::Lanes),
     /// Look after limits and quotas
     Limits(limits::Limits),
+    /// Look after budgets: what was spent, what is left
+    Budgets(budgets::Budgets),
     /// Look after teams
     #[command(subcommand)]
     Teams(teams::Teams),
@@ -148,6 +151,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Schedules(args) => Box::pin(schedules::run(args, &common)).await,
         Command::Lanes(args) => Box::pin(lanes::run(args, &common)).await,
         Command::Limits(args) => Box::pin(limits::run(args, &common)).await,
+        Command::Budgets(args) => Box::pin(budgets::run(args, &common)).await,
         Command::Teams(args) => teams::run(args, &common).await,
         Command::Keys(args) => Box::pin(keys::run(args, &common)).await,
         Command::Lake(args) => Box::pin(lake::run(args, &common)).await,
