@@ -56,6 +56,14 @@ pub struct Caps {
     pub tpm: Option<i64>,
 }
 
+impl Caps {
+    /// Those that are set, each with its kind.
+    pub fn each(self) -> impl Iterator<Item = (&'static str, i64)> {
+        let all = [("slots", self.slots), ("rpm", self.rpm), ("tpm", self.tpm)];
+        all.into_iter().filter_map(|(kind, cap)| Some((kind, cap?)))
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProviderKind {

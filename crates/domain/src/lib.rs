@@ -20,7 +20,7 @@ pub mod waits;
 
 pub use after::{After, AfterOn};
 pub use attempt::{AttemptReason, AttemptStatus, ErrorClass};
-pub use audit::{Action, AuditLine};
+pub use audit::{Action, AuditLine, Object};
 pub use catalog::{Catalog, Deployment, Route};
 pub use failure::{FailureGroup, Failures, RetryFilter};
 pub use ids::{AttemptId, JobId, RequestId};

@@ -1,6 +1,7 @@
 //! The one mechanism for every cap. A replica holds grants and spends them here, without a round trip; the granter takes
 //! them from Postgres and gives back what is not needed.
 
+mod beside;
 mod change;
 mod granter;
 mod pace;
@@ -20,6 +21,8 @@ use domain::{
 use store::limit::Declared;
 use tokio::sync::Notify;
 
+pub(crate) use beside::check_key;
+pub use beside::{CheckError, Contradiction, check};
 pub use change::{LimitError, lift, set};
 pub use granter::{reload, run};
 pub use pace::Paces;
@@ -169,11 +172,7 @@ fn shared_scope(name: &str) -> String {
 pub fn declared(catalog: &Catalog, team_id: impl Fn(&str) -> Option<i64>) -> Vec<Declared> {
     let (mut all, mut quotas) = (Vec::new(), Vec::new());
     let mut add = |scope: String, caps: Caps| {
-        for (kind, cap) in [("slots", caps.slots), ("rpm", caps.rpm), ("tpm", caps.tpm)] {
-            if let Some(cap) = cap {
-                all.push(Declared { scope: scope.clone(), kind, cap });
-            }
-        }
+        all.extend(caps.each().map(|(kind, cap)| Declared { scope: scope.clone(), kind, cap }));
     };
     for (name, team) in &catalog.teams {
         let Some(id) = team_id(name) else { continue };
