@@ -59,8 +59,8 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// Those that there are, by the words of limits.
-    pub fn named(self) -> impl Iterator<Item = (&'static str, i64)> {
+    /// Those that are set, each with its kind.
+    pub fn each(self) -> impl Iterator<Item = (&'static str, i64)> {
         let all = [("slots", self.slots), ("rpm", self.rpm), ("tpm", self.tpm)];
         all.into_iter().filter_map(|(kind, cap)| Some((kind, cap?)))
     }

@@ -176,7 +176,9 @@ pub(super) async fn next(
         };
         match route::next(choice, &engine.health, &engine.limits, &engine.budgets) {
             Next::Use(deployment, permit, reservation) => return Ok((deployment, permit, reservation)),
-            Next::Broke(refusal) if refusal.is_final() || Instant::now() >= give_up => return Err(Stuck::Broke(refusal)),
+            Next::Broke(refusal) if refusal.is_final() || Instant::now() >= give_up => {
+                return Err(Stuck::Broke(refusal));
+            }
             Next::Broke(refusal) => engine.budgets.wait(&refusal, turn).await,
             Next::Wait { after, obstacle }
                 if after > PATIENCE || Instant::now() >= deadline || exhausted(admitted, tried) =>

@@ -1,5 +1,6 @@
 //! The native API, one module per noun.
 
+pub mod audit;
 pub mod budgets;
 pub mod calls;
 pub mod change;

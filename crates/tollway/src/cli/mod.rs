@@ -11,6 +11,7 @@ pub mod dev;
 mod migrate;
 mod serve;
 
+mod audit;
 mod bootstrap;
 mod budgets;
 mod jobs;
@@ -98,6 +99,8 @@ enum Command {
     /// Look after API keys
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Show who changed lanes, limits, keys, teams, schedules and jobs
+    Audit(audit::Audit),
     /// Move the ledger to Parquet and prove it complete
     #[command(subcommand)]
     Lake(lake::Lake),
@@ -154,6 +157,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Budgets(args) => Box::pin(budgets::run(args, &common)).await,
         Command::Teams(args) => teams::run(args, &common).await,
         Command::Keys(args) => Box::pin(keys::run(args, &common)).await,
+        Command::Audit(args) => audit::run(args, &common).await,
         Command::Lake(args) => Box::pin(lake::run(args, &common)).await,
         Command::Report(args) => Box::pin(report::run(args, &common)).await,
         Command::Simulate(args) => simulate::run(args, &common).await,
