@@ -13,10 +13,12 @@ mod commands;
 mod declared;
 mod report;
 
+mod budgets;
 mod fair;
 mod lanes;
 mod limits;
 mod quotas;
+mod quote;
 mod tenants;
 
 mod cut_database;

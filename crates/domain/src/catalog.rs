@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::lane::{BadLanes, LaneClass, LaneRule, check_lanes};
-use crate::lane::Lane;
+use crate::{budget::Budget, lane::Lane};
 
 /// Keys are names. In TOML `[lanes.NAME]`, `[deployments.NAME]`, `[routes.NAME]`, `[teams.NAME]`, `[[prices]]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -22,6 +22,8 @@ pub struct Catalog {
     /// Left out of a document that says nothing of it, so that an older Tollway still reads that.
     #[serde(skip_serializing_if = "is_default")]
     pub quotas: Quotas,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub budgets: BTreeMap<String, Budget>,
 }
 
 /// What each team may have waiting, unless something else is said of it.
@@ -57,8 +59,8 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// Those that there are, by the words of limits.
-    pub fn named(self) -> impl Iterator<Item = (&'static str, i64)> {
+    /// Those that are set, each with its kind.
+    pub fn each(self) -> impl Iterator<Item = (&'static str, i64)> {
         let all = [("slots", self.slots), ("rpm", self.rpm), ("tpm", self.tpm)];
         all.into_iter().filter_map(|(kind, cap)| Some((kind, cap?)))
     }

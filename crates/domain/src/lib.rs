@@ -3,6 +3,7 @@
 pub mod after;
 pub mod attempt;
 pub mod audit;
+pub mod budget;
 pub mod catalog;
 pub mod failure;
 pub mod ids;
@@ -20,7 +21,8 @@ pub mod waits;
 
 pub use after::{After, AfterOn};
 pub use attempt::{AttemptReason, AttemptStatus, ErrorClass};
-pub use audit::{Action, AuditLine};
+pub use audit::{Action, AuditLine, Object};
+pub use budget::Budget;
 pub use catalog::{Catalog, Deployment, Route};
 pub use failure::{FailureGroup, Failures, RetryFilter};
 pub use ids::{AttemptId, JobId, RequestId};

@@ -16,6 +16,8 @@ words! {
         LaneLimit = "lane_limit",
         KeyLimit = "key_limit",
         DeploymentLimit = "deployment_limit",
+        /// It does not fit into what is left of a budget.
+        Budget = "budget",
         /// Throttled or overloaded; asked again after a pause.
         ProviderCooling = "provider_cooling",
         /// It cannot be reached, refuses the credential, or fails every call.

@@ -6,6 +6,7 @@ use store::Pools;
 
 use crate::{
     admit::KeyCache,
+    budgets::Budgets,
     call::Providers,
     catalog::CatalogWatch,
     claim::{Bell, Slots},
@@ -78,6 +79,7 @@ pub struct Engine {
     pub catalog: CatalogWatch,
     pub keys: KeyCache,
     pub limits: Limiter,
+    pub budgets: Budgets,
     /// Uploads that this process has room for.
     pub places: Places,
     pub health: Health,

@@ -10,7 +10,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::{Engine, Roles, admit, claim, direct, direct::IntentQueue, limits, settle, settle::Queue, upkeep, work};
+use crate::{
+    Engine, Roles, admit, budgets, claim, direct, direct::IntentQueue, limits, settle, settle::Queue, upkeep, work,
+};
 
 /// Everything of a process that runs by itself, until [`Running::end`].
 pub struct Running {
@@ -34,6 +36,8 @@ impl Running {
         loops.spawn(admit::follow_keys(e()));
         let ringer = e();
         loops.spawn(limits::run(e(), move || ringer.bell.ring(), stop()));
+        let ringer = e();
+        loops.spawn(budgets::run(e(), move || ringer.bell.ring(), stop()));
         loops.spawn(direct::write_intents(e(), intents));
         let settler = tokio::spawn(settle::run(e(), settlements, settling.clone()));
         if roles.worker || roles.maintenance {
@@ -88,6 +92,7 @@ impl Running {
 
 /// Gives up the place among the workers, so that nobody waits for its lease to end. What is still held is left to the reaper.
 async fn leave(engine: &Engine) -> store::Result<()> {
+    budgets::give_back(engine).await?;
     let mut tx = engine.pools.work.begin().await?;
     // Calls whose caller went away and uploads of retries and schedules may be cut off; their intents and jobs are the reaper's.
     if engine.live.is_empty() && !store::worker::holds(&mut tx, engine.worker_id).await? {

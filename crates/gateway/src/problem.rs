@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use engine::admit::AuthError;
+use engine::{admit::AuthError, budgets::Refusal};
 use serde_json::{Map, Value, json};
 
 macro_rules! kinds {
@@ -36,6 +36,7 @@ macro_rules! kinds {
 kinds! {
     BadRequest = BAD_REQUEST, "bad_request", "The request is malformed";
     Unauthorized = UNAUTHORIZED, "unauthorized", "The API key is missing or not valid";
+    BudgetExceeded = PAYMENT_REQUIRED, "budget_exceeded", "It does not fit into what is left of a budget";
     Forbidden = FORBIDDEN, "forbidden", "The API key may not do this";
     /// Also for what exists but belongs to another team.
     NotFound = NOT_FOUND, "not_found", "Not found";
@@ -129,6 +130,21 @@ impl Problem {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+/// Names the budget, what is left of it, and when it resets.
+pub fn over_budget(refusal: &Refusal) -> Problem {
+    let Refusal { rule, left, resets_at, .. } = refusal;
+    let problem = Problem::new(Kind::BudgetExceeded, format_args!("{refusal}."))
+        .with("budget", &*rule.name)
+        .with("unit", rule.unit.as_str())
+        .with("limit", rule.unit.text(rule.budget.cap()))
+        .with("left", rule.unit.text(*left))
+        .with("resets_at", resets_at.map(|at| at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)));
+    match refusal.retry_after() {
+        Some(wait) => problem.retry_after(wait),
+        None => problem,
     }
 }
 

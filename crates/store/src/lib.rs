@@ -6,6 +6,7 @@ pub mod copy;
 
 pub mod after;
 pub mod audit;
+pub mod budget;
 pub mod claim;
 pub mod complete;
 pub mod config;
@@ -22,6 +23,7 @@ pub mod ledger;
 pub mod limit;
 pub mod outbox;
 pub mod quota;
+pub mod recent;
 pub mod result;
 pub mod retention;
 pub mod retried;

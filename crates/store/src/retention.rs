@@ -102,8 +102,8 @@ pub async fn mark_purged(conn: &mut PgConnection, job_id: i64) -> Result<bool> {
 }
 
 /// The small tables that turn over with every request; autovacuum alone lets them bloat under load.
-pub const HOT_TABLES: [&str; 9] =
-    ["flow", "share", "lease", "retry", "job_tally", "intent", "limit_use", "upload_hold", "team_usage"];
+pub const HOT_TABLES: [&str; 10] =
+    ["flow", "share", "lease", "retry", "job_tally", "intent", "limit_use", "upload_hold", "team_usage", "budget_use"];
 
 /// Vacuums one hot table. Outside any transaction.
 pub async fn vacuum(conn: &mut PgConnection, table: &'static str) -> Result<()> {

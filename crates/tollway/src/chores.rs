@@ -26,7 +26,7 @@ enum Chore {
     Partitions,
     /// Recurring jobs whose tick has come are submitted.
     Schedules,
-    /// What abandoned uploads and old webhooks left.
+    /// What abandoned uploads, old webhooks and past windows of budgets left.
     Sweep,
 }
 
@@ -116,6 +116,8 @@ async fn work(chore: Chore, engine: &Engine, lake: &LakeStore) -> anyhow::Result
             store::ingest::sweep(&mut conn).await?;
             store::idempotency::prune(&mut conn).await?;
             store::outbox::prune(&mut conn, engine.settings.retention).await?;
+            drop(conn);
+            engine::budgets::sweep(engine).await?;
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ use domain::ids::time_id;
 use engine::{
     Engine, Roles, Running,
     admit::KeyCache,
+    budgets::Budgets,
     call::Providers,
     catalog::{ActiveCatalog, CatalogWatch},
     claim::{Bell, Slots},
@@ -139,6 +140,7 @@ async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, In
         catalog: CatalogWatch::new(active),
         keys: KeyCache::new(),
         limits: Limiter::default(),
+        budgets: Budgets::default(),
         places: Places::new(settings.max_uploads),
         health: Health::default(),
         slots: Slots::new(slots),
@@ -151,6 +153,7 @@ async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, In
         pools,
     });
     engine::limits::reload(&engine).await?;
+    engine::budgets::follow(&engine).await?;
     engine.keys.refresh(&engine.pools.work).await?;
     Ok((engine, intent_queue, settlements))
 }

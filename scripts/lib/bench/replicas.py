@@ -64,8 +64,9 @@ class Replica:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         config = site.config(self.port)
-        self.process = site.stack.start([site.stack.tollway, "--config", str(config), "serve", "--role", roles],
-                                        f"{site.name}/{site.started}.log")
+        self.start = lambda: site.stack.start([site.stack.tollway, "--config", str(config), "serve", "--role", roles],
+                                              f"{site.name}/{site.started}.log")
+        self.process = self.start()
         wait_for("a gateway", f"{self.url}/readyz", self.process)
 
     def end(self):
@@ -74,3 +75,9 @@ class Replica:
     def kill9(self):
         self.process.kill()
         self.process.wait()
+
+    def kill9_and_restart(self):
+        """On the same port; gives it the time that it takes."""
+        self.kill9()
+        self.process = self.start()
+        wait_for("a gateway", f"{self.url}/readyz", self.process)

@@ -7,7 +7,7 @@ use crate::{database::Database, patience::until};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Everything that is held while requests run, by what holds it.
-const HELD: [(&str, &str); 7] = [
+const HELD: [(&str, &str); 8] = [
     ("flows", "select count(*) from flow"),
     ("leases", "select count(*) from lease"),
     ("retries", "select count(*) from retry"),
@@ -17,6 +17,13 @@ const HELD: [(&str, &str); 7] = [
     (
         "slots in use",
         "select coalesce(sum(u.used), 0)::bigint from limit_use u join limit_rule r using (limit_id) where r.kind = 'slots'",
+    ),
+    (
+        "micro-dollars or tokens reserved",
+        "select ceil(coalesce(sum(u.reserved + u.free), 0) / case when b.document ? 'limit_usd' then 1e6 else 1 end)::bigint
+         from budget_use u join budget b using (budget_id) join worker w using (worker_id)
+         where b.disabled_at is null group by b.document ? 'limit_usd'
+         union all select 0 order by 1 desc limit 1",
     ),
 ];
 

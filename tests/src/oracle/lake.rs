@@ -34,7 +34,7 @@ async fn run(gateway: &Gateway, args: &[&str]) -> Ran {
 }
 
 /// USD as decimal text → pico-USD, exactly; null, where nothing has a price, adds nothing.
-fn pico(usd: &Value) -> i128 {
+pub fn pico(usd: &Value) -> i128 {
     let text = if usd.is_null() { "0" } else { usd.as_str().unwrap_or_else(|| panic!("money is text: {usd}")) };
     let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
     let (whole, places) = digits.split_once('.').unwrap_or((digits, ""));

@@ -9,6 +9,7 @@ use domain::{Catalog, ids::time_id};
 use engine::{
     Engine, Settings,
     admit::KeyCache,
+    budgets::Budgets,
     call::Providers,
     catalog::{ActiveCatalog, CatalogWatch},
     claim::{Bell, Slots},
@@ -56,6 +57,7 @@ pub async fn build(url: &str, slots: usize) -> Result<(Arc<Engine>, i64, IntentQ
         catalog: CatalogWatch::new(ActiveCatalog::build(1, catalog)?),
         keys: KeyCache::new(),
         limits: Limiter::default(),
+        budgets: Budgets::default(),
         places: Places::new(settings.max_uploads),
         health: Health::default(),
         slots: Slots::new(settings.slots),

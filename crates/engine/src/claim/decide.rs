@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     Engine,
+    budgets::{Pressing, Reservation},
     catalog::{ActiveCatalog, ActiveDeployment},
     limits::{Permit, Rule},
     route::{self, Backoff, Choice, Next},
@@ -35,6 +36,7 @@ pub(super) struct Admitted {
     pub deployment: Arc<ActiveDeployment>,
     pub caller: Permit,
     pub at_deployment: Permit,
+    pub reservation: Reservation,
     /// Slot-time that was put on its team's bill for it, in µs.
     pub charged: u64,
 }
@@ -90,9 +92,10 @@ pub(super) fn decide(
                 (NO_ROUTE, Obstacle::new(WaitReason::NoRoute, missing))
             }
             Some(job) => match admit(engine, job, &flows[n], &caller_rules[n]) {
-                Ok((deployment, caller, at_deployment)) => {
+                Ok((deployment, caller, at_deployment, reservation)) => {
                     let charged = charges[n];
-                    decision.admitted.push(Admitted { flow: n, deployment, caller, at_deployment, charged });
+                    let one = Admitted { flow: n, deployment, caller, at_deployment, reservation, charged };
+                    decision.admitted.push(one);
                     return true;
                 }
                 Err((route::LIMIT_PAUSE, obstacle)) => (limit_pause(charges[n]), obstacle),
@@ -202,14 +205,31 @@ fn admit(
     job: &JobInfo,
     flow: &FlowRow,
     rules: &[Arc<Rule>],
-) -> Result<(Arc<ActiveDeployment>, Permit, Permit), (Duration, Obstacle)> {
+) -> Result<(Arc<ActiveDeployment>, Permit, Permit, Reservation), (Duration, Obstacle)> {
     let tokens = i64::from(flow.max_in) + i64::from(flow.max_out.unwrap_or(0));
     let caller =
         engine.limits.try_take(rules, tokens).map_err(|refused| (route::LIMIT_PAUSE, refused.obstacle(&job.team)))?;
     let (lane, reserves) = (&job.lane, &job.catalog.reserves);
-    let choice = Choice { route: &job.route, endpoint: job.endpoint, tried: &[], lane, reserves, tokens };
-    match route::next(choice, &engine.health, &engine.limits) {
-        Next::Use(deployment, permit) => Ok((deployment, caller, permit)),
+    let now = engine.clock.now();
+    let choice = Choice {
+        route: &job.route,
+        endpoint: job.endpoint,
+        tried: &[],
+        lane,
+        reserves,
+        tokens,
+        ask: &job.ask(i64::from(flow.max_in), flow.max_out.map(i64::from)),
+        now,
+        pressing: Pressing::Patient,
+    };
+    match route::next(choice, &engine.health, &engine.limits, &engine.budgets) {
+        Next::Use(deployment, permit, reservation) => Ok((deployment, caller, permit, reservation)),
+        Next::Broke(refusal) => {
+            caller.cancel();
+            engine.budgets.missed(&refusal);
+            let pause = if refusal.is_final() { refusal.pause() } else { route::LIMIT_PAUSE };
+            Err((pause, refusal.obstacle()))
+        }
         Next::Wait { after, obstacle } => {
             caller.cancel();
             Err((after, obstacle))

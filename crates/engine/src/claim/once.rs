@@ -196,7 +196,7 @@ fn requests(
             retry.as_ref().map_or(1, |r| r.attempt_no + 1),
             retry.as_ref().map_or(0, |r| r.failures),
             now,
-            Hold { slot: Some(slot), caller: one.caller, deployment: one.at_deployment },
+            Hold { slot: Some(slot), caller: one.caller, deployment: one.at_deployment, reservation: one.reservation },
         )));
     }
     requests

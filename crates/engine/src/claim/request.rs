@@ -8,6 +8,7 @@ use providers::CallError;
 use store::{claim::Body, lease::LeaseKey};
 
 use crate::{
+    budgets::{Ask, Reservation},
     catalog::{ActiveCatalog, ActiveDeployment, ActiveRoute},
     limits::Permit,
     meter::{Attempt, Subject},
@@ -33,6 +34,21 @@ pub struct JobInfo {
     pub route: Arc<ActiveRoute>,
     /// The catalog under which it was claimed; it ends under the same.
     pub catalog: Arc<ActiveCatalog>,
+}
+
+impl JobInfo {
+    /// For whom a request of it is made, and how large it can get.
+    pub fn ask(&self, est_in: i64, max_out: Option<i64>) -> Ask {
+        Ask {
+            team: Arc::clone(&self.team),
+            key: Arc::clone(&self.key_id),
+            job: Some(self.job_id),
+            tags: Arc::clone(&self.tags),
+            endpoint: self.endpoint,
+            est_in,
+            max_out,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -65,13 +81,15 @@ impl Request {
         claimed_at: DateTime<Utc>,
         hold: Hold,
     ) -> Self {
+        // Admitted as large as any of its flow can be.
+        hold.reservation.lower(i64::from(body.est_in), body.max_out.map(i64::from));
         let attempt = Attempt {
             id: uuid::Uuid::now_v7(),
             no: attempt_no,
             reason,
             fallback_from: None,
             deployment,
-            reserved_at: claimed_at,
+            reserved_at: hold.reservation.at().unwrap_or(claimed_at),
         };
         Self {
             key,
@@ -124,6 +142,21 @@ impl Request {
     pub(crate) fn call_failed(&self, error: &CallError) {
         if let Some(hold) = self.hold.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             hold.deployment.failed(error.class, error.usage.and_then(|usage| usage.total()));
+        }
+    }
+
+    /// From here on its attempt may cost something.
+    pub(crate) fn mark_sent(&self) {
+        if let Some(hold) = self.hold.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            hold.reservation.mark_sent();
+        }
+    }
+
+    /// Takes what is held for another attempt in place of the last one's, and gives that.
+    pub(crate) fn swap_reservation(&self, next: Reservation) -> Reservation {
+        match self.hold.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            Some(hold) => std::mem::replace(&mut hold.reservation, next),
+            None => next,
         }
     }
 

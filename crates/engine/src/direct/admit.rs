@@ -15,6 +15,7 @@ use super::{Direct, DirectError};
 use crate::{
     Engine,
     admit::Caller,
+    budgets::{self, Ask, Pressing, Refusal, Reservation},
     catalog::{ActiveCatalog, ActiveDeployment, ActiveRoute},
     claim::CallGuard,
     limits::{Permit, Rule},
@@ -36,6 +37,13 @@ pub(super) struct Admitted {
     pub permit: Permit,
     /// It counts in its lane until it has ended.
     pub _in_lane: CallGuard,
+    pub ask: Ask,
+}
+
+/// Why no deployment was found.
+pub(super) enum Stuck {
+    Wait(Duration, Obstacle),
+    Broke(Refusal),
 }
 
 impl Admitted {
@@ -80,6 +88,15 @@ pub(super) async fn admit(engine: &Engine, caller: &Caller, direct: &Direct) -> 
         est_in: estimate_tokens(text.len()),
         max_out: call.max_output,
     };
+    let ask = Ask {
+        team: Arc::clone(&subject.team),
+        key: Arc::clone(&subject.key_id),
+        job: None,
+        tags: Arc::clone(&subject.tags),
+        endpoint: direct.endpoint,
+        est_in: subject.est_in,
+        max_out: subject.max_out,
+    };
     let rules = engine.limits.caller_rules(caller.team_id, &lane, &caller.key_id);
     let until = Instant::now() + PATIENCE;
     let in_lane = enter(engine, &lane, &catalog.lanes[&lane], until).await?;
@@ -93,6 +110,7 @@ pub(super) async fn admit(engine: &Engine, caller: &Caller, direct: &Direct) -> 
         catalog,
         permit,
         _in_lane: in_lane,
+        ask,
     })
 }
 
@@ -134,14 +152,17 @@ async fn take(
     }
 }
 
-/// The next deployment to try, with some patience for its limits; `None`: there is none.
+/// The next deployment to try, with some patience for its limits and for money that others hold.
 pub(super) async fn next(
     engine: &Engine,
     admitted: &Admitted,
     tried: &[Arc<str>],
-) -> Result<(Arc<ActiveDeployment>, Permit), (Duration, Obstacle)> {
-    let deadline = Instant::now() + PATIENCE;
+) -> Result<(Arc<ActiveDeployment>, Permit, Reservation), Stuck> {
+    let began = Instant::now();
+    let (deadline, give_up) = (began + PATIENCE, began + budgets::PATIENCE);
     loop {
+        // Before the try: what comes free during it is not missed.
+        let turn = engine.budgets.turn();
         let choice = Choice {
             route: &admitted.route,
             endpoint: admitted.endpoint,
@@ -149,13 +170,20 @@ pub(super) async fn next(
             lane: &admitted.subject.lane,
             reserves: &admitted.catalog.reserves,
             tokens: admitted.tokens(),
+            ask: &admitted.ask,
+            now: engine.clock.now(),
+            pressing: if Instant::now() < give_up { Pressing::Patient } else { Pressing::Now },
         };
-        match route::next(choice, &engine.health, &engine.limits) {
-            Next::Use(deployment, permit) => return Ok((deployment, permit)),
+        match route::next(choice, &engine.health, &engine.limits, &engine.budgets) {
+            Next::Use(deployment, permit, reservation) => return Ok((deployment, permit, reservation)),
+            Next::Broke(refusal) if refusal.is_final() || Instant::now() >= give_up => {
+                return Err(Stuck::Broke(refusal));
+            }
+            Next::Broke(refusal) => engine.budgets.wait(&refusal, turn).await,
             Next::Wait { after, obstacle }
                 if after > PATIENCE || Instant::now() >= deadline || exhausted(admitted, tried) =>
             {
-                return Err((after, obstacle));
+                return Err(Stuck::Wait(after, obstacle));
             }
             Next::Wait { .. } => tokio::time::sleep(PAUSE).await,
         }
@@ -166,14 +194,19 @@ fn exhausted(admitted: &Admitted, tried: &[Arc<str>]) -> bool {
     route::candidates(&admitted.route, admitted.endpoint).all(|d| tried.iter().any(|t| **t == *d.name))
 }
 
-/// The attempt that is about to be made on a deployment.
-pub(super) fn attempt(engine: &Engine, deployment: Arc<ActiveDeployment>, tried: &[Arc<str>]) -> Attempt {
+/// The attempt that is about to be made on a deployment, with what was held for it.
+pub(super) fn attempt(
+    engine: &Engine,
+    deployment: Arc<ActiveDeployment>,
+    reservation: &Reservation,
+    tried: &[Arc<str>],
+) -> Attempt {
     Attempt {
         id: uuid::Uuid::now_v7(),
         no: tried.len() as i32 + 1,
         reason: if tried.is_empty() { AttemptReason::Primary } else { AttemptReason::Fallback },
         fallback_from: tried.last().cloned(),
         deployment,
-        reserved_at: engine.clock.now(),
+        reserved_at: reservation.at().unwrap_or_else(|| engine.clock.now()),
     }
 }

@@ -15,7 +15,7 @@ use futures::Stream;
 
 pub use intents::{IntentQueue, Intents, run as write_intents};
 
-use crate::{Engine, admit::Caller};
+use crate::{Engine, admit::Caller, budgets::Refusal};
 
 /// A call as the gateway received it.
 #[derive(Debug, Clone)]
@@ -59,6 +59,9 @@ pub enum DirectError {
     /// A cap of the caller's, or of all deployments, is full.
     #[error("{what} is used up")]
     Limited { what: String, retry_after: Duration },
+    /// What it can cost does not fit into what is left of a budget.
+    #[error("{0}")]
+    Budget(Box<Refusal>),
     /// The provider refused the request itself; its words are the caller's.
     #[error("{message}")]
     Refused { status: u16, class: ErrorClass, message: String, body: Option<Bytes> },

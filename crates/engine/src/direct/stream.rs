@@ -13,7 +13,9 @@ use super::{
     whole::{give_up, refused},
 };
 use crate::{
-    Engine, call,
+    Engine,
+    budgets::Reservation,
+    call,
     limits::Permit,
     meter::{self, Attempt, Ended},
     settle::{Direct as Booking, Op},
@@ -27,20 +29,21 @@ pub(super) async fn run(engine: Arc<Engine>, mut admitted: Admitted) -> Result<D
     let mut last: Option<CallError> = None;
     let mut for_nothing = true;
     loop {
-        let (deployment, mut permit) = match admit::next(&engine, &admitted, &tried).await {
+        let (deployment, mut permit, reservation) = match admit::next(&engine, &admitted, &tried).await {
             Ok(next) => next,
-            Err((after, obstacle)) => {
+            Err(stuck) => {
                 if for_nothing {
                     admitted.permit.refund();
                 }
-                return Err(give_up(last, after, obstacle));
+                return Err(give_up(last, stuck));
             }
         };
-        let attempt = admit::attempt(&engine, deployment, &tried);
+        let attempt = admit::attempt(&engine, deployment, &reservation, &tried);
         let now = engine.clock.now();
         let pessimist = meter::unknown_row(engine.worker_id, &admitted.subject, &attempt, now, now);
         let durable = engine.intents.write(&pessimist);
         let started = Instant::now();
+        reservation.mark_sent();
         let opened = call::stream(&engine, &attempt.deployment, admitted.endpoint, admitted.text(), attempt.id).await;
         let durable = durable.reached().await;
         match opened {
@@ -56,7 +59,7 @@ pub(super) async fn run(engine: Arc<Engine>, mut admitted: Admitted) -> Result<D
                 let (send, receive) = mpsc::channel(BUFFER);
                 // Without an intent nothing may be shown; the call is under way all the same, so it is drained and booked.
                 let send = durable.then_some(send);
-                tokio::spawn(pump(engine, admitted, attempt, permit, answer, started, send));
+                tokio::spawn(pump(engine, admitted, attempt, (permit, reservation), answer, started, send));
                 if !durable {
                     return Err(DirectError::Unavailable);
                 }
@@ -68,7 +71,8 @@ pub(super) async fn run(engine: Arc<Engine>, mut admitted: Admitted) -> Result<D
             Err(error) => {
                 permit.failed(error.class, error.usage.and_then(|usage| usage.total()));
                 let is_final = error.class.fault() == Fault::Request;
-                book(&engine, &admitted, &attempt, &Ended::error(started, Instant::now(), &error), is_final).await;
+                let ended = Ended::error(started, Instant::now(), &error);
+                book(&engine, &admitted, &attempt, reservation, &ended, is_final).await;
                 if !durable {
                     return Err(DirectError::Unavailable);
                 }
@@ -85,11 +89,18 @@ pub(super) async fn run(engine: Arc<Engine>, mut admitted: Admitted) -> Result<D
 }
 
 /// Gives the tokens that it used.
-async fn book(engine: &Engine, admitted: &Admitted, attempt: &Attempt, ended: &Ended<'_>, is_final: bool) -> i64 {
+async fn book(
+    engine: &Engine,
+    admitted: &Admitted,
+    attempt: &Attempt,
+    reservation: Reservation,
+    ended: &Ended<'_>,
+    is_final: bool,
+) -> i64 {
     let row =
         meter::row(engine.worker_id, &engine.clock, &admitted.catalog, &admitted.subject, attempt, ended, is_final);
     let tokens = row.prompt_total.unwrap_or(0) + row.output_text.unwrap_or(0) + row.output_reasoning.unwrap_or(0);
-    engine.settler.put(Op::Direct(Box::new(Booking { ledger: row }))).await;
+    engine.settler.put(Op::Direct(Box::new(Booking { ledger: row, reservation }))).await;
     tokens
 }
 
@@ -98,7 +109,7 @@ async fn pump(
     engine: Arc<Engine>,
     mut admitted: Admitted,
     attempt: Attempt,
-    mut permit: Permit,
+    (mut permit, reservation): (Permit, Reservation),
     mut answer: AnswerStream,
     started: Instant,
     mut to: Option<mpsc::Sender<Result<Bytes, DirectError>>>,
@@ -133,7 +144,7 @@ async fn pump(
         http_status: Some(200),
         error: failure.as_ref().map(|error| error.class),
     };
-    let tokens = book(&engine, &admitted, &attempt, &ended, true).await;
+    let tokens = book(&engine, &admitted, &attempt, reservation, &ended, true).await;
     match &failure {
         None => permit.settle_tokens(tokens),
         Some(error) => permit.failed(error.class, ended.usage.and_then(|usage| usage.total())),

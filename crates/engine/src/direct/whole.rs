@@ -3,19 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use domain::{
-    ErrorClass, Money,
-    attempt::Fault,
-    waits::{Obstacle, WaitReason},
-};
+use domain::{ErrorClass, Money, attempt::Fault, waits::WaitReason};
 use providers::{Answer, CallError};
 
 use super::{
     DirectAnswer, DirectError, Meta,
-    admit::{self, Admitted},
+    admit::{self, Admitted, Stuck},
 };
 use crate::{
-    Engine, call,
+    Engine,
+    budgets::{Refusal, Why},
+    call,
     meter::{self, Ended},
     settle::{Direct as Booking, Op},
 };
@@ -26,19 +24,20 @@ pub(super) async fn run(engine: &Engine, mut admitted: Admitted) -> Result<Direc
     // Until a provider has taken it: a call that came to nothing burns none of its caller's limits.
     let mut for_nothing = true;
     loop {
-        let (deployment, mut permit) = match admit::next(engine, &admitted, &tried).await {
+        let (deployment, mut permit, reservation) = match admit::next(engine, &admitted, &tried).await {
             Ok(next) => next,
-            Err((after, obstacle)) => {
+            Err(stuck) => {
                 if for_nothing {
                     admitted.permit.refund();
                 }
-                return Err(give_up(last, after, obstacle));
+                return Err(give_up(last, stuck));
             }
         };
-        let attempt = admit::attempt(engine, deployment, &tried);
+        let attempt = admit::attempt(engine, deployment, &reservation, &tried);
         let now = engine.clock.now();
         let pessimist = meter::unknown_row(engine.worker_id, &admitted.subject, &attempt, now, now);
         let durable = engine.intents.write(&pessimist);
+        reservation.mark_sent();
         let outcome = call::once(engine, &attempt.deployment, admitted.endpoint, admitted.text(), attempt.id).await;
         let durable = durable.reached().await;
         let ended = match &outcome.result {
@@ -61,7 +60,7 @@ pub(super) async fn run(engine: &Engine, mut admitted: Admitted) -> Result<Direc
             Ok(_) => permit.settle_tokens(tokens),
             Err(error) => permit.failed(error.class, error.usage.and_then(|usage| usage.total())),
         }
-        engine.settler.put(Op::Direct(Box::new(Booking { ledger: row }))).await;
+        engine.settler.put(Op::Direct(Box::new(Booking { ledger: row, reservation }))).await;
         if !durable {
             return Err(DirectError::Unavailable);
         }
@@ -107,7 +106,12 @@ pub(super) fn refused(error: CallError) -> DirectError {
     }
 }
 
-pub(super) fn give_up(last: Option<CallError>, after: Duration, obstacle: Obstacle) -> DirectError {
+pub(super) fn give_up(last: Option<CallError>, stuck: Stuck) -> DirectError {
+    let (after, obstacle) = match stuck {
+        Stuck::Wait(after, obstacle) => (after, obstacle),
+        Stuck::Broke(Refusal { why: Why::Unasked, .. }) => return DirectError::Unavailable,
+        Stuck::Broke(refusal) => return DirectError::Budget(Box::new(refusal)),
+    };
     match last {
         Some(error) => DirectError::Exhausted {
             class: error.class,

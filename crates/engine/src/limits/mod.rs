@@ -1,6 +1,7 @@
 //! The one mechanism for every cap. A replica holds grants and spends them here, without a round trip; the granter takes
 //! them from Postgres and gives back what is not needed.
 
+mod beside;
 mod change;
 mod granter;
 mod pace;
@@ -22,6 +23,8 @@ use domain::{
 use store::limit::Declared;
 use tokio::sync::Notify;
 
+pub(crate) use beside::check_key;
+pub use beside::{CheckError, Contradiction, check};
 pub use change::{LimitError, lift, set};
 pub use granter::{reload, run};
 pub use pace::Paces;
@@ -192,7 +195,7 @@ pub fn deployment_scope(name: &str) -> String {
 pub fn declared(catalog: &Catalog, team_id: impl Fn(&str) -> Option<i64>) -> Vec<Declared> {
     let (mut all, mut quotas) = (Vec::new(), Vec::new());
     let of =
-        |scope: String, caps: Caps| caps.named().map(move |(kind, cap)| Declared { scope: scope.clone(), kind, cap });
+        |scope: String, caps: Caps| caps.each().map(move |(kind, cap)| Declared { scope: scope.clone(), kind, cap });
     for (name, team) in &catalog.teams {
         let Some(id) = team_id(name) else { continue };
         all.extend(of(team_scope(id), team.caps()));
@@ -211,7 +214,7 @@ pub fn declared(catalog: &Catalog, team_id: impl Fn(&str) -> Option<i64>) -> Vec
     for (name, deployment) in &catalog.deployments {
         let caps = deployment.caps();
         all.extend(of(deployment_scope(name), caps));
-        for (kind, cap) in caps.named() {
+        for (kind, cap) in caps.each() {
             let parts = parts::of(name, cap, &lanes(catalog)).into_iter();
             all.extend(parts.map(|(scope, cap)| Declared { scope, kind, cap }));
         }

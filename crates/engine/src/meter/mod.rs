@@ -7,11 +7,11 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use domain::{
-    AttemptId, AttemptReason, AttemptStatus, ErrorClass, Lane, LedgerRow, Money, Tags, Usage,
+    AttemptId, AttemptReason, AttemptStatus, Endpoint, ErrorClass, Lane, LedgerRow, Money, Tags, Usage,
     ledger::{PriceStatus, RecordKind},
     line::estimate_tokens,
 };
-use pricing::{Charge, Price, Terms};
+use pricing::{Charge, DEFAULT_MAX_OUTPUT, Price, PricedModel, Terms};
 use providers::{Answer, CallError};
 
 use crate::{
@@ -101,14 +101,35 @@ pub fn storable(text: &str) -> String {
     text.chars().filter(|c| *c != '\0').take(512).collect()
 }
 
-/// What the call may cost at most; `None` when no price is known.
-pub fn reserved(subject: &Subject, deployment: &ActiveDeployment, at: DateTime<Utc>) -> Option<Money> {
-    let price = deployment.price.as_ref()?.at(at, Terms::sync()).ok()?;
-    Some(pricing::estimate(&price, subject.est_in, max_output(subject)))
+/// Input tokens that a provider may count beyond those of the caller's body, which asks for no usage and has another model's name.
+fn added_in(deployment: &ActiveDeployment) -> i64 {
+    16 + estimate_tokens(deployment.spec.model.len())
 }
 
-fn max_output(subject: &Subject) -> Option<i64> {
-    subject.max_out
+/// What a call may cost at most; `None` when no price is known.
+pub fn worst_case(
+    deployment: &ActiveDeployment,
+    est_in: i64,
+    max_out: Option<i64>,
+    at: DateTime<Utc>,
+) -> Option<Money> {
+    let price = deployment.price.as_ref()?.at(at, Terms::sync()).ok()?;
+    Some(pricing::estimate(&price, est_in + added_in(deployment), max_out))
+}
+
+/// The tokens that it may use at most, input and output.
+pub fn worst_tokens(deployment: &ActiveDeployment, endpoint: Endpoint, est_in: i64, max_out: Option<i64>) -> i64 {
+    let context = deployment.price.as_ref().and_then(PricedModel::context).unwrap_or(DEFAULT_MAX_OUTPUT);
+    let output = match endpoint {
+        Endpoint::Embeddings => 0,
+        Endpoint::ChatCompletions => max_out.unwrap_or(context.min(DEFAULT_MAX_OUTPUT)),
+    };
+    est_in + added_in(deployment) + output
+}
+
+/// What was held for an attempt.
+fn reserved(subject: &Subject, attempt: &Attempt) -> Option<Money> {
+    worst_case(&attempt.deployment, subject.est_in, subject.max_out, attempt.reserved_at)
 }
 
 /// The row of an attempt that ended.
@@ -143,7 +164,7 @@ pub fn row(
     row.status =
         if ended.error.is_none() { AttemptStatus::Succeeded } else { AttemptStatus::Failed }.as_str().to_owned();
     row.error_class = ended.error.map(|class| class.as_str().to_owned());
-    row.reserved = reserved(subject, &attempt.deployment, requested_at).map(Money::pico);
+    row.reserved = reserved(subject, attempt).map(Money::pico);
     row
 }
 
@@ -156,7 +177,7 @@ pub fn unknown_row(
     now: DateTime<Utc>,
 ) -> LedgerRow {
     let mut row = begun(worker_id, subject, attempt, requested_at, now);
-    let held = reserved(subject, &attempt.deployment, requested_at);
+    let held = reserved(subject, attempt);
     put_charge(&mut row, &held.map_or_else(Charge::unpriced, Charge::held));
     row.reserved = held.map(Money::pico);
     row.status = AttemptStatus::UnknownOutcome.as_str().to_owned();

@@ -19,7 +19,7 @@ use store::{
 use tracing::warn;
 
 use super::op::{Op, Then};
-use crate::Engine;
+use crate::{Engine, budgets};
 
 pub(super) struct Done {
     /// Jobs of which a request ended.
@@ -33,12 +33,12 @@ pub(super) struct Done {
 /// Commits the batch. `again`: an earlier try failed, perhaps after its commit, so its own rows may be there already.
 pub(super) async fn commit(engine: &Engine, ops: &[Op], again: bool) -> store::Result<Done> {
     let mut tx = store::complete::begin(&engine.pools.work).await?;
-    let done = write(&mut tx, engine.worker_id, ops, again).await?;
+    let done = write(&mut tx, engine, ops, again).await?;
     tx.commit().await?;
     Ok(done)
 }
 
-async fn write(conn: &mut PgConnection, worker_id: i64, ops: &[Op], again: bool) -> store::Result<Done> {
+async fn write(conn: &mut PgConnection, engine: &Engine, ops: &[Op], again: bool) -> store::Result<Done> {
     let ending: Vec<LeaseKey> = ops
         .iter()
         .filter_map(|op| match op {
@@ -82,7 +82,10 @@ async fn write(conn: &mut PgConnection, worker_id: i64, ops: &[Op], again: bool)
     store::complete::insert_results(conn, &sorted.results).await?;
     store::retry::insert(conn, &sorted.retries).await?;
     store::ledger::insert(conn, &sorted.ledger).await?;
-    store::complete::add_tallies(conn, worker_id, &sorted.tallies).await?;
+    store::complete::add_tallies(conn, engine.worker_id, &sorted.tallies).await?;
+    if !sorted.ledger.is_empty() {
+        budgets::book_rows(conn, &engine.budgets, sorted.ledger.iter().map(AsRef::as_ref)).await?;
+    }
     Ok(Done { jobs: sorted.jobs, lost: sorted.lost, stale: sorted.stale })
 }
 
@@ -164,6 +167,8 @@ impl<'a> Sorted<'a> {
                     self.retries.push(release.retry.clone());
                     // It may have been cancelled meanwhile.
                     self.jobs.insert(release.job_id);
+                } else {
+                    self.lost.insert(release.key);
                 }
             }
             Op::Direct(direct) => {

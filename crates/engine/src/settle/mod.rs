@@ -153,4 +153,5 @@ fn finish(engine: &Engine, ops: Vec<Op>, done: &Done) {
     for op in ops {
         op.done(&done.lost);
     }
+    engine.budgets.freed();
 }

@@ -10,7 +10,7 @@ use store::{
 };
 use tokio::sync::oneshot;
 
-use crate::{claim::SlotGuard, limits::Permit};
+use crate::{budgets::Reservation, claim::SlotGuard, limits::Permit};
 
 /// What a request holds while it runs; goes back when its end is committed.
 #[derive(Debug, Default)]
@@ -18,6 +18,8 @@ pub struct Hold {
     pub slot: Option<SlotGuard>,
     pub caller: Permit,
     pub deployment: Permit,
+    /// Of budgets.
+    pub reservation: Reservation,
 }
 
 impl Hold {
@@ -25,6 +27,11 @@ impl Hold {
     pub fn cancel(self) {
         self.caller.cancel();
         self.deployment.cancel();
+    }
+
+    /// Frees all but the money, which is settled with the row.
+    fn let_go(&mut self) {
+        (self.slot, self.caller, self.deployment) = (None, Permit::default(), Permit::default());
     }
 }
 
@@ -57,6 +64,7 @@ pub struct Release {
 #[derive(Debug)]
 pub struct Direct {
     pub ledger: LedgerRow,
+    pub reservation: Reservation,
 }
 
 #[derive(Debug)]
@@ -67,6 +75,8 @@ pub enum Op {
         advance: Advance,
         job_id: i64,
         ledger: Box<LedgerRow>,
+        /// What was held for the attempt that failed.
+        reservation: Reservation,
         held: Option<oneshot::Sender<bool>>,
     },
     Release(Box<Release>),
@@ -110,8 +120,8 @@ impl Op {
     /// Frees what it holds before it is committed.
     pub(super) fn let_go(&mut self) {
         match self {
-            Self::Settle(settlement) => drop(std::mem::take(&mut settlement.hold)),
-            Self::Release(release) => drop(std::mem::take(&mut release.hold)),
+            Self::Settle(settlement) => settlement.hold.let_go(),
+            Self::Release(release) => release.hold.let_go(),
             Self::Advance { .. } | Self::Direct(_) => {}
         }
     }
@@ -127,8 +137,18 @@ impl Op {
 
     /// Committed: what it held goes back, and who waits hears of it.
     pub(super) fn done(self, lost: &HashSet<LeaseKey>) {
-        if let Self::Advance { advance, held: Some(held), .. } = self {
-            let _ = held.send(!lost.contains(&advance.key));
+        match self {
+            Self::Settle(settlement) => settlement.hold.reservation.settle(&settlement.ledger),
+            // Whoever took the lease booked the call as made.
+            Self::Release(release) if lost.contains(&release.key) => release.hold.reservation.forfeit(),
+            Self::Release(release) => release.hold.reservation.release(),
+            Self::Direct(direct) => direct.reservation.settle(&direct.ledger),
+            Self::Advance { advance, ledger, reservation, held, .. } => {
+                reservation.settle(&ledger);
+                if let Some(held) = held {
+                    let _ = held.send(!lost.contains(&advance.key));
+                }
+            }
         }
     }
 }

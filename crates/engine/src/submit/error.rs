@@ -6,6 +6,7 @@ use domain::{JobId, line::BadLine};
 use store::quota::Over;
 
 use super::MOST_ROUTES;
+use crate::budgets::Refusal;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
@@ -55,6 +56,9 @@ pub enum SubmitError {
     /// 422: the caller mixed two jobs up.
     #[error("this idempotency key was used for another job: its body or its parameters were different")]
     Mismatch,
+    /// 402: not before the budget resets, or is raised.
+    #[error("{0}")]
+    OverBudget(Box<Refusal>),
     /// Passes by itself; submit again.
     #[error("the upload was given up because this gateway had lost touch with the database; submit it again")]
     Abandoned,

@@ -29,7 +29,7 @@ impl Places {
     }
 
     /// A place for one upload.
-    pub(super) async fn take(&self) -> Result<Place, SubmitError> {
+    pub(crate) async fn take(&self) -> Result<Place, SubmitError> {
         match timeout(self.patience, Arc::clone(&self.free).acquire_owned()).await {
             Ok(Ok(place)) => Ok(Place(place)),
             // It is never closed: the time is up.

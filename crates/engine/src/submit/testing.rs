@@ -12,7 +12,7 @@ use store::PgPool;
 use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream};
 
 use super::{Accepted, Format, Intake, Submission, SubmitError, Submitter, submit_to};
-use crate::{Settings, catalog::ActiveCatalog, clock::Clock};
+use crate::{Settings, budgets::Budgets, catalog::ActiveCatalog, clock::Clock};
 
 /// Routes `e5` and `chat` at a price of their own, `dear` without any, `mixed` over two models, and `r00` to `r32`.
 pub fn catalog() -> ActiveCatalog {
@@ -70,6 +70,7 @@ pub struct Gateway {
     pub catalog: Arc<ActiveCatalog>,
     pub clock: Clock,
     pub settings: Settings,
+    pub budgets: Budgets,
     pub lanes: Vec<Lane>,
 }
 
@@ -81,6 +82,7 @@ impl Gateway {
             catalog: Arc::new(catalog()),
             clock: Clock::new(Utc::now()),
             settings: Settings::default(),
+            budgets: Budgets::default(),
             lanes: vec![Lane::bulk()],
         }
     }
@@ -91,8 +93,8 @@ impl Gateway {
     }
 
     pub fn intake(&self) -> Intake<'_> {
-        let Self { pool, catalog, clock, settings, .. } = self;
-        Intake { pool, catalog: Arc::clone(catalog), clock, worker_id: WORKER, settings }
+        let Self { pool, catalog, clock, settings, budgets, .. } = self;
+        Intake { pool, catalog: Arc::clone(catalog), clock, budgets, worker_id: WORKER, settings }
     }
 
     pub async fn submit<R: AsyncRead + Unpin + Send>(

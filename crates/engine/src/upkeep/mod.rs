@@ -1,6 +1,7 @@
 //! Upkeep: what keeps the queue true while requests pass through it. Each is one small loop; chores by the clock are
 //! registered in the binary.
 
+mod changed;
 mod finisher;
 mod follow;
 mod heartbeat;

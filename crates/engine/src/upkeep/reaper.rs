@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    Engine,
+    Engine, budgets,
     catalog::{ActiveCatalog, ActiveDeployment},
     meter::{self, Attempt, Subject},
 };
@@ -50,6 +50,7 @@ async fn chunk(engine: &Engine) -> store::Result<bool> {
     let intents = store::intent::take_orphans(&mut tx, dead, CHUNK).await?;
     if orphans.is_empty() && intents.is_empty() {
         store::ingest::abandon_uploads_of(&mut tx, dead).await?;
+        store::budget::close(&mut tx, dead).await?;
         store::worker::remove(&mut tx, dead).await?;
         tx.commit().await?;
         info!(worker = dead, "A process is gone; everything it held was returned");
@@ -104,6 +105,7 @@ async fn chunk(engine: &Engine) -> store::Result<bool> {
     store::complete::insert_results(&mut tx, &results.iter().collect::<Vec<_>>()).await?;
     store::ledger::insert(&mut tx, &ledger).await?;
     store::complete::add_tallies(&mut tx, engine.worker_id, &tallies).await?;
+    budgets::book_rows(&mut tx, &engine.budgets, ledger.iter()).await?;
     tx.commit().await?;
     info!(worker = dead, requests = orphans.len(), "Returned what a dead process held");
     engine.settler.touched(orphans.iter().map(|orphan| orphan.job_id));

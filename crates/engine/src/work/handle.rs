@@ -14,6 +14,7 @@ use tracing::info;
 
 use crate::{
     Engine,
+    budgets::{Pressing, Reservation},
     call::{self, Outcome},
     claim::Request,
     meter::{self, Attempt, Ended, Subject},
@@ -45,6 +46,7 @@ async fn drive(engine: &Arc<Engine>, request: &Request) {
             return release(engine, request).await;
         }
         let (attempt, began) = (request.attempt(), Instant::now());
+        request.mark_sent();
         let outcome = tokio::select! {
             biased;
             outcome = call::once(engine, &attempt.deployment, request.job.endpoint, &request.body, attempt.id) => outcome,
@@ -68,9 +70,12 @@ async fn drive(engine: &Arc<Engine>, request: &Request) {
             lane: &request.job.lane,
             reserves: &request.job.catalog.reserves,
             tokens: request.tokens(),
+            ask: &request.job.ask(i64::from(request.est_in), request.max_out.map(i64::from)),
+            now: engine.clock.now(),
+            pressing: Pressing::Patient,
         };
-        match route::next(choice, &engine.health, &engine.limits) {
-            Next::Use(next, permit) => {
+        match route::next(choice, &engine.health, &engine.limits, &engine.budgets) {
+            Next::Use(next, permit, reservation) => {
                 info!(request.id = %subject.request_id, from = %attempt.deployment.name, to = %next.name, error = error.class.as_str(),
                       "Call failed; trying the next deployment");
                 let following = Attempt {
@@ -79,12 +84,13 @@ async fn drive(engine: &Arc<Engine>, request: &Request) {
                     reason: AttemptReason::Fallback,
                     fallback_from: Some(Arc::clone(&attempt.deployment.name)),
                     deployment: next,
-                    reserved_at: engine.clock.now(),
+                    reserved_at: reservation.at().unwrap_or_else(|| engine.clock.now()),
                 };
                 if !advance(engine, request, &subject, &attempt, &outcome, &following).await {
                     permit.cancel();
                     return drop(request.take_hold());
                 }
+                request.swap_reservation(reservation);
                 request.swap_deployment(permit);
                 request.set_attempt(following);
             }
@@ -93,6 +99,10 @@ async fn drive(engine: &Arc<Engine>, request: &Request) {
                     request.refund();
                 }
                 return later(engine, request, &subject, &attempt, &outcome, after, deployments_blamed).await;
+            }
+            // It waits with its flow.
+            Next::Broke(_) => {
+                return later(engine, request, &subject, &attempt, &outcome, Duration::ZERO, deployments_blamed).await;
             }
         }
     }
@@ -115,7 +125,9 @@ async fn advance(
         deployment: next.deployment.name.to_string(),
     };
     let ledger = Box::new(ledger_row(engine, request, subject, attempt, outcome, false));
-    engine.settler.put(Op::Advance { advance, job_id: request.job.job_id, ledger, held: Some(held) }).await;
+    let reservation = request.swap_reservation(Reservation::default());
+    let job_id = request.job.job_id;
+    engine.settler.put(Op::Advance { advance, job_id, ledger, reservation, held: Some(held) }).await;
     answer.await.unwrap_or(false)
 }
 

@@ -26,7 +26,7 @@ use crate::{
     app::App,
     auth::Who,
     input::{Params, Pieces, parse},
-    problem::{Kind, Problem},
+    problem::{Kind, Problem, over_budget},
 };
 
 /// Jobs take minutes to end, not seconds.
@@ -115,7 +115,7 @@ impl SubmitParams {
     }
 }
 
-fn from_headers(headers: &HeaderMap) -> Result<SubmitParams, Problem> {
+pub fn from_headers(headers: &HeaderMap) -> Result<SubmitParams, Problem> {
     let text = |name: &'static str| Ok::<_, Problem>(header(headers, name)?.map(str::to_owned));
     Ok(SubmitParams {
         name: text("x-tollway-name")?,
@@ -189,6 +189,7 @@ pub fn refused(error: SubmitError) -> Problem {
         SubmitError::OverQuota(over) => {
             return over_quota(Kind::Limited, &error, *over).retry_after(QUOTA_PAUSE);
         }
+        SubmitError::OverBudget(refusal) => return over_budget(refusal),
         SubmitError::Busy { .. } => return Problem::unavailable(error),
         SubmitError::Empty => Kind::Invalid,
         SubmitError::TooLarge { limit } => return Problem::new(Kind::TooLarge, &error).with("limit", *limit),

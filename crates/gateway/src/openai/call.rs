@@ -16,7 +16,7 @@ use crate::{
     app::App,
     auth::Who,
     input::{parse, read_body},
-    problem::{Kind, Problem},
+    problem::{Kind, Problem, over_budget},
 };
 
 pub async fn chat_completions(
@@ -107,6 +107,7 @@ fn problem(error: DirectError) -> Problem {
         DirectError::LaneForbidden(_) => Problem::new(Kind::Forbidden, error).with("param", "x-tollway-lane"),
         DirectError::Invalid(_) => Problem::new(Kind::BadRequest, error),
         DirectError::Limited { retry_after, .. } => Problem::new(Kind::Limited, error).retry_after(retry_after),
+        DirectError::Budget(refusal) => over_budget(&refusal),
         DirectError::Refused { status, message, .. } => {
             let kind = match status {
                 413 => Kind::TooLarge,

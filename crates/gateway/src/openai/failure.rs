@@ -25,12 +25,17 @@ impl Failure {
         };
         let family = match kind.status().as_u16() {
             429 => "rate_limit_error",
+            402 => "insufficient_quota",
             403 => "permission_error",
             400..500 => "invalid_request_error",
             _ => "server_error",
         };
         let param = members.get("param").cloned().unwrap_or(Value::Null);
-        json!({ "error": { "message": message, "type": family, "param": param, "code": code } })
+        let mut error = json!({ "message": message, "type": family, "param": param, "code": code });
+        if let (Kind::BudgetExceeded, Value::Object(error)) = (kind, &mut error) {
+            error.extend(members.clone());
+        }
+        json!({ "error": error })
     }
 }
 

@@ -14,6 +14,7 @@ use domain::{Catalog, JobId, Role, catalog::TeamRule};
 use engine::{
     Engine, Settings,
     admit::{KeyCache, mint},
+    budgets::Budgets,
     call::Providers,
     catalog::{ActiveCatalog, CatalogWatch},
     claim::{Bell, Slots},
@@ -80,6 +81,7 @@ impl World {
             catalog: CatalogWatch::new(ActiveCatalog::build(active.version, active.catalog).unwrap()),
             keys: KeyCache::new(),
             limits: Limiter::default(),
+            budgets: Budgets::default(),
             places: Places::new(settings.max_uploads),
             health: Health::default(),
             slots: Slots::new(settings.slots),

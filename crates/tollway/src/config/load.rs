@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use domain::catalog::Caps;
+use domain::{budget, catalog::Caps};
 use toml::Table;
 
 use super::{
@@ -117,6 +117,10 @@ fn check(config: &Config) -> Result<(), Fault<'_>> {
         return Err((vec!["retention", "days"], "must be at most 36500".to_owned()));
     }
     check_caps(config)?;
+    for (name, budget) in &config.budgets {
+        let named = budget::check_name(name).and_then(|()| budget::check(budget));
+        named.map_err(|bad| (vec!["budgets", name.as_str()], bad.to_string()))?;
+    }
     for (name, deployment) in &config.deployments {
         if let Some(Err(error)) = deployment.credential.as_deref().map(SecretRef::parse) {
             return Err((vec!["deployments", name, "credential"], error.to_string()));

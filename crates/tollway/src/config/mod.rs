@@ -12,7 +12,7 @@ mod unknown;
 use std::{collections::BTreeMap, time::Duration};
 
 use domain::{
-    Catalog, Deployment, Lane, Route,
+    Budget, Catalog, Deployment, Lane, Route,
     catalog::{LaneRule, OwnPrice, Quotas, TeamRule},
 };
 use secrecy::{ExposeSecret, SecretBox, SecretString};
@@ -40,6 +40,7 @@ pub struct Config {
     pub teams: BTreeMap<String, TeamRule>,
     pub prices: Vec<OwnPrice>,
     pub quotas: Quotas,
+    pub budgets: BTreeMap<String, Budget>,
 }
 
 impl Config {
@@ -52,6 +53,7 @@ impl Config {
             teams: self.teams.clone(),
             prices: self.prices.clone(),
             quotas: self.quotas,
+            budgets: self.budgets.clone(),
         }
     }
 

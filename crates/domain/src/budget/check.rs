@@ -1,0 +1,215 @@
+//! What cannot be declared, and why.
+
+use std::collections::BTreeSet;
+
+use super::{Budget, Policy, Scope};
+use crate::tags::{BadTags, Tags};
+
+/// More of a threshold would be a slip of the hand.
+const MOST_PERCENT: u32 = 1_000;
+const MOST_THRESHOLDS: usize = 16;
+/// As many decimal digits as the database sums up.
+const MOST: i128 = 10i128.pow(30);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadBudget {
+    #[error(
+        "a budget's name has 1 to 63 of the characters a-z, 0-9, _ and -, and begins with none of the last two; {0:?} does not"
+    )]
+    Name(String),
+    /// `key` as it is declared.
+    #[error("{key} {reason}")]
+    Value { key: &'static str, reason: String },
+    #[error("scope.{dimension} = {value:?} is not known; nothing would ever be counted")]
+    Unknown { dimension: &'static str, value: String },
+    #[error("it counts what budget {0} counts: the same scope, window and unit; change that one")]
+    Duplicate(String),
+}
+
+fn bad<T>(key: &'static str, reason: impl Into<String>) -> Result<T, BadBudget> {
+    Err(BadBudget::Value { key, reason: reason.into() })
+}
+
+pub fn check_name(name: &str) -> Result<(), BadBudget> {
+    let fits = (1..=63).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
+        && !name.starts_with(['_', '-']);
+    if fits { Ok(()) } else { Err(BadBudget::Name(name.chars().take(64).collect())) }
+}
+
+/// Whether it can be on its own.
+pub fn check(budget: &Budget) -> Result<(), BadBudget> {
+    let key = match (budget.limit_usd, budget.limit_tokens) {
+        (Some(_), Some(_)) => return bad("limit_tokens", "stands beside limit_usd; a budget counts one of the two"),
+        (None, None) => return bad("limit_usd", "is missing, and so is limit_tokens"),
+        (Some(_), None) => "limit_usd",
+        (None, Some(_)) => "limit_tokens",
+    };
+    if budget.cap() <= 0 {
+        return bad(key, format!("is {}; a limit is above zero", budget.unit().text(budget.cap())));
+    }
+    if budget.cap() > MOST {
+        return bad(key, "is more money than there is");
+    }
+    if budget.soft && matches!(budget.policy(), Policy::Reject | Policy::Hold) {
+        let policy = budget.policy().as_str();
+        return bad("policy", format!("is {policy}, but a soft budget lets calls through: alert or downgrade"));
+    }
+    check_thresholds(budget)?;
+    check_scope(&budget.scope)
+}
+
+fn check_thresholds(budget: &Budget) -> Result<(), BadBudget> {
+    let thresholds = &budget.thresholds;
+    if thresholds.len() > MOST_THRESHOLDS {
+        return bad("thresholds", format!("are {}; at most {MOST_THRESHOLDS}", thresholds.len()));
+    }
+    if !thresholds.is_sorted_by(|a, b| a < b) {
+        return bad("thresholds", "ascend, and none comes twice");
+    }
+    match thresholds.iter().find(|percent| !(1..=MOST_PERCENT).contains(*percent)) {
+        Some(percent) => return bad("thresholds", format!("has {percent}; it is from 1 to {MOST_PERCENT} percent")),
+        None if budget.soft => return Ok(()),
+        None => {}
+    }
+    match thresholds.iter().find(|percent| **percent > 100) {
+        Some(percent) => bad("thresholds", format!("has {percent}, which a budget that is not soft never reaches")),
+        None => Ok(()),
+    }
+}
+
+fn check_scope(scope: &Scope) -> Result<(), BadBudget> {
+    let named = [("environment", &scope.environment), ("feature", &scope.feature), ("customer", &scope.customer)];
+    let is_of = |(key, value): &(&str, &Option<String>)| (*value).clone().map(|value| ((*key).to_owned(), value));
+    let as_tags = |bad: BadTags| BadBudget::Value { key: "scope", reason: bad.to_string() };
+    Tags::try_from(named.iter().filter_map(is_of).collect::<std::collections::BTreeMap<_, _>>()).map_err(as_tags)?;
+    if let Some((key, _)) = named.iter().find(|(key, _)| scope.tags.contains_key(*key)) {
+        return bad("scope.tags", format!("has {key}, which is said as scope.{key}"));
+    }
+    Tags::try_from(scope.tags.clone()).map_err(as_tags)?;
+    Ok(())
+}
+
+/// Names that exist where it is declared.
+#[derive(Debug, Default)]
+pub struct Known<'a> {
+    pub teams: BTreeSet<&'a str>,
+    pub deployments: BTreeSet<&'a str>,
+    pub providers: BTreeSet<&'a str>,
+    /// Of the scope's key and job, whether there is one.
+    pub has_key: bool,
+    pub has_job: bool,
+}
+
+/// Whether it can be beside the `others`, and what it names exists.
+pub fn check_beside<'a>(
+    budget: &Budget,
+    known: &Known<'_>,
+    others: impl IntoIterator<Item = (&'a str, &'a Budget)>,
+) -> Result<(), BadBudget> {
+    let scope = &budget.scope;
+    let named = [
+        ("team", &scope.team, &known.teams),
+        ("deployment", &scope.deployment, &known.deployments),
+        ("provider", &scope.provider, &known.providers),
+    ];
+    for (dimension, value, names) in named {
+        if let Some(value) = value
+            && !names.contains(value.as_str())
+        {
+            return Err(BadBudget::Unknown { dimension, value: value.clone() });
+        }
+    }
+    match (&scope.key, scope.job) {
+        (Some(key), _) if !known.has_key => {
+            return Err(BadBudget::Unknown { dimension: "key", value: key.clone() });
+        }
+        (_, Some(job)) if !known.has_job => {
+            return Err(BadBudget::Unknown { dimension: "job", value: job.to_string() });
+        }
+        _ => {}
+    }
+    let same = |other: &Budget| (scope, budget.window, budget.unit()) == (&other.scope, other.window, other.unit());
+    match others.into_iter().find(|(_, other)| same(other)) {
+        Some((name, _)) => Err(BadBudget::Duplicate(name.to_owned())),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn budget(more: serde_json::Value) -> Budget {
+        let mut text = json!({"limit_usd": "10", "window": "month"});
+        text.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(text).unwrap()
+    }
+
+    fn said(more: serde_json::Value) -> Option<String> {
+        check(&budget(more)).err().map(|bad| bad.to_string())
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_the_reason() {
+        assert_eq!(said(json!({})), None);
+        assert_eq!(said(json!({"soft": true, "thresholds": [80, 120]})), None);
+        for (more, expected) in [
+            (json!({"limit_usd": "0"}), "limit_usd is 0.00; a limit is above zero"),
+            (json!({"limit_usd": "-1.5"}), "limit_usd is -1.50; a limit is above zero"),
+            (json!({"limit_usd": null, "limit_tokens": -5}), "limit_tokens is -5; a limit is above zero"),
+            (json!({"limit_usd": null}), "limit_usd is missing, and so is limit_tokens"),
+            (json!({"limit_tokens": 5}), "limit_tokens stands beside limit_usd; a budget counts one of the two"),
+            (json!({"thresholds": [50, 120]}), "thresholds has 120, which a budget that is not soft never reaches"),
+            (json!({"thresholds": [80, 50]}), "thresholds ascend, and none comes twice"),
+            (json!({"thresholds": [0]}), "thresholds has 0; it is from 1 to 1000 percent"),
+            (
+                json!({"soft": true, "policy": "hold"}),
+                "policy is hold, but a soft budget lets calls through: alert or downgrade",
+            ),
+            (json!({"scope": {"tags": {"feature": "x"}}}), "scope.tags has feature, which is said as scope.feature"),
+            (
+                json!({"scope": {"tags": {"Sprint": "x"}}}),
+                "scope a tag's key has 1 to 128 of the characters a-z, 0-9, _, - and .; \"Sprint\" does not",
+            ),
+        ] {
+            assert_eq!(said(more).as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn what_it_names_exists_and_nothing_is_counted_twice() {
+        let known = Known { teams: ["search"].into(), deployments: ["d"].into(), ..Known::default() };
+        let of = |scope: serde_json::Value| budget(json!({ "scope": scope }));
+        let beside = |budget: &Budget, others: &[(&str, Budget)]| {
+            let others = others.iter().map(|(name, budget)| (*name, budget));
+            check_beside(budget, &known, others).err().map(|bad| bad.to_string())
+        };
+        let search = of(json!({"team": "search", "deployment": "d"}));
+        assert_eq!(beside(&search, &[]), None);
+        for (scope, dimension) in [
+            (json!({"team": "seerch"}), "scope.team = \"seerch\""),
+            (json!({"deployment": "e"}), "scope.deployment = \"e\""),
+            (json!({"provider": "p"}), "scope.provider = \"p\""),
+            (json!({"key": "k"}), "scope.key = \"k\""),
+        ] {
+            let expected = format!("{dimension} is not known; nothing would ever be counted");
+            assert_eq!(beside(&of(scope), &[]), Some(expected));
+        }
+        let twin = Budget { limit_usd: Some("99".parse().unwrap()), ..search.clone() };
+        let refused = beside(&search, &[("old", twin.clone())]).unwrap();
+        assert!(refused.contains("what budget old counts"), "{refused}");
+        let tokens = Budget { limit_usd: None, limit_tokens: Some(5), ..twin };
+        assert_eq!(beside(&search, &[("old", tokens)]), None, "tokens are something else than money");
+    }
+
+    #[test]
+    fn names() {
+        assert!(check_name("search-month_2").is_ok());
+        for name in ["", "-a", "A", "a.b", &"a".repeat(64)] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+}

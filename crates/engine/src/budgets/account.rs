@@ -1,0 +1,141 @@
+//! The arithmetic of one replica's part of one cell: what it was granted, what it used of that, and how much more it is granted.
+//! Pure. What is granted and used is never forgotten but only given back, so whatever gets lost on the way stays spent.
+
+/// Less than one part in so many left: each call is granted by itself.
+const TIGHT: i128 = 10;
+/// A grant ahead of need is at most this part of a replica's fair share of what is left.
+const SHARE: i128 = 4;
+/// And as much as this many ticks needed.
+const AHEAD: i128 = 4;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Account {
+    pub granted: i128,
+    /// Charged, or held by calls under way, or held for calls of which nobody knows what they cost. More than was granted where a
+    /// call cost more than was held for it, or began before its budget came.
+    pub used: i128,
+    /// Of that, what calls under way hold.
+    pub reserved: i128,
+}
+
+impl Account {
+    pub fn free(&self) -> i128 {
+        (self.granted - self.used).max(0)
+    }
+
+    /// Holds an amount for a call, if it is there.
+    pub fn take(&mut self, amount: i128) -> bool {
+        let fits = self.used + amount <= self.granted;
+        if fits {
+            self.force(amount);
+        }
+        fits
+    }
+
+    /// Holds it all the same.
+    pub fn force(&mut self, amount: i128) {
+        self.used += amount;
+        self.reserved += amount;
+    }
+
+    /// A call that held something was charged this much. Nothing, when it was not made.
+    pub fn settle(&mut self, held: i128, charged: i128) {
+        self.reserved -= held;
+        self.used += charged - held;
+    }
+
+    /// Nobody knows what the call cost: what it held stays used.
+    pub fn forfeit(&mut self, held: i128) {
+        self.reserved -= held;
+    }
+
+    /// Keeps at most so much that nothing holds.
+    pub fn keep(&mut self, free: i128) {
+        self.granted = self.granted.min(self.used + free.max(0));
+    }
+}
+
+/// How a budget's cell stands beside this replica's part.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    pub cap: i128,
+    /// Granted or spent elsewhere.
+    pub others: i128,
+    pub replicas: i128,
+    /// Something may be granted.
+    pub is_open: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Granted {
+    pub granted: i128,
+    /// What is left if this replica gives back all that nothing holds.
+    pub left: i128,
+    /// So little is left that nothing is granted ahead of need.
+    pub is_tight: bool,
+}
+
+/// What the account has from now on: as much as it has already; of the `needs`, each whole, those that fit in turn; and some
+/// ahead of need, by what it needed in the last tick (`recent`), as long as much is left.
+pub fn grant(account: &Account, needs: &[i128], recent: i128, room: Room) -> Granted {
+    let left = room.cap - room.others - account.used;
+    let is_tight = left * TIGHT < room.cap;
+    let kept = account.granted.max(account.used);
+    if !room.is_open {
+        return Granted { granted: kept, left, is_tight };
+    }
+    let mut wanted = 0;
+    for need in needs {
+        if wanted + need <= left {
+            wanted += need;
+        }
+    }
+    if !is_tight {
+        let ahead = (recent * AHEAD).min(left / (SHARE * room.replicas.max(1)));
+        wanted = (wanted + ahead).min(left);
+    }
+    Granted { granted: kept.max(account.used + wanted), left, is_tight }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(cap: i128, others: i128) -> Room {
+        Room { cap, others, replicas: 2, is_open: true }
+    }
+
+    #[test]
+    fn what_a_call_did_not_cost_is_free_again() {
+        let mut account = Account { granted: 100, ..Account::default() };
+        assert!(account.take(60) && !account.take(60));
+        account.settle(60, 25);
+        assert_eq!(account, Account { granted: 100, used: 25, reserved: 0 });
+        assert!(account.take(75));
+        account.forfeit(75);
+        assert_eq!((account.free(), account.reserved), (0, 0), "nobody knows what it cost");
+    }
+
+    #[test]
+    fn grants_follow_need_and_shrink_near_the_limit() {
+        let account = Account { granted: 0, used: 0, reserved: 0 };
+        let granted = |needs: &[i128], recent, others| grant(&account, needs, recent, room(1_000, others)).granted;
+        assert_eq!(granted(&[5], 0, 0), 5, "the first call, and no more");
+        assert_eq!(granted(&[5], 10, 0), 45, "four ticks ahead");
+        assert_eq!(granted(&[5], 1_000, 0), 130, "at most a quarter of its share of what is left");
+        assert_eq!(granted(&[5], 1_000, 901), 5, "less than a tenth is left");
+        assert_eq!(granted(&[60, 50, 30], 0, 901), 90, "calls are granted whole");
+        assert_eq!(granted(&[100], 0, 901), 0);
+    }
+
+    #[test]
+    fn what_it_has_is_never_taken_from_it() {
+        let account = Account { granted: 80, used: 60, reserved: 10 };
+        assert_eq!(grant(&account, &[], 0, room(50, 20)).granted, 80, "the limit was lowered");
+        let overdrawn = Account { granted: 10, used: 30, reserved: 30 };
+        assert_eq!(grant(&overdrawn, &[1], 0, Room { is_open: false, ..room(50, 0) }).granted, 30);
+    }
+}
+
+#[cfg(test)]
+mod machine;

@@ -1,0 +1,154 @@
+//! Budgets that cannot be overshot: a call holds the most that it can cost before it starts, of every budget that it is under, and
+//! is settled to what it did cost when its ledger row is committed. Held and spent is what this replica was granted: the granter
+//! takes grants from Postgres, and gives back what is not needed.
+
+mod account;
+mod admit;
+mod book;
+mod change;
+mod granter;
+mod refusal;
+mod reservation;
+mod rule;
+mod show;
+mod spend;
+mod sweep;
+
+use std::{
+    sync::{
+        Arc, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{Notify, watch};
+
+pub use admit::{Asker, used_up};
+pub use change::{BudgetError, follow_file, remove, set};
+pub use granter::{follow, give_back, keep_following, run};
+pub use refusal::{Refusal, Why};
+pub use reservation::{Ask, Reservation};
+pub use show::{Shown, show, verify};
+pub use spend::book as book_rows;
+pub use sweep::sweep;
+
+use self::{
+    book::Book,
+    reservation::{Call, Calls},
+    rule::Ticket,
+};
+use crate::catalog::ActiveDeployment;
+
+/// A caller is kept waiting no longer than this for money that others hold.
+pub const PATIENCE: Duration = Duration::from_millis(400);
+/// And a single look at whether it came takes no longer than this.
+const LOOK: Duration = Duration::from_millis(50);
+
+#[derive(Debug)]
+pub struct Budgets {
+    book: RwLock<Book>,
+    calls: Arc<Calls>,
+    /// The revision that Postgres knows this replica to follow; below zero: none.
+    followed: AtomicI64,
+    /// Some budget's past spend is not counted yet.
+    uncounted: AtomicBool,
+    /// Of some budget, little is left: what is free goes back at once.
+    any_tight: AtomicBool,
+    /// Held by whoever talks to Postgres about grants.
+    exchange: tokio::sync::Mutex<()>,
+    /// Somebody was refused for want of a grant.
+    demand: Notify,
+    /// Raised whenever there may be something for those who wait.
+    turn: watch::Sender<u64>,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self {
+            book: RwLock::default(),
+            calls: Arc::default(),
+            followed: AtomicI64::new(-1),
+            uncounted: AtomicBool::new(false),
+            any_tight: AtomicBool::new(false),
+            exchange: tokio::sync::Mutex::default(),
+            demand: Notify::new(),
+            turn: watch::Sender::new(0),
+        }
+    }
+}
+
+/// How much it matters to the call that it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pressing {
+    /// Can wait for a moment, or come again.
+    Patient,
+    /// Waited long enough: what does not fit now is refused.
+    Now,
+    /// Nothing else fits: budgets that may be exceeded are.
+    Overdraw,
+}
+
+impl Budgets {
+    pub fn book(&self) -> RwLockReadGuard<'_, Book> {
+        self.book.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Holds what the call can cost at most, of all budgets that it is under, or of none.
+    pub fn reserve(
+        &self,
+        ask: &Ask,
+        deployment: &Arc<ActiveDeployment>,
+        at: DateTime<Utc>,
+        pressing: Pressing,
+    ) -> Result<Reservation, Refusal> {
+        let call = Call::new(ask, deployment, at);
+        // Held until the call is among those under way: a book that comes after finds it there.
+        let book = self.book();
+        call.hold(book.of(&call.facts()), pressing)?;
+        Ok(self.calls.enter(call))
+    }
+
+    /// A request of a job was refused: the granter is asked for what it lacks, and the claimer hears of it.
+    pub fn missed(&self, refusal: &Refusal) {
+        if !refusal.is_final() {
+            // What it lacks is granted for it, and kept until it comes again.
+            refusal.rule.state().unmet.push(refusal.asked);
+            self.demand.notify_one();
+        }
+    }
+
+    /// To be taken before the try that [`Self::wait`] follows.
+    pub fn turn(&self) -> watch::Receiver<u64> {
+        self.turn.subscribe()
+    }
+
+    /// Waits until it is worth trying again.
+    pub async fn wait(&self, refusal: &Refusal, mut turn: watch::Receiver<u64>) {
+        let _ticket = Ticket::take(&refusal.rule, refusal.asked);
+        self.demand.notify_one();
+        let _ = tokio::time::timeout(LOOK, turn.changed()).await;
+    }
+
+    /// Calls ended: what they held may do for others.
+    pub fn freed(&self) {
+        if self.book().is_empty() {
+            return;
+        }
+        self.turn.send_modify(|turn| *turn += 1);
+        if self.any_tight.load(Ordering::Acquire) {
+            self.demand.notify_one();
+        }
+    }
+
+    /// Postgres booked what this process held; it begins afresh.
+    pub(crate) fn start_afresh(&self) {
+        self.book().rules.iter().for_each(|rule| rule.state().start_afresh());
+    }
+
+    /// The revision that the replica follows; what a process that begins afresh still does.
+    pub(crate) fn followed(&self) -> Option<i64> {
+        Some(self.followed.load(Ordering::Acquire)).filter(|revision| *revision >= 0)
+    }
+}

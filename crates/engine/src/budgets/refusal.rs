@@ -1,0 +1,96 @@
+//! A call that does not fit into what is left of a budget, and what its caller is told.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use domain::waits::{Obstacle, WaitReason};
+
+use super::rule::Rule;
+
+/// Requests of jobs are looked at again after this, though their budget says that it resets later: it may be raised, or money that
+/// was held for the calls of a replica that is gone may come back.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// When others hold what is needed, it may be free in a moment.
+const MOMENT: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It is more than can come back before the reset.
+    Short,
+    /// Calls under way, or other replicas, hold what is needed.
+    Held,
+    /// Postgres was not asked lately: a grant is on its way, or it cannot be reached.
+    Unasked,
+    /// It was declared a moment ago, and what was spent before is being counted.
+    Counting,
+    /// So little is left that no new job is taken.
+    UsedUp,
+    /// The model has no price, so nobody can say what fits.
+    Unpriced,
+}
+
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    pub rule: Arc<Rule>,
+    /// The most that the call can cost.
+    pub asked: i128,
+    pub left: i128,
+    /// When it refused.
+    pub at: DateTime<Utc>,
+    pub resets_at: Option<DateTime<Utc>>,
+    pub why: Why,
+    /// The call waits no longer.
+    pub is_pressed: bool,
+}
+
+impl Refusal {
+    /// Waiting for a moment changes nothing.
+    pub fn is_final(&self) -> bool {
+        self.is_pressed || self.is_for_long()
+    }
+
+    fn is_for_long(&self) -> bool {
+        matches!(self.why, Why::Short | Why::UsedUp | Why::Unpriced)
+    }
+
+    /// `None`: never, by itself.
+    pub fn retry_after(&self) -> Option<Duration> {
+        if self.is_for_long() { (self.resets_at? - self.at).to_std().ok() } else { Some(MOMENT) }
+    }
+
+    /// How long a flow is left alone that it refused for good.
+    pub fn pause(&self) -> Duration {
+        self.retry_after().unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)
+    }
+
+    pub fn obstacle(&self) -> Obstacle {
+        Obstacle::new(WaitReason::Budget, self.to_string())
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { rule, asked, left, resets_at, why, .. } = self;
+        let said = |amount: i128| rule.unit.said(amount);
+        write!(f, "budget {}: ", rule.name)?;
+        match why {
+            Why::Unpriced => {
+                write!(f, "the model has no price, so nothing can be reserved; the operator can declare one")?
+            }
+            Why::Counting => write!(f, "what was spent before it was declared is being counted")?,
+            Why::Unasked => write!(f, "its part of it is on the way; this call may cost {}", said(*asked))?,
+            Why::Held => write!(f, "what is left is held for others; this call may cost {}", said(*asked))?,
+            Why::UsedUp => write!(f, "{} of {} is left", said(*left), said(rule.budget.cap()))?,
+            Why::Short => {
+                let limit = said(rule.budget.cap());
+                write!(f, "{} of {limit} is left, and this call may cost {}", said(*left), said(*asked))?;
+            }
+        }
+        match resets_at {
+            Some(at) if matches!(why, Why::Short | Why::UsedUp) => {
+                write!(f, "; it resets at {}", at.format("%Y-%m-%dT%H:%M:%SZ"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

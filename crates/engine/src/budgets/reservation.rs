@@ -1,0 +1,219 @@
+//! What one call holds of all budgets that it is under, from before it starts until its ledger row is committed.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use chrono::{DateTime, Utc};
+use domain::{
+    Endpoint, LedgerRow, Tags,
+    budget::{Facts, Unit},
+};
+
+use super::{
+    Pressing, Refusal,
+    book::charged,
+    rule::{Held, Rule},
+};
+use crate::{catalog::ActiveDeployment, meter};
+
+/// For whom a call is to be made, and how large it can get.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub team: Arc<str>,
+    pub key: Arc<str>,
+    pub job: Option<i64>,
+    pub tags: Arc<Tags>,
+    pub endpoint: Endpoint,
+    pub est_in: i64,
+    pub max_out: Option<i64>,
+}
+
+impl Ask {
+    pub(super) fn facts<'a>(&'a self, deployment: &'a ActiveDeployment) -> Facts<'a> {
+        Facts {
+            team: &self.team,
+            key: Some(&self.key),
+            job: self.job,
+            deployment: &deployment.name,
+            provider: deployment.spec.provider_name(),
+            tags: &self.tags,
+        }
+    }
+
+    /// The most that it can use; no money, when there is no price.
+    fn worst(&self, deployment: &ActiveDeployment, at: DateTime<Utc>) -> Worst {
+        let usd = meter::worst_case(deployment, self.est_in, self.max_out, at);
+        Worst {
+            usd: usd.map(|usd| i128::from(usd.pico())),
+            tokens: meter::worst_tokens(deployment, self.endpoint, self.est_in, self.max_out).into(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Worst {
+    usd: Option<i128>,
+    tokens: i128,
+}
+
+impl Worst {
+    pub fn of(self, rule: &Rule) -> Option<i128> {
+        match rule.unit {
+            Unit::Usd => self.usd,
+            Unit::Tokens => Some(self.tokens),
+        }
+    }
+}
+
+/// A call that has not ended.
+#[derive(Debug)]
+pub(super) struct Call {
+    ask: Ask,
+    deployment: Arc<ActiveDeployment>,
+    at: DateTime<Utc>,
+    worst: Worst,
+    is_sent: AtomicBool,
+    holds: Mutex<Vec<Held>>,
+}
+
+impl Call {
+    pub fn new(ask: &Ask, deployment: &Arc<ActiveDeployment>, at: DateTime<Utc>) -> Self {
+        Self {
+            ask: ask.clone(),
+            deployment: Arc::clone(deployment),
+            at,
+            worst: ask.worst(deployment, at),
+            is_sent: AtomicBool::new(false),
+            holds: Mutex::default(),
+        }
+    }
+
+    pub fn facts(&self) -> Facts<'_> {
+        self.ask.facts(&self.deployment)
+    }
+
+    fn holds(&self) -> MutexGuard<'_, Vec<Held>> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A budget that came after it: it is held whatever is left.
+    pub fn adopt(&self, rule: &Arc<Rule>) {
+        let held = rule.force(self.worst.of(rule).unwrap_or(0), self.at);
+        self.holds().push(held);
+    }
+
+    /// Holds it of all of the rules, or of none.
+    pub fn hold<'r>(&self, rules: impl Iterator<Item = &'r Arc<Rule>>, pressing: Pressing) -> Result<(), Refusal> {
+        let mut holds = self.holds();
+        for rule in rules {
+            match rule.take(self.worst.of(rule), self.at, pressing) {
+                Ok(held) => holds.push(held),
+                Err(refusal) => {
+                    holds.drain(..).for_each(|held| held.settle(Some(0)));
+                    return Err(refusal);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&self, charged: impl Fn(&Rule) -> Option<i128>) {
+        for held in self.holds().drain(..) {
+            held.settle(charged(&held.rule));
+        }
+    }
+}
+
+/// All calls of this process that have not ended, so that a budget that comes while they run can count them.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    next: AtomicU64,
+    under_way: Mutex<HashMap<u64, Arc<Call>>>,
+}
+
+impl Calls {
+    pub fn all(&self) -> MutexGuard<'_, HashMap<u64, Arc<Call>>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn enter(self: &Arc<Self>, call: Call) -> Reservation {
+        let (number, call) = (self.next.fetch_add(1, Ordering::Relaxed), Arc::new(call));
+        self.all().insert(number, Arc::clone(&call));
+        Reservation(Some(Open { number, call, calls: Arc::clone(self) }))
+    }
+}
+
+#[derive(Debug)]
+struct Open {
+    number: u64,
+    call: Arc<Call>,
+    calls: Arc<Calls>,
+}
+
+/// Ends by being settled or released. Dropped, it is released if the call was not sent; else what it holds stays used, for nobody
+/// knows what the call costs.
+#[derive(Debug, Default)]
+pub struct Reservation(Option<Open>);
+
+impl Reservation {
+    /// When it was made: to this moment's window the call is charged.
+    pub fn at(&self) -> Option<DateTime<Utc>> {
+        self.0.as_ref().map(|open| open.call.at)
+    }
+
+    /// From here on the call may cost something.
+    pub fn mark_sent(&self) {
+        if let Some(open) = &self.0 {
+            open.call.is_sent.store(true, Ordering::Release);
+        }
+    }
+
+    /// The call turned out to be smaller than what it was held for.
+    pub fn lower(&self, est_in: i64, max_out: Option<i64>) {
+        let Some(Open { call, .. }) = &self.0 else { return };
+        let ask = Ask { est_in, max_out, ..call.ask.clone() };
+        let worst = ask.worst(&call.deployment, call.at);
+        for held in call.holds().iter_mut() {
+            if let Some(amount) = worst.of(&held.rule) {
+                held.lower(amount);
+            }
+        }
+    }
+
+    /// Its ledger row is committed.
+    pub fn settle(mut self, row: &LedgerRow) {
+        self.end(|rule| charged(rule.unit, row));
+    }
+
+    /// The call was not made.
+    pub fn release(mut self) {
+        self.end(|_| Some(0));
+    }
+
+    /// It is booked by somebody else, or not at all.
+    pub fn forfeit(mut self) {
+        self.end(|_| None);
+    }
+
+    fn end(&mut self, charged: impl Fn(&Rule) -> Option<i128>) {
+        if let Some(Open { number, call, calls }) = self.0.take() {
+            // Before it ends: a budget that comes meanwhile counts it, or finds its row in the ledger.
+            call.end(charged);
+            calls.all().remove(&number);
+            // One that found it in between.
+            call.end(|_| Some(0));
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let is_sent = self.0.as_ref().is_some_and(|open| open.call.is_sent.load(Ordering::Acquire));
+        self.end(|_| (!is_sent).then_some(0));
+    }
+}

@@ -1,0 +1,236 @@
+//! One budget as this replica sees it: its part of the cells that are in use, who waits for more, and how the whole stood when it
+//! was last asked for.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use domain::{
+    Budget,
+    budget::{Policy, Span, Unit},
+};
+
+use super::{
+    Pressing,
+    account::Account,
+    refusal::{Refusal, Why},
+};
+
+/// A view of the whole that is older does not refuse anybody for good.
+const FRESH: Duration = Duration::from_millis(600);
+
+#[derive(Debug)]
+pub struct Rule {
+    pub id: i64,
+    pub name: Arc<str>,
+    pub budget: Budget,
+    pub unit: Unit,
+    pub policy: Policy,
+    /// Outlives a change of the budget's amount.
+    pub(super) state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Raised when this process begins afresh: what was held before is booked by others.
+    pub epoch: u64,
+    pub cells: Vec<Cell>,
+    pub waiting: BTreeMap<u64, i128>,
+    pub next_ticket: u64,
+    /// What requests of jobs asked for in vain, each flow once, since the last round.
+    pub unmet: Vec<i128>,
+    /// Granted for them, and kept until they come again.
+    pub kept: i128,
+    /// What was taken in this tick, and in the one before.
+    pub recent: i128,
+    pub before: i128,
+    /// Somebody was refused since the last tick, so the view is worth renewing.
+    pub was_refused: bool,
+    pub view: Option<View>,
+}
+
+#[derive(Debug)]
+pub(super) struct Cell {
+    pub span: Span,
+    pub account: Account,
+    /// What the database had of this replica already is in the account.
+    pub is_loaded: bool,
+    /// As the database knows it.
+    pub written: Option<Account>,
+}
+
+/// How the window stood.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct View {
+    pub at: Instant,
+    pub is_open: bool,
+    pub is_tight: bool,
+    pub left: i128,
+    /// The most that one call could be granted if all that is held came back.
+    pub possible: i128,
+}
+
+/// An amount held in one cell.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub rule: Arc<Rule>,
+    pub cell: DateTime<Utc>,
+    pub amount: i128,
+    pub epoch: u64,
+}
+
+impl Rule {
+    pub(super) fn new(id: i64, name: &str, budget: Budget, state: Arc<Mutex<State>>) -> Self {
+        let (unit, policy) = (budget.unit(), budget.policy());
+        Self { id, name: name.into(), budget, unit, policy, state }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn span(&self, at: DateTime<Utc>) -> Span {
+        self.budget.window.span(self.budget.time_zone, at)
+    }
+
+    /// Holds an amount for a call that begins now. `None`: the call has no price.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        amount: Option<i128>,
+        at: DateTime<Utc>,
+        pressing: Pressing,
+    ) -> Result<Held, Refusal> {
+        let Some(amount) = amount else {
+            return match self.budget.lets_through() {
+                true => Ok(self.force(0, at)),
+                false => Err(self.refusal(0, at, Why::Unpriced, &self.state())),
+            };
+        };
+        if self.policy == Policy::Alert || self.budget.soft && pressing == Pressing::Overdraw {
+            return Ok(self.force(amount, at));
+        }
+        let mut state = self.state();
+        let epoch = state.epoch;
+        let cell = state.cell(self, at);
+        if cell.account.take(amount) {
+            let cell = cell.span.start;
+            state.recent += amount;
+            state.kept = (state.kept - amount).max(0);
+            return Ok(Held { rule: Arc::clone(self), cell, amount, epoch });
+        }
+        state.was_refused = true;
+        let why = match state.view.filter(|view| view.at.elapsed() < FRESH) {
+            Some(view) if view.is_open && amount > view.possible => Why::Short,
+            Some(view) if !view.is_open => Why::Counting,
+            Some(_) => Why::Held,
+            None => Why::Unasked,
+        };
+        let refusal = self.refusal(amount, at, why, &state);
+        Err(Refusal { is_pressed: pressing != Pressing::Patient, ..refusal })
+    }
+
+    /// Holds it whatever is left.
+    pub(super) fn force(self: &Arc<Self>, amount: i128, at: DateTime<Utc>) -> Held {
+        let mut state = self.state();
+        let epoch = state.epoch;
+        let cell = state.cell(self, at);
+        cell.account.force(amount);
+        let cell = cell.span.start;
+        state.recent += amount;
+        Held { rule: Arc::clone(self), cell, amount, epoch }
+    }
+
+    fn refusal(self: &Arc<Self>, asked: i128, at: DateTime<Utc>, why: Why, state: &State) -> Refusal {
+        Refusal {
+            rule: Arc::clone(self),
+            asked,
+            left: state.view.map_or(0, |view| view.left.max(0)),
+            at,
+            resets_at: self.budget.window.resets_at(self.budget.time_zone, at),
+            why,
+            is_pressed: false,
+        }
+    }
+}
+
+impl State {
+    /// The cell of this moment. Few are in use: the current one, and those of calls that began before it.
+    pub fn cell(&mut self, rule: &Rule, at: DateTime<Utc>) -> &mut Cell {
+        let n = match self.cells.iter().rposition(|cell| cell.span.contains(at)) {
+            Some(n) => n,
+            None => {
+                let cell = Cell { span: rule.span(at), account: Account::default(), is_loaded: false, written: None };
+                self.cells.push(cell);
+                // Another window, of which nothing is known yet.
+                self.view = None;
+                self.cells.len() - 1
+            }
+        };
+        &mut self.cells[n]
+    }
+
+    fn of(&mut self, held: &Held) -> Option<&mut Account> {
+        if self.epoch != held.epoch {
+            return None;
+        }
+        self.cells.iter_mut().find(|cell| cell.span.start == held.cell).map(|cell| &mut cell.account)
+    }
+
+    /// What this process held is booked by others now.
+    pub fn start_afresh(&mut self) {
+        self.epoch += 1;
+        self.cells.clear();
+        self.view = None;
+    }
+}
+
+impl Held {
+    /// `None`: nobody knows what the call cost.
+    pub fn settle(&self, charged: Option<i128>) {
+        let mut state = self.rule.state();
+        if let Some(account) = state.of(self) {
+            match charged {
+                Some(charged) => account.settle(self.amount, charged),
+                None => account.forfeit(self.amount),
+            }
+        }
+    }
+
+    /// It needs less than it holds.
+    pub fn lower(&mut self, amount: i128) {
+        let surplus = self.amount - amount;
+        if surplus > 0
+            && let Some(account) = self.rule.state().of(self)
+        {
+            account.settle(surplus, 0);
+            self.amount = amount;
+        }
+    }
+}
+
+/// Somebody waits for an amount, as long as this exists.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    rule: Arc<Rule>,
+    number: u64,
+}
+
+impl Ticket {
+    pub fn take(rule: &Arc<Rule>, amount: i128) -> Self {
+        let mut state = rule.state();
+        let number = state.next_ticket;
+        state.next_ticket += 1;
+        state.waiting.insert(number, amount);
+        drop(state);
+        Self { rule: Arc::clone(rule), number }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.rule.state().waiting.remove(&self.number);
+    }
+}

@@ -1,0 +1,152 @@
+//! Budgets: how each stands, and declaring those that the file does not.
+
+use axum::{Json, body::Body, extract::State, http::StatusCode};
+use chrono::{DateTime, Utc};
+use domain::{
+    Budget,
+    budget::{BadBudget, Policy, Unit},
+};
+use engine::budgets::{self, BudgetError, Shown};
+use serde::{Deserialize, Serialize};
+use tracing::info;
+
+use crate::{
+    app::App,
+    auth::Who,
+    input::{Id, Params, read_json},
+    page::Page,
+    problem::{Kind, Problem},
+};
+
+/// Amounts are decimal text: USD, or whole tokens.
+#[derive(Serialize)]
+pub struct BudgetView {
+    name: String,
+    #[serde(flatten)]
+    budget: Budget,
+    managed_by: &'static str,
+    unit: Unit,
+    /// As it is declared, or what holds where nothing is said.
+    policy: Policy,
+    /// The sum of the ledger's rows.
+    spent: String,
+    /// Held for calls under way.
+    reserved: String,
+    /// Held for calls of which nobody knows what they cost, or whether they were made: spent until the window ends.
+    unproven: String,
+    left: String,
+    /// Of the limit, everything that is not left.
+    used_percent: f64,
+    /// Spent in an hour, on the average since the window began.
+    burn_per_hour: String,
+    /// When it is used up if that goes on; null: not before it resets.
+    exhausted_at: Option<DateTime<Utc>>,
+    window_start: DateTime<Utc>,
+    /// When there is money again at the earliest; of a rolling window, when it next moves.
+    resets_at: Option<DateTime<Utc>>,
+    /// What was spent before it was declared is counted; until then nothing fits into it.
+    counted: bool,
+    /// The ledger's own sum, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified: Option<VerifiedView>,
+}
+
+#[derive(Serialize)]
+pub struct VerifiedView {
+    ledger: String,
+    counted: String,
+    equal: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// Add up the ledger too, which takes as long as the window has rows.
+    #[serde(default)]
+    verify: bool,
+}
+
+pub async fn list(State(app): State<App>, Params(wanted): Params<Wanted>) -> Result<Json<Page<BudgetView>>, Problem> {
+    let all = if wanted.verify { budgets::verify(&app.engine).await? } else { budgets::show(&app.engine).await? };
+    Ok(Json(Page { data: all.into_iter().map(BudgetView::of).collect(), next: None }))
+}
+
+pub async fn get(State(app): State<App>, Id(name): Id<String>) -> Result<Json<BudgetView>, Problem> {
+    one(&app, &name).await?.map(Json).ok_or_else(|| not_found(&name))
+}
+
+pub async fn put(
+    State(app): State<App>,
+    Who(caller): Who,
+    Id(name): Id<String>,
+    body: Body,
+) -> Result<Json<BudgetView>, Problem> {
+    let budget: Budget = read_json(body).await?;
+    budgets::set(&app.engine, &name, &budget, &caller.key_id).await.map_err(refused)?;
+    info!(key.id = %caller.key_id, budget = name, "A budget was set");
+    one(&app, &name).await?.map(Json).ok_or_else(|| not_found(&name))
+}
+
+pub async fn remove(State(app): State<App>, Who(caller): Who, Id(name): Id<String>) -> Result<StatusCode, Problem> {
+    budgets::remove(&app.engine, &name, &caller.key_id).await.map_err(refused)?;
+    info!(key.id = %caller.key_id, budget = name, "A budget was removed");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn one(app: &App, name: &str) -> Result<Option<BudgetView>, Problem> {
+    Ok(budgets::show(&app.engine).await?.into_iter().find(|shown| shown.row.name == name).map(BudgetView::of))
+}
+
+fn not_found(name: &str) -> Problem {
+    Problem::not_found(format_args!("budget {:?}", name.chars().take(64).collect::<String>()))
+}
+
+impl BudgetView {
+    fn of(shown: Shown) -> Self {
+        let unit = shown.unit();
+        let text = |amount: i128| unit.text(amount);
+        let Shown { row, standing, left, window_start, resets_at, burn, exhausted_at, verified } = shown;
+        let cap = row.budget.cap().max(1);
+        let tenths = (cap - left).max(0).saturating_mul(1000) / cap;
+        Self {
+            unit,
+            policy: row.budget.policy(),
+            // In the document where it was declared; here in any case.
+            budget: Budget { policy: None, ..row.budget },
+            name: row.name,
+            managed_by: if row.is_file_managed { "file" } else { "api" },
+            spent: text(standing.spent),
+            reserved: text(standing.reserved),
+            unproven: text(standing.unproven),
+            left: text(left),
+            used_percent: tenths as f64 / 10.0,
+            burn_per_hour: text(burn),
+            exhausted_at,
+            window_start,
+            resets_at,
+            counted: row.is_counted,
+            verified: verified.map(|sums| VerifiedView {
+                ledger: text(sums.ledger),
+                counted: text(sums.counted),
+                equal: sums.ledger == sums.counted,
+            }),
+        }
+    }
+}
+
+fn refused(error: BudgetError) -> Problem {
+    match error {
+        BudgetError::FileManaged(_) => Problem::new(Kind::ManagedByFile, error),
+        BudgetError::NotFound(name) => not_found(&name),
+        BudgetError::Bad(BadBudget::Value { key, .. }) => Problem::new(Kind::Invalid, error).with("param", key),
+        BudgetError::Bad(BadBudget::Name(_)) => Problem::new(Kind::Invalid, error).with("param", "name"),
+        BudgetError::Bad(BadBudget::Unknown { dimension, .. }) => {
+            Problem::new(Kind::Invalid, error).with("param", format!("scope.{dimension}"))
+        }
+        BudgetError::Bad(BadBudget::Duplicate(ref of)) => {
+            let of = of.clone();
+            Problem::new(Kind::Conflict, error).with("budget", of)
+        }
+        BudgetError::Unavailable(error) => error.into(),
+    }
+}
