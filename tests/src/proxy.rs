@@ -18,6 +18,9 @@ use crate::postgres::{Postgres, SOCKET};
 /// For so long a connection that is being cut still takes what the gateway says: a COMMIT gets through, its answer does not.
 const DEAF: Duration = Duration::from_millis(5);
 
+/// A server that is reached by TCP finds out after so long that nobody answers its keepalives.
+const KEEPALIVE: Duration = Duration::from_secs(11);
+
 pub struct Proxy {
     folder: TempDir,
     cut: broadcast::Sender<u32>,
@@ -82,13 +85,34 @@ async fn carry(
             }
         }
     };
-    let mut asking = std::pin::pin!(copy(&mut from_client, &mut to_server, parted.clone()));
-    tokio::select! {
+    let mut asking = Box::pin(copy(&mut from_client, &mut to_server, parted.clone()));
+    let is_lost = tokio::select! {
         () = &mut asking => return,
         () = copy(&mut from_server, &mut to_client, parted.clone()) => return,
-        () = told => {}
+        () = lost(parted.clone()) => true,
+        () = told => false,
+    };
+    if is_lost {
+        drop(asking);
+        drop((from_server, to_server));
+        // The client learns of it only from a network that carries again.
+        let _ = { parted }.wait_for(|parted| !parted).await;
+    } else {
+        let _ = tokio::time::timeout(DEAF, asking).await;
     }
-    let _ = tokio::time::timeout(DEAF, asking).await;
+}
+
+/// Waits until nothing was carried for so long that the server takes the connection for dead.
+async fn lost(mut parted: watch::Receiver<bool>) {
+    loop {
+        if parted.wait_for(|parted| *parted).await.is_err() {
+            return std::future::pending().await;
+        }
+        let healed = parted.wait_for(|parted| !parted);
+        if tokio::time::timeout(KEEPALIVE, healed).await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn copy(

@@ -6,8 +6,8 @@ use sqlx::{PgConnection, PgPool, Postgres, Transaction, query};
 
 use crate::{Result, copy::Rows};
 
-/// A transaction that settles. It locks leases, and when its process is cut off in the middle of a COPY, the server waits for the
-/// rest of it for as long as a statement may take: others must not wait for those leases much longer than for the lease itself.
+/// A transaction that settles. It locks leases, so its statements end soon. When its process is cut off in the middle of a COPY, the
+/// server waits for the rest of it until keepalives tell it that nobody is there.
 pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>> {
     pool.begin_with("begin; set local statement_timeout = '10s'").await
 }

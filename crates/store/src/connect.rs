@@ -52,6 +52,10 @@ pub fn connect(url: &str, sizes: PoolSizes) -> sqlx::Result<Pools> {
             ("statement_timeout", sizes.statement_timeout.as_millis().to_string()),
             // A process that stands still loses the locks that others wait for.
             ("idle_in_transaction_session_timeout", "10000".to_owned()),
+            // A network that carries nothing ends what the server waits for, such as the rest of a COPY, which no other time-out does.
+            ("tcp_keepalives_idle", "5".to_owned()),
+            ("tcp_keepalives_interval", "2".to_owned()),
+            ("tcp_keepalives_count", "3".to_owned()),
             ("default_toast_compression", "lz4".to_owned()),
             ("jit", "off".to_owned()),
             ("timezone", "UTC".to_owned()),

@@ -41,11 +41,11 @@ pub struct Orphan {
     pub pessimist: serde_json::Value,
 }
 
-/// Takes up to `most` intents of a dead worker; the caller books them as unknown in the same transaction.
+/// Takes up to `most` intents of a dead worker that nobody holds; the caller books them as unknown in the same transaction.
 pub async fn take_orphans(conn: &mut PgConnection, worker_id: i64, most: i64) -> Result<Vec<Orphan>> {
     query_as!(
         Orphan,
-        "delete from intent i using (select attempt_id from intent where worker_id = $1 limit $2 for update) o
+        "delete from intent i using (select attempt_id from intent where worker_id = $1 limit $2 for update skip locked) o
          where i.attempt_id = o.attempt_id
          returning i.attempt_id, i.pessimist",
         worker_id,

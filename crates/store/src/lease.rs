@@ -48,7 +48,7 @@ pub async fn take_orphans(conn: &mut PgConnection, worker_id: i64, most: i64) ->
         Orphan,
         r#"with taken as (
                delete from lease l using
-                   (select flow_id, pos from lease where worker_id = $1 limit $2 for update) o
+                   (select flow_id, pos from lease where worker_id = $1 limit $2 for update skip locked) o
                where l.flow_id = o.flow_id and l.pos = o.pos
                returning l.*
            )

@@ -44,11 +44,15 @@ pub async fn heartbeat(conn: &mut PgConnection, worker_id: i64, lease: Duration)
     .await
 }
 
-/// Locks one worker whose lease has ended, for the length of the transaction; other replicas pass over it.
-pub async fn lock_dead(conn: &mut PgConnection) -> Result<Option<i64>> {
-    query_scalar!("select worker_id from worker where lease_until < clock_timestamp() limit 1 for update skip locked")
-        .fetch_optional(conn)
-        .await
+/// Locks one worker whose lease has ended, but none of these, for the length of the transaction; other replicas pass over it.
+pub async fn lock_dead(conn: &mut PgConnection, but: &[i64]) -> Result<Option<i64>> {
+    query_scalar!(
+        "select worker_id from worker where lease_until < clock_timestamp() and worker_id <> all ($1)
+         limit 1 for update skip locked",
+        but,
+    )
+    .fetch_optional(conn)
+    .await
 }
 
 /// Forgets a worker, its grants included. What else it held must have been returned before, in the same transaction.

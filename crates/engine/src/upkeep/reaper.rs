@@ -26,8 +26,10 @@ pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(engine.settings.lease / 10) => {}
         }
+        // Passed over until the next round.
+        let mut stuck = Vec::new();
         loop {
-            match chunk(&engine).await {
+            match chunk(&engine, &mut stuck).await {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
@@ -40,16 +42,23 @@ pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
     }
 }
 
-/// Returns some of what one dead process held; `false`: there is none.
-async fn chunk(engine: &Engine) -> store::Result<bool> {
+/// Returns some of what one dead process held; `false`: there is none. A process that stands still, or is cut off, in the middle of
+/// a COPY holds what it writes for as long as its connection lives, whatever its time-outs: that delays nothing else, and the process
+/// is among the `stuck`.
+async fn chunk(engine: &Engine, stuck: &mut Vec<i64>) -> store::Result<bool> {
     let catalog = engine.catalog.get();
     let now = engine.clock.now();
     let mut tx = engine.pools.work.begin().await?;
-    let Some(dead) = store::worker::lock_dead(&mut tx).await? else { return Ok(false) };
+    let Some(dead) = store::worker::lock_dead(&mut tx, stuck).await? else { return Ok(false) };
     let orphans = store::lease::take_orphans(&mut tx, dead, CHUNK).await?;
     let intents = store::intent::take_orphans(&mut tx, dead, CHUNK).await?;
     if orphans.is_empty() && intents.is_empty() {
         store::ingest::abandon_uploads_of(&mut tx, dead).await?;
+        if store::worker::holds(&mut tx, dead).await? {
+            tx.commit().await?;
+            stuck.push(dead);
+            return Ok(true);
+        }
         store::budget::close(&mut tx, dead).await?;
         store::worker::remove(&mut tx, dead).await?;
         tx.commit().await?;

@@ -31,12 +31,14 @@ pub async fn abandon(conn: &mut PgConnection, upload: Upload) -> Result<bool> {
     Ok(marked.is_some())
 }
 
-/// Gives up all uploads of a worker that died; gives their number. For the transaction that returns what it held.
+/// Gives up the uploads of a worker that died and that nobody holds; gives their number. For the transaction that returns what it held.
 pub async fn abandon_uploads_of(conn: &mut PgConnection, worker_id: i64) -> Result<u64> {
     let marked = query_scalar!(
         r#"with marked as (
              update job set upload_worker = $2
-             where finished_at is null and state = 'uploading' and upload_worker = $1
+             where job_id in (
+                 select job_id from job where finished_at is null and state = 'uploading' and upload_worker = $1
+                 for update skip locked)
              returning job_id
          ), freed as (
              delete from idempotency i using marked m where i.job_id = m.job_id
