@@ -58,6 +58,19 @@ impl Database {
         answer.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
+    pub async fn execute(&self, sql: &'static str) {
+        let done = sqlx::raw_sql(sql).execute(&self.pool).await;
+        done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// Keeps everybody else from writing to a table until it is rolled back.
+    pub async fn lock(&self, table: &'static str) -> sqlx::Transaction<'static, sqlx::Postgres> {
+        let mut lock = self.pool.begin().await.expect("a connection");
+        let statement = AssertSqlSafe(format!("lock table {table} in exclusive mode"));
+        sqlx::query(statement).execute(&mut *lock).await.expect("the lock");
+        lock
+    }
+
     /// Everything that a submission leaves: jobs, flows, items, idempotency keys.
     pub async fn left_by_submissions(&self) -> i64 {
         self.number(

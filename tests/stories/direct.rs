@@ -305,3 +305,27 @@ async fn a_request_that_the_provider_refuses_gets_the_providers_error() {
     assert_eq!(world.simulator.calls().await, 1, "it was tried again");
     world.check().await;
 }
+
+/// Uploads that wait for the database hold all the API's connections to it, and none of those that calls need.
+#[tokio::test]
+async fn a_crowd_of_slow_uploads_keeps_no_call_waiting() {
+    let world = world("crowd").await;
+    world.admin.chat(requests::chat_body("chat", 1)).await.expect(200);
+    let lock = world.db.lock("idempotency").await;
+    let upload = |n: usize| {
+        let request = world.admin.request(Method::POST, "/api/v1/jobs").header("idempotency-key", n.to_string());
+        tokio::spawn(send(request.body(requests::chat(5))))
+    };
+    let uploads: Vec<_> = (0..20).map(upload).collect();
+    let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%idempotency%'";
+    let all = async || (world.db.number(waiting).await >= 10).then_some(());
+    until("the uploads to hold all connections", SOON, all).await;
+    let began = Instant::now();
+    world.admin.chat(requests::chat_body("chat", 2)).await.expect(200);
+    assert!(began.elapsed() < Duration::from_secs(1), "it took {:?}", began.elapsed());
+    lock.rollback().await.expect("the lock goes");
+    for upload in uploads {
+        upload.await.expect("an answer").expect(202);
+    }
+    world.check().await;
+}

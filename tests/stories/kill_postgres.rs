@@ -83,6 +83,46 @@ async fn a_synchronous_call_without_a_database_is_refused_and_booked() {
     world.check().await;
 }
 
+/// The policy for a minute without the database: nothing is called that could not be booked, callers hear so at once, and what was
+/// under way is answered and booked.
+#[tokio::test]
+async fn calls_during_a_minute_without_a_database_are_refused_at_once() {
+    let mut world = world("minute").await;
+    world.simulator.set_latency("first", 4_000).await;
+    let request = world.admin.request(Method::POST, "/v1/chat/completions").body(requests::chat_body("chat", 1));
+    let under_way = tokio::spawn(try_send(request));
+    let intents = "select count(*) from intent";
+    until("the call to be announced", SOON, async || (world.db.number(intents).await == 1).then_some(())).await;
+    world.simulator.set_latency("first", 10).await;
+
+    world.db.postgres.kill9();
+    let (killed, mut refused, mut slowest) = (Instant::now(), 0, Duration::ZERO);
+    while killed.elapsed() < Duration::from_secs(60) {
+        let asked = Instant::now();
+        let answer = world.admin.chat(requests::chat_body("chat", 2)).await;
+        assert_eq!(answer.status, 503, "after {:?}: {}", killed.elapsed(), answer.text());
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        // The first may have to find out.
+        assert!(asked.elapsed() < Duration::from_secs(4), "it hung for {:?}", asked.elapsed());
+        if refused > 0 {
+            slowest = slowest.max(asked.elapsed());
+        }
+        refused += 1;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(refused > 300 && slowest < Duration::from_millis(500), "{refused} were refused, one after {slowest:?}");
+    let answered = under_way.await.expect("no panic").expect("an answer").expect(200);
+    world.db.postgres.start();
+    ready(&world).await;
+    let served = async || (world.admin.chat(requests::chat_body("chat", 3)).await.status == 200).then_some(());
+    until("calls to be answered again", SOON, served).await;
+    let id = answered.header("x-tollway-request-id").expect("its id");
+    assert_eq!(world.admin.call(id).await["attempts"][0]["status"], "succeeded");
+    let calls = world.simulator.calls().await;
+    assert!(calls < 10, "{calls} calls were made, most of which could not be booked");
+    world.check().await;
+}
+
 /// No half job runs, and the same upload under the same key is taken afterwards.
 #[tokio::test]
 async fn an_upload_during_which_the_database_dies_leaves_nothing() {

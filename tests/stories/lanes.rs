@@ -1,6 +1,7 @@
 //! Lanes: a bulk job takes what others leave, and never what prod needs.
 
-use e2e::{SOON, Setup, World, catalog, requests, until};
+use e2e::{Client, SOON, Setup, World, catalog, client::send, requests, until};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 async fn world(story: &str) -> World {
@@ -104,6 +105,53 @@ async fn a_lane_is_made_while_everything_runs() {
     assert!(refused["keys"].is_array(), "{refused}");
     let shown = world.gateway.run(&world.admin.key, &["lanes"]).await.expect(0);
     assert!(shown.stdout.contains("night"), "{}", shown.stdout);
+    world.check().await;
+}
+
+/// Calls and requests of a lane count together: beyond its maximum share a call hears why, and none of other lanes waits for it.
+#[tokio::test]
+async fn callers_and_jobs_share_what_a_lane_may_have() {
+    let lanes =
+        "[lanes.prod]\nclass = 'strict'\nreserve_percent = 10\n[lanes.night]\nclass = 'weighted'\nmax_percent = 20\n";
+    let world = World::start("callers", |simulator| {
+        let other = catalog::deployment(simulator, "other", "sim-chat", "") + &catalog::route("other", &["other"]);
+        Setup { slots: 20, ..Setup::new(catalog::one(simulator, "") + &other + lanes) }
+    })
+    .await;
+    for deployment in ["only", "other"] {
+        world.simulator.set_latency(deployment, 1_500).await;
+    }
+    let night = world.key("search", json!({"lanes": ["night"]})).await;
+    let prod = world.key("chatbot", json!({"lanes": ["prod"]})).await;
+    let calls = |caller: &Client, route, n: usize| {
+        let call = |n| caller.request(Method::POST, "/v1/chat/completions").body(requests::chat_body(route, n));
+        futures::future::join_all((0..n).map(call).map(send).collect::<Vec<_>>())
+    };
+    let (answers, others) = tokio::join!(calls(&night, "chat", 7), calls(&prod, "other", 60));
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();
+    assert_eq!(
+        (answers.iter().filter(|answer| answer.status == 200).count(), refused.len()),
+        (4, 3),
+        "four of 20 slots"
+    );
+    assert!(refused.iter().all(|answer| answer.header("retry-after") == Some("1")));
+    let said = refused[0].text();
+    assert!(said.contains("maximum share of lane night"), "{said}");
+    assert!(others.iter().all(|answer| answer.status == 200), "prod has no maximum, and starts beyond the slots");
+
+    // With requests waiting, each kind has its half.
+    world.simulator.set_latency("only", 200).await;
+    let job = night.submit("", requests::chat(120)).await;
+    night.job_when(&job, "to run", |job| job["state"] == "running").await;
+    let mut answered = 0;
+    for _ in 0..12 {
+        answered += calls(&night, "chat", 3).await.iter().filter(|answer| answer.status == 200).count();
+    }
+    let left = pending(&night.job(&job).await);
+    assert!(answered >= 12 && left < 100, "{answered} of 36 calls were answered, and {left} of 120 requests are left");
+    night.ended(&job).await;
+    let at_once = world.simulator.stats().await.deployments["only"].max_in_flight;
+    assert!(at_once <= 4, "{at_once} calls at once");
     world.check().await;
 }
 

@@ -18,6 +18,7 @@ mod fair;
 mod lanes;
 mod limits;
 mod quotas;
+mod quote;
 mod tenants;
 
 mod cut_database;

@@ -44,3 +44,24 @@ async fn a_request_that_kills_its_worker_is_put_aside_and_the_lane_goes_on() {
     let booked = "select count(*) from ledger where status = 'unknown_outcome' and deployment = 'bad'";
     assert_eq!(world.db.number(booked).await, TRIES);
 }
+
+/// A row that the database takes from nobody: what is settled with it is stored all the same, and it ends as a failure.
+#[tokio::test]
+async fn a_result_that_cannot_be_stored_holds_nothing_up() {
+    let world = World::start("unstorable", |simulator| Setup::new(catalog::one(simulator, ""))).await;
+    let refuse = "alter table result add check (not (ok and custom_id = 'line-7')) not valid";
+    world.db.execute(refuse).await;
+    let id = world.admin.submit("", requests::chat(100)).await;
+    let job = world.admin.ended(&id).await;
+    let counts = &job["counts"];
+    assert_eq!((&counts["succeeded"], &counts["failed"]), (&json!(99), &json!(1)), "{job}");
+    let result = world.admin.results(&id, "?failed=true").await.remove(0);
+    assert_eq!(result["custom_id"], "line-7", "{result}");
+    assert!(result["error"]["message"].as_str().is_some_and(|said| said.contains("SQLSTATE 23514")), "{result}");
+    let metrics = world.admin.get("/metrics").await.expect(200).text();
+    assert!(metrics.contains("tollway_refused_writes_total 1"), "{metrics}");
+    // All three settlers are free, and nothing of limits, slots or leases is left behind.
+    let next = world.admin.submit("", requests::chat(300)).await;
+    assert_eq!(world.admin.ended(&next).await["counts"]["succeeded"], json!(299));
+    world.check().await;
+}

@@ -1,9 +1,11 @@
-//! What was done to a job, and by whom.
+//! What was done to jobs and to what operators declare, and by whom.
+
+use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::attempt::words;
+use crate::{JobId, Lane, ScheduleId, attempt::words};
 
 words! {
     Action {
@@ -22,17 +24,100 @@ words! {
         /// Its deadline passed; what was left of it ended.
         Expire = "expire",
         Delete = "delete",
+        /// A lane or a limit was declared or changed.
+        Set = "set",
+        Remove = "remove",
+        Create = "create",
+        /// A key, for good.
+        Revoke = "revoke",
+        /// A team: its keys are refused.
+        Disable = "disable",
+        /// A configuration file became the active configuration.
+        Apply = "apply",
     }
 }
 
-/// One line of a job's history. The details hold no prompt.
+/// What something was done to, as people write it: `job_…`, `lane:NAME`, `limit:SCOPE`, `key:ID`, `team:NAME`,
+/// `schedule:sch_…`, `config`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Object {
+    Job(JobId),
+    Lane(Lane),
+    /// A limit's scope, such as `lane:bulk:team:search`; its kind is a detail.
+    Limit(String),
+    Key(String),
+    Team(String),
+    Schedule(ScheduleId),
+    /// What the file declares.
+    Config,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no object: job_…, lane:NAME, limit:SCOPE, key:ID, team:NAME, schedule:sch_… or config")]
+pub struct BadObject(String);
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Job(id) => id.fmt(f),
+            Self::Lane(lane) => write!(f, "lane:{lane}"),
+            Self::Limit(scope) => write!(f, "limit:{scope}"),
+            Self::Key(id) => write!(f, "key:{id}"),
+            Self::Team(name) => write!(f, "team:{name}"),
+            Self::Schedule(id) => write!(f, "schedule:{id}"),
+            Self::Config => f.write_str("config"),
+        }
+    }
+}
+
+impl FromStr for Object {
+    type Err = BadObject;
+
+    fn from_str(text: &str) -> Result<Self, BadObject> {
+        let bad = || BadObject(text.chars().take(64).collect());
+        let Some((what, rest)) = text.split_once(':').filter(|(_, rest)| !rest.is_empty()) else {
+            return match text {
+                "config" => Ok(Self::Config),
+                _ => text.parse().map(Self::Job).map_err(|_| bad()),
+            };
+        };
+        match what {
+            "lane" => rest.parse().map(Self::Lane).map_err(|_| bad()),
+            "limit" => Ok(Self::Limit(rest.to_owned())),
+            "key" => Ok(Self::Key(rest.to_owned())),
+            "team" => Ok(Self::Team(rest.to_owned())),
+            "schedule" => rest.parse().map(Self::Schedule).map_err(|_| bad()),
+            _ => Err(bad()),
+        }
+    }
+}
+
+/// One line of the audit. The details hold no prompt.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AuditLine {
     pub at: DateTime<Utc>,
     pub action: String,
+    /// See [`Object`].
+    pub object: String,
     /// The public part of the key; `None`: Tollway itself.
     pub key_id: Option<String>,
     /// The key's team.
     pub team: Option<String>,
     pub details: serde_json::Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_read_as_it_is_shown() {
+        let objects = ["job_0000000000001", "lane:bulk", "limit:lane:bulk:team:a", "key:abcdefghijkl", "team:search"];
+        for text in objects.into_iter().chain(["schedule:sch_0000000000001", "config"]) {
+            assert_eq!(text.parse::<Object>().unwrap().to_string(), text);
+        }
+        for text in ["", "bulk", "lane:", "lane:No Lane", "lanes:bulk", "job_1", "schedule:job_0000000000001"] {
+            assert!(text.parse::<Object>().is_err(), "{text}");
+        }
+    }
 }

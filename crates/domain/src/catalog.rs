@@ -32,7 +32,7 @@ pub struct Catalog {
 pub struct Quotas {
     /// Requests of jobs that have not ended.
     pub pending_requests: u64,
-    /// Their bodies, as they are stored.
+    /// Bodies as they are stored, also of ended jobs until they are deleted or past their retention.
     pub pending_gb: u64,
 }
 
@@ -56,6 +56,14 @@ pub struct Caps {
     pub rpm: Option<i64>,
     /// Tokens in any minute, input and output.
     pub tpm: Option<i64>,
+}
+
+impl Caps {
+    /// Those that are set, each with its kind.
+    pub fn each(self) -> impl Iterator<Item = (&'static str, i64)> {
+        let all = [("slots", self.slots), ("rpm", self.rpm), ("tpm", self.tpm)];
+        all.into_iter().filter_map(|(kind, cap)| Some((kind, cap?)))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,7 +21,7 @@ pub mod waits;
 
 pub use after::{After, AfterOn};
 pub use attempt::{AttemptReason, AttemptStatus, ErrorClass};
-pub use audit::{Action, AuditLine};
+pub use audit::{Action, AuditLine, Object};
 pub use budget::Budget;
 pub use catalog::{Catalog, Deployment, Route};
 pub use failure::{FailureGroup, Failures, RetryFilter};

@@ -48,6 +48,11 @@ impl Usage {
         }
     }
 
+    /// Input and output, as limits in tokens count them. `None` when neither was reported.
+    pub fn total(&self) -> Option<i64> {
+        total(&[self.prompt_total(), self.output_text, self.output_reasoning])
+    }
+
     /// All input tokens: what decides the price tier. `None` when no input count was reported.
     pub fn prompt_total(&self) -> Option<i64> {
         let parts = [

@@ -11,6 +11,8 @@ use domain::{
     catalog::{BadLanes, LaneRule, Quotas, TeamRule, check_lanes},
 };
 
+use crate::limits::{Reserves, reserves};
+
 /// A deployment, ready to be called.
 #[derive(Debug)]
 pub struct ActiveDeployment {
@@ -40,6 +42,7 @@ impl ActiveRoute {
 pub struct ActiveCatalog {
     pub version: i64,
     pub lanes: BTreeMap<Lane, LaneRule>,
+    pub reserves: Reserves,
     pub teams: BTreeMap<String, TeamRule>,
     pub routes: HashMap<Arc<str>, Arc<ActiveRoute>>,
     pub deployments: HashMap<Arc<str>, Arc<ActiveDeployment>>,
@@ -94,7 +97,8 @@ impl ActiveCatalog {
             let name: Arc<str> = name.into();
             routes.insert(Arc::clone(&name), Arc::new(ActiveRoute { name, spec, deployments: found? }));
         }
-        Ok(Self { version, lanes, teams: catalog.teams, routes, deployments, prices, quotas: catalog.quotas })
+        let (reserves, teams, quotas) = (reserves(&lanes), catalog.teams, catalog.quotas);
+        Ok(Self { version, lanes, reserves, teams, routes, deployments, prices, quotas })
     }
 
     /// What a team may have waiting that has no quota of its own.

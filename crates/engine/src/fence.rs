@@ -10,6 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(test)]
+use std::sync::atomic::AtomicU64;
+
 use store::lease::LeaseKey;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +23,9 @@ pub struct Fence {
     valid_until: RwLock<Instant>,
     running: RwLock<CancellationToken>,
     stopping: AtomicBool,
+    /// How often anybody asked whether it may start something.
+    #[cfg(test)]
+    asked: AtomicU64,
     /// What runs, by job.
     pub jobs: Stops,
 }
@@ -30,6 +36,8 @@ impl Fence {
             valid_until: RwLock::new(until(asked, lease)),
             running: RwLock::default(),
             stopping: AtomicBool::new(false),
+            #[cfg(test)]
+            asked: AtomicU64::default(),
             jobs: Stops::default(),
         }
     }
@@ -41,6 +49,8 @@ impl Fence {
 
     /// Whether calls may begin: the lease is good for some time yet.
     pub fn may_start(&self) -> bool {
+        #[cfg(test)]
+        self.asked.fetch_add(1, Ordering::Relaxed);
         !self.stopping.load(Ordering::Relaxed) && !self.has_lapsed()
     }
 
@@ -55,6 +65,11 @@ impl Fence {
             let until = *self.valid_until.read().unwrap_or_else(PoisonError::into_inner);
             tokio::time::sleep_until(until.into()).await;
         }
+    }
+
+    #[cfg(test)]
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// The process is about to end: nothing new starts.

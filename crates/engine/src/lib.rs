@@ -14,17 +14,23 @@ pub mod call;
 pub mod claim;
 pub mod direct;
 pub mod jobs;
+pub mod keys;
 pub mod lanes;
 pub mod limits;
 pub mod meter;
+pub mod quote;
 pub mod results;
 pub mod route;
 pub mod schedules;
 pub mod settle;
 pub mod submit;
+pub mod teams;
 pub mod upkeep;
 pub mod webhook;
 pub mod work;
+
+#[cfg(test)]
+mod testing;
 
 pub use engine::{Engine, Settings};
 pub use roles::Roles;

@@ -10,7 +10,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::{Engine, Roles, admit, budgets, claim, direct, direct::IntentQueue, limits, settle, settle::Queue, upkeep, work};
+use crate::{
+    Engine, Roles, admit, budgets, claim, direct, direct::IntentQueue, limits, settle, settle::Queue, upkeep, work,
+};
 
 /// Everything of a process that runs by itself, until [`Running::end`].
 pub struct Running {

@@ -110,6 +110,24 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_the_audit_is_described_as_it_is_sent() {
+        let line = domain::AuditLine {
+            at: chrono::DateTime::UNIX_EPOCH,
+            action: "set".to_owned(),
+            object: "lane:bulk".to_owned(),
+            key_id: None,
+            team: None,
+            details: serde_json::json!({}),
+        };
+        let sent = serde_json::to_value(&line).unwrap();
+        let keys: BTreeSet<String> = sent.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(properties("AuditLine"), keys);
+        let actions: Vec<_> = domain::Action::ALL.iter().map(|action| action.as_str()).collect();
+        let listed = document()["components"]["schemas"]["AuditLine"]["properties"]["action"]["enum"].clone();
+        assert_eq!(listed, serde_json::json!(actions));
+    }
+
+    #[test]
     fn the_document_knows_all_codes_of_problems() {
         let listed = document()["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].clone();
         let codes: Vec<_> = Kind::ALL.iter().map(|kind| kind.code()).collect();

@@ -12,13 +12,14 @@ use axum::{
     routing::{MethodFilter, MethodRouter, on},
 };
 use engine::admit::Permission::{
-    CallModels, DeleteJobs, Enter, ManageJobs, ManageKeys, ManageLimits, ManageTeams, ReadCalls, ReadJobs, ReadLanes,
-    ReadLimits, ReadResults, ReadSpend, ReadTeams, SubmitJobs,
+    CallModels, DeleteJobs, Enter, ManageJobs, ManageKeys, ManageLimits, ManageTeams, ReadAudit, ReadCalls, ReadJobs,
+    ReadLanes, ReadLimits, ReadResults, ReadSpend, ReadTeams, SubmitJobs,
 };
 
 use crate::{
     api::{
-        budgets, calls, change, events, history, jobs, keys, lanes, limits, reports, results, retry, schedules, submit, teams,
+        audit, budgets, calls, change, events, history, jobs, keys, lanes, limits, quotes, reports, results, retry,
+        schedules, submit, teams,
     },
     app::App,
     door::{
@@ -52,6 +53,8 @@ pub(crate) fn routes() -> Vec<Route> {
         get   ("/api/v1/jobs/{id}/results",   Needs(ReadResults),  results::stream),
         get   ("/api/v1/jobs/{id}/events",    Needs(ReadJobs),     events::follow),
 
+        post  ("/api/v1/quotes",              Needs(SubmitJobs),   quotes::create),
+
         post  ("/api/v1/schedules",           Needs(SubmitJobs),   schedules::create),
         get   ("/api/v1/schedules",           Needs(ReadJobs),     schedules::list),
         delete("/api/v1/schedules/{id}",      Needs(SubmitJobs),   schedules::delete),
@@ -77,6 +80,7 @@ pub(crate) fn routes() -> Vec<Route> {
         post  ("/api/v1/keys",                Needs(ManageKeys),   keys::create),
         get   ("/api/v1/keys/{id}",           Needs(ManageKeys),   keys::get),
         delete("/api/v1/keys/{id}",           Needs(ManageKeys),   keys::revoke),
+        get   ("/api/v1/audit",               Needs(ReadAudit),    audit::list),
 
         post  ("/v1/chat/completions",        Needs(CallModels),   openai::chat_completions),
         post  ("/v1/embeddings",              Needs(CallModels),   openai::embeddings),

@@ -1,5 +1,7 @@
 //! Jobs that wait for another one. Who ends that one lets them begin, in the same transaction.
 
+use std::collections::BTreeSet;
+
 use domain::{After, AfterOn, JobId};
 use sqlx::{PgConnection, query, query_scalar};
 
@@ -42,7 +44,7 @@ pub async fn look(conn: &mut PgConnection, team_id: i64, other: JobId) -> Result
 
 async fn is_clean(conn: &mut PgConnection, id: JobId) -> Result<bool> {
     query_scalar!(
-        r#"select j.state = 'completed'
+        r#"select j.state = 'completed' and j.failed = 0
                   and not exists (select 1 from job_tally t where t.job_id = j.job_id and t.failed > 0) as "clean!"
            from job j where j.job_id = $1"#,
         id.0,
@@ -81,16 +83,18 @@ pub async fn release(conn: &mut PgConnection, ended: JobId) -> Result<Vec<Follow
     }
     let clean = is_clean(conn, ended).await?;
     let mut followers = Vec::with_capacity(waiting.len());
+    let mut ready = Vec::new();
     for job in waiting {
         let id = JobId(job.job_id);
         let runs = clean || job.after_on.as_deref() != Some(AfterOn::Success.as_str());
         if runs {
-            begin(conn, id).await?;
+            ready.append(&mut make_ready(conn, id).await?);
         } else {
             cancel(conn, id).await?;
         }
         followers.push(Follower { id, runs });
     }
+    wake(conn, ready).await?;
     Ok(followers)
 }
 
@@ -110,18 +114,31 @@ pub async fn overlooked(conn: &mut PgConnection, most: i64) -> Result<Vec<i64>> 
 
 /// Makes a held job runnable; a paused one stays paused. Holds the job's lock.
 pub async fn begin(conn: &mut PgConnection, id: JobId) -> Result<()> {
+    let ready = make_ready(conn, id).await?;
+    wake(conn, ready).await
+}
+
+/// Gives lane and team of each of the job's flows.
+async fn make_ready(conn: &mut PgConnection, id: JobId) -> Result<Vec<(String, i64)>> {
     let flows = query!(
         "update flow f set state = case when j.state = 'paused' then 'paused' else 'ready' end
          from job j where f.job_id = $1 and j.job_id = $1 and f.state = 'held'
          returning f.lane, f.team_id",
         id.0,
     )
-    .fetch_all(&mut *conn)
+    .fetch_all(conn)
     .await?;
-    let lanes: Vec<String> = flows.iter().map(|flow| flow.lane.clone()).collect();
-    let teams: Vec<i64> = flows.iter().map(|flow| flow.team_id).collect();
-    if let Some(lane) = lanes.first() {
+    Ok(flows.into_iter().map(|flow| (flow.lane, flow.team_id)).collect())
+}
+
+/// Wakes all shares together and last: shares that are locked one by one, with flows in between, could be locked in another order by
+/// somebody else.
+async fn wake(conn: &mut PgConnection, ready: Vec<(String, i64)>) -> Result<()> {
+    let (lanes, teams): (Vec<String>, Vec<i64>) = ready.into_iter().unzip();
+    for lane in lanes.iter().collect::<BTreeSet<_>>() {
         job::notify_work(conn, lane).await?;
+    }
+    if !lanes.is_empty() {
         share::wake(conn, &lanes, &teams).await?;
     }
     Ok(())

@@ -1,6 +1,7 @@
-//! Who did what to which job: a line in the transaction of each change.
+//! Who did what to which job, or to what operators declare: a line in the transaction of each change.
 
-use domain::{Action, AuditLine};
+use chrono::{DateTime, Utc};
+use domain::{Action, AuditLine, JobId, Object};
 use sqlx::{PgConnection, query, query_as};
 
 use crate::Result;
@@ -15,7 +16,7 @@ pub struct Entry<'a> {
     pub details: serde_json::Value,
 }
 
-/// In the transaction that makes the change.
+/// Of a job. In the transaction that makes the change.
 pub async fn record(conn: &mut PgConnection, entry: Entry<'_>) -> Result<()> {
     query!(
         "insert into audit (team_id, job_id, key_id, action, details)
@@ -30,19 +31,55 @@ pub async fn record(conn: &mut PgConnection, entry: Entry<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Of anything but a job.
+#[derive(Debug)]
+pub struct Change<'a> {
+    pub object: Object,
+    /// `None`: Tollway itself.
+    pub key_id: Option<&'a str>,
+    pub action: Action,
+    /// What it was and what it is, in short; no secret.
+    pub details: serde_json::Value,
+}
+
+/// In the transaction that makes the change.
+pub async fn record_change(conn: &mut PgConnection, change: Change<'_>) -> Result<()> {
+    query!(
+        "insert into audit (object, key_id, action, details) values ($1, $2, $3, $4)",
+        change.object.to_string(),
+        change.key_id,
+        change.action.as_str(),
+        change.details,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+struct Row {
+    audit_id: i64,
+    at: DateTime<Utc>,
+    action: String,
+    job_id: Option<i64>,
+    object: Option<String>,
+    key_id: Option<String>,
+    team: Option<String>,
+    details: serde_json::Value,
+}
+
+impl From<Row> for (i64, AuditLine) {
+    fn from(row: Row) -> Self {
+        let object = row.object.or_else(|| row.job_id.map(|id| JobId(id).to_string())).unwrap_or_default();
+        let Row { at, action, key_id, team, details, .. } = row;
+        (row.audit_id, AuditLine { at, action, object, key_id, team, details })
+    }
+}
+
 /// The job's lines, the oldest first, at most `limit` behind the one numbered `behind`; each with its number.
 pub async fn of_job(conn: &mut PgConnection, job_id: i64, behind: i64, limit: i64) -> Result<Vec<(i64, AuditLine)>> {
-    struct Row {
-        audit_id: i64,
-        at: chrono::DateTime<chrono::Utc>,
-        action: String,
-        key_id: Option<String>,
-        team: Option<String>,
-        details: serde_json::Value,
-    }
     let rows = query_as!(
         Row,
-        r#"select a.audit_id, a.at, a.action, a.key_id, t.name as "team?", a.details
+        r#"select a.audit_id, a.at, a.action, a.job_id, a.object, a.key_id, t.name as "team?", a.details
            from audit a
            left join api_key k on k.key_id = a.key_id
            left join team t on t.team_id = k.team_id
@@ -54,12 +91,67 @@ pub async fn of_job(conn: &mut PgConnection, job_id: i64, behind: i64, limit: i6
     )
     .fetch_all(conn)
     .await?;
-    let line = |row: Row| AuditLine {
-        at: row.at,
-        action: row.action,
-        key_id: row.key_id,
-        team: row.team,
-        details: row.details,
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// Which lines a list asks for.
+#[derive(Debug, Clone, Default)]
+pub struct ListQuery {
+    /// `None`: of everything, jobs too.
+    pub object: Option<Object>,
+    pub from: Option<DateTime<Utc>>,
+    pub to: Option<DateTime<Utc>>,
+    /// Older than the line of this time and number.
+    pub before: Option<(DateTime<Utc>, i64)>,
+    pub limit: i64,
+}
+
+/// The newest first; each with its number.
+pub async fn list(conn: &mut PgConnection, asked: &ListQuery) -> Result<Vec<(i64, AuditLine)>> {
+    let (before, number) = asked.before.unzip();
+    let rows = match &asked.object {
+        Some(object) => {
+            let job_id = if let Object::Job(id) = object { Some(id.0) } else { None };
+            query_as!(
+                Row,
+                r#"select a.audit_id, a.at, a.action, a.job_id, a.object, a.key_id, t.name as "team?", a.details
+                   from audit a
+                   left join api_key k on k.key_id = a.key_id
+                   left join team t on t.team_id = k.team_id
+                   where (a.object = $1 or a.job_id = $2)
+                     and a.at >= coalesce($3, '-infinity'::timestamptz) and a.at < coalesce($4, 'infinity'::timestamptz)
+                     and (a.at, a.audit_id) < (coalesce($5, 'infinity'::timestamptz), coalesce($6, 0::bigint))
+                   order by a.at desc, a.audit_id desc limit $7"#,
+                object.to_string(),
+                job_id,
+                asked.from,
+                asked.to,
+                before,
+                number,
+                asked.limit,
+            )
+            .fetch_all(conn)
+            .await?
+        }
+        None => {
+            query_as!(
+                Row,
+                r#"select a.audit_id, a.at, a.action, a.job_id, a.object, a.key_id, t.name as "team?", a.details
+                   from audit a
+                   left join api_key k on k.key_id = a.key_id
+                   left join team t on t.team_id = k.team_id
+                   where a.at >= coalesce($1, '-infinity'::timestamptz) and a.at < coalesce($2, 'infinity'::timestamptz)
+                     and (a.at, a.audit_id) < (coalesce($3, 'infinity'::timestamptz), coalesce($4, 0::bigint))
+                   order by a.at desc, a.audit_id desc limit $5"#,
+                asked.from,
+                asked.to,
+                before,
+                number,
+                asked.limit,
+            )
+            .fetch_all(conn)
+            .await?
+        }
     };
-    Ok(rows.into_iter().map(|row| (row.audit_id, line(row))).collect())
+    Ok(rows.into_iter().map(Into::into).collect())
 }

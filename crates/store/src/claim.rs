@@ -131,8 +131,9 @@ pub async fn flows(
                order by priority desc, served_at, flow_id
                for no key update skip locked
            ) f
-           join job j on j.job_id = f.job_id
-           join team t on t.team_id = f.team_id
+           -- A row of each by its key: as plain joins, a thousand jobs are read from end to end for every share.
+           cross join lateral (select created_at, tags from job where job_id = f.job_id limit 1) j
+           cross join lateral (select name from team where team_id = f.team_id limit 1) t
            -- Counted up to a bound: a million due retries must not cost a claim a million index entries.
            cross join lateral (
                select count(*) as due from

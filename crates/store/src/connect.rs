@@ -1,4 +1,5 @@
-//! Pools and migrations. The API and the workers have separate pools, so that neither can use up the other's connections.
+//! Pools and migrations. The API, the workers and the intents of synchronous calls have separate pools, so that none can use up
+//! another's connections.
 
 mod nodelay;
 
@@ -33,7 +34,14 @@ pub struct Pools {
     pub api: PgPool,
     /// Claim, settle, grants, upkeep.
     pub work: PgPool,
+    /// Intents of synchronous calls, and nothing else: nobody else's crowd keeps an answer waiting.
+    pub intents: PgPool,
 }
+
+/// One writes; another takes its place when it died.
+const INTENT_CONNECTIONS: u32 = 2;
+/// A caller waits for an intent, so it hears soon that the database is away.
+const INTENT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Connects lazily: the database may still be starting. Every statement has a time-out, so that a connection that died
 /// silently cannot hang a claim or a heartbeat.
@@ -51,10 +59,10 @@ pub fn connect(url: &str, sizes: PoolSizes) -> sqlx::Result<Pools> {
         .log_statements(LevelFilter::Off)
         .log_slow_statements(LevelFilter::Warn, Duration::from_secs(5));
     let port = options.get_port();
-    let pool = |most: u32| {
+    let pool = |most: u32, patience: Duration| {
         PgPoolOptions::new()
             .max_connections(most)
-            .acquire_timeout(Duration::from_secs(10))
+            .acquire_timeout(patience)
             .idle_timeout(Duration::from_secs(300))
             .test_before_acquire(false)
             .after_connect(move |_, _| {
@@ -74,7 +82,9 @@ pub fn connect(url: &str, sizes: PoolSizes) -> sqlx::Result<Pools> {
             })
             .connect_lazy_with(options.clone())
     };
-    Ok(Pools { api: pool(sizes.api), work: pool(sizes.work) })
+    let patience = Duration::from_secs(10);
+    let (api, work) = (pool(sizes.api, patience), pool(sizes.work, patience));
+    Ok(Pools { api, work, intents: pool(INTENT_CONNECTIONS, INTENT_PATIENCE) })
 }
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");

@@ -22,6 +22,22 @@ pub async fn remove_drained(conn: &mut PgConnection, job_id: i64) -> Result<i64>
     query_scalar!(r#"select count(*) as "n!" from flow where job_id = $1"#, job_id).fetch_one(conn).await
 }
 
+/// As [`remove_drained`], of many jobs. Holds their locks.
+pub async fn remove_drained_of(conn: &mut PgConnection, job_ids: &[i64]) -> Result<()> {
+    query!("select flow_id from flow where job_id = any($1) order by flow_id for update", job_ids)
+        .fetch_all(&mut *conn)
+        .await?;
+    query!(
+        "delete from flow f where f.job_id = any($1) and f.next_pos = f.tail_pos
+           and not exists (select 1 from lease l where l.flow_id = f.flow_id)
+           and not exists (select 1 from retry r where r.flow_id = f.flow_id)",
+        job_ids,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Which of these jobs look drained, without a lock: worth a closer look.
 pub async fn drained(conn: &mut PgConnection, job_ids: &[i64]) -> Result<Vec<i64>> {
     query_scalar!(
@@ -37,14 +53,24 @@ pub async fn drained(conn: &mut PgConnection, job_ids: &[i64]) -> Result<Vec<i64
     .await
 }
 
-/// Removes retries of flows that were ended while their calls were under way; gives how many. Holds the job's lock.
+/// Retries that one transaction removes: a million of them must not keep whoever cancels waiting, nor the job locked.
+pub const RETRIES_AT_ONCE: i64 = 2_000;
+
+/// Removes retries of flows that were ended, at most [`RETRIES_AT_ONCE`]; gives how many. Holds the job's lock.
 pub async fn remove_ended_retries(conn: &mut PgConnection, job_id: i64) -> Result<i64> {
     query_scalar!(
         r#"with gone as (
-               delete from retry where flow_id in (select flow_id from flow where job_id = $1 and state = 'ended') returning 1
+               delete from retry r using (
+                   select flow_id, pos from retry
+                   where flow_id in (select flow_id from flow where job_id = $1 and state = 'ended')
+                   limit $2
+               ) d
+               where r.flow_id = d.flow_id and r.pos = d.pos
+               returning 1
            )
            select count(*) as "n!" from gone"#,
         job_id,
+        RETRIES_AT_ONCE,
     )
     .fetch_one(conn)
     .await

@@ -9,7 +9,7 @@ use domain::{After, AfterOn, Counts, Job, JobId, JobState, Lane, Tags, money::To
 use sqlx::{PgConnection, query, query_as, query_scalar};
 
 pub use self::terms::{Terms, set_terms, terms};
-use crate::Result;
+use crate::{Result, flow};
 
 /// Whose jobs a caller can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,10 +120,11 @@ async fn select(conn: &mut PgConnection, scope: Scope, one: Option<JobId>, list:
         JobRow,
         r#"select j.job_id, j.state, t.name as team, j.lane, j.name, j.tags, j.priority,
                   case when j.state = 'uploading' then 0 else j.accepted end as "accepted!",
-                  coalesce(n.succeeded, 0)::bigint as "succeeded!", coalesce(n.failed, 0)::bigint as "failed!",
+                  (j.succeeded + coalesce(n.succeeded, 0))::bigint as "succeeded!", (j.failed + coalesce(n.failed, 0))::bigint as "failed!",
                   j.cancelled, j.expired,
                   coalesce(p.waiting + p.leased + p.retrying, 0)::bigint as "pending!", coalesce(p.leased, 0)::bigint as "in_flight!",
-                  coalesce(n.cost_pico, 0)::text as "cost_pico!", coalesce(n.unpriced, 0)::bigint as "unpriced!",
+                  (j.cost_pico + coalesce(n.cost_pico, 0))::text as "cost_pico!",
+                  (j.unpriced + coalesce(n.unpriced, 0))::bigint as "unpriced!",
                   case when j.state = 'paused' then 'paused' else w.reason end as wait_reason,
                   w.detail as "wait_detail?", w.until as "wait_until?",
                   j.retry_of, j.after_job, j.after_on, j.created_at, j.started_at, j.finished_at, j.deadline_at, j.purge_at
@@ -250,8 +251,9 @@ pub enum EndAs {
     Expired,
 }
 
-/// Ends all that waits, in one statement a table however many requests there are: cursors jump to their ends, retries go.
-/// Leases stay until their calls are settled. Holds the job's lock; gives how many requests were ended.
+/// Ends all that waits: cursors jump to their ends, in one statement however many requests there are, and retries go, as many as
+/// [`flow::remove_ended_retries`] takes at once; the finisher removes the rest. Leases stay until their calls are settled. Holds
+/// the job's lock; gives how many requests were ended.
 pub async fn end_waiting(conn: &mut PgConnection, id: JobId, how: EndAs) -> Result<i64> {
     // The cursor's remainder is read under the flow's lock: no claim can move it in between.
     let waiting = query_scalar!(
@@ -267,15 +269,7 @@ pub async fn end_waiting(conn: &mut PgConnection, id: JobId, how: EndAs) -> Resu
     )
     .fetch_one(&mut *conn)
     .await?;
-    let retrying = query_scalar!(
-        r#"with gone as (
-               delete from retry where flow_id in (select flow_id from flow where job_id = $1) returning 1
-           )
-           select count(*) as "n!" from gone"#,
-        id.0
-    )
-    .fetch_one(&mut *conn)
-    .await?;
+    let retrying = flow::remove_ended_retries(conn, id.0).await?;
     count_ended(conn, id, how, waiting + retrying).await?;
     Ok(waiting + retrying)
 }
@@ -316,6 +310,36 @@ pub async fn finish(conn: &mut PgConnection, id: JobId, retention: Duration) -> 
     .fetch_optional(conn)
     .await?;
     Ok(state.as_deref().and_then(JobState::from_word))
+}
+
+/// Locks those of the jobs whose end concerns nobody but themselves: they run, and nobody is told of it. Some may be locked by
+/// others at the moment, and are left out.
+pub async fn lock_plain(conn: &mut PgConnection, ids: &[i64]) -> Result<Vec<i64>> {
+    query_scalar!(
+        "select job_id from job
+         where job_id = any($1) and state in ('queued', 'running') and webhook_url is null
+         order by job_id for update skip locked",
+        ids,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// As [`finish`], for those of the jobs that have no flow left and no follower. Holds their locks.
+pub async fn finish_plain(conn: &mut PgConnection, ids: &[i64], retention: Duration) -> Result<Vec<i64>> {
+    query_scalar!(
+        "update job j set
+             state = case when expired > 0 then 'expired' else 'completed' end,
+             finished_at = now(), purge_at = now() + make_interval(secs => $2)
+         where j.job_id = any($1)
+           and not exists (select 1 from flow f where f.job_id = j.job_id)
+           and not exists (select 1 from job a where a.after_job = j.job_id and a.finished_at is null)
+         returning j.job_id",
+        ids,
+        retention.as_secs_f64(),
+    )
+    .fetch_all(conn)
+    .await
 }
 
 /// Where a job's end is to be told, if anywhere.

@@ -162,6 +162,17 @@ pub async fn ids_of_team(conn: &mut PgConnection, team_id: i64) -> Result<Vec<St
         .await
 }
 
+/// Keys in force that have limits, each with its team.
+pub async fn limited(conn: &mut PgConnection) -> Result<Vec<(String, i64)>> {
+    let rows = sqlx::query!(
+        "select key_id, team_id from api_key
+         where revoked_at is null and (slots is not null or rpm is not null or tpm is not null)"
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.key_id, row.team_id)).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use sqlx::PgPool;

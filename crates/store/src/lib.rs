@@ -23,6 +23,7 @@ pub mod ledger;
 pub mod limit;
 pub mod outbox;
 pub mod quota;
+pub mod recent;
 pub mod result;
 pub mod retention;
 pub mod retried;
@@ -30,6 +31,7 @@ pub mod retry;
 pub mod schedule;
 pub mod segment;
 pub mod share;
+pub mod tally;
 pub mod team;
 pub mod worker;
 
@@ -38,3 +40,12 @@ pub use sqlx::{Error, PgConnection, PgPool};
 
 pub type Transaction<'c> = sqlx::Transaction<'c, sqlx::Postgres>;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The SQLSTATE by which the database refused what it was given: tried again as it is, it would be refused again. `None`: the
+/// connection, the server or the moment was to blame.
+pub fn refusal(error: &Error) -> Option<String> {
+    let code = error.as_database_error()?.code()?;
+    // Data, constraints, statements, limits of a row: see the manual, appendix A.
+    let refuses = ["22", "23", "42", "54"].iter().any(|class| code.starts_with(class));
+    refuses.then(|| code.into_owned())
+}

@@ -93,6 +93,21 @@ pub async fn lift(conn: &mut PgConnection, scope: &str, kind: &str) -> Result<()
     Ok(())
 }
 
+/// Lifts the limits within a scope that the API manages, but for those of these scopes.
+pub async fn lift_within(conn: &mut PgConnection, scope: &str, kind: &str, but_for: &[String]) -> Result<()> {
+    query!(
+        "update limit_rule set disabled_at = now()
+         where starts_with(scope, $1::text || ':') and kind = $2 and managed_by = 'api' and disabled_at is null
+           and scope <> all ($3::text[])",
+        scope,
+        kind,
+        but_for,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// One replica's wish.
 #[derive(Debug, Clone, Copy)]
 pub struct Want {

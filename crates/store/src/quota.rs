@@ -1,5 +1,6 @@
-//! Quotas of what a team has waiting: requests and bytes of its jobs that have not ended. An upload reserves ahead of each
-//! chunk, so that concurrent ones cannot pass the quota together. A job counts whole until it ends, as its bodies do on disk.
+//! Quotas of what a team has waiting: requests of its jobs that have not ended, and bytes of all that are still on disk. An upload
+//! reserves ahead of each chunk, so that concurrent ones cannot pass the quota together. A job's requests count whole until it
+//! ends, its bytes until its bodies are purged or their partitions dropped.
 
 use sqlx::{PgConnection, PgPool, Postgres, Transaction, query, query_as, query_scalar};
 
@@ -33,7 +34,7 @@ pub struct Over {
     pub asked: i64,
 }
 
-/// What a team's jobs hold that have not ended.
+/// What a team's jobs hold: requests that have not ended, bytes on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     pub requests: i64,
@@ -132,14 +133,29 @@ async fn count_anew(conn: &mut PgConnection, team_id: i64) -> Result<()> {
     Ok(())
 }
 
-/// Counts what a team's jobs hold: of uploads under way what they reserved, of others what they have.
+/// Counts what a team's jobs hold: of uploads under way what they reserved, of others what they have. The partition of an item
+/// is the day in its flow's id.
 pub async fn usage(conn: &mut PgConnection, team_id: i64) -> Result<Usage> {
     query_as!(
         Usage,
-        r#"select sum(requests)::bigint as "requests!", sum(bytes)::bigint as "bytes!"
+        r#"with kept as materialized (
+               select to_date(right(c.relname, 8), 'YYYYMMDD') as day
+               from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'item'::regclass
+           ), ended as (
+               select bytes from job
+               where team_id = $1 and finished_at is not null and purged_at is null
+                 -- A flow's id is made after its job's: a job of the evening can have items in the next day's partition.
+                 and job_id >= (select (extract(epoch from min(day) - 1) * 1000)::bigint << 22 from kept)
+                 and exists (
+                     select 1 from unnest(flow_ids) f
+                     join kept on kept.day = (to_timestamp((f >> 22) / 1000.0) at time zone 'UTC')::date)
+           )
+           select sum(requests)::bigint as "requests!", sum(bytes)::bigint as "bytes!"
            from (
                select coalesce(sum(accepted), 0) as requests, coalesce(sum(bytes), 0) as bytes
                from job where team_id = $1 and finished_at is null and state <> 'uploading'
+               union all
+               select 0, coalesce(sum(bytes), 0) from ended
                union all
                select coalesce(sum(requests), 0), coalesce(sum(bytes), 0) from upload_hold where team_id = $1
            ) held"#,

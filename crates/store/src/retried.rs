@@ -42,7 +42,7 @@ pub async fn original(conn: &mut PgConnection, scope: Scope, job_id: i64) -> Res
     query_as!(
         Original,
         r#"select state, team_id, lane, name, tags, priority, max_attempts, webhook_url, accepted,
-                  coalesce((select sum(failed) from job_tally t where t.job_id = j.job_id), 0)::bigint as "failed!",
+                  (failed + coalesce((select sum(t.failed) from job_tally t where t.job_id = j.job_id), 0))::bigint as "failed!",
                   cancelled + expired as "unfinished!", flow_ids, routes, endpoints,
                   purged_at is not null or coalesce(purge_at <= now(), false) as "purged!"
            from job j where job_id = $1 and ($2::bigint is null or team_id = $2)"#,

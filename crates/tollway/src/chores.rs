@@ -20,6 +20,8 @@ enum Chore {
     Vacuum,
     /// Statements are planned anew for tables that have grown.
     Plans,
+    /// The counts of ended jobs are put together.
+    Tallies,
     /// Partitions ahead are made, those past their retention dropped.
     Partitions,
     /// Recurring jobs whose tick has come are submitted.
@@ -29,13 +31,14 @@ enum Chore {
 }
 
 /// Second, minute, hour, day, month, weekday; UTC.
-const CHORES: [(Chore, &str); 8] = [
+const CHORES: [(Chore, &str); 9] = [
     (Chore::Export, "*/15 * * * * *"),
     (Chore::Webhooks, "*/2 * * * * *"),
     (Chore::Schedules, "* * * * * *"),
     (Chore::Vacuum, "30 * * * * *"),
     (Chore::Plans, "*/5 * * * * *"),
     (Chore::Sweep, "10 * * * * *"),
+    (Chore::Tallies, "20 * * * * *"),
     (Chore::Compact, "0 20 1 * * *"),
     (Chore::Partitions, "0 5 0 * * *"),
 ];
@@ -106,6 +109,7 @@ async fn work(chore: Chore, engine: &Engine, lake: &LakeStore) -> anyhow::Result
         }
         Chore::Vacuum => upkeep::vacuum(engine).await?,
         Chore::Plans => upkeep::refresh_plans(engine).await?,
+        Chore::Tallies => upkeep::fold_tallies(engine).await?,
         Chore::Partitions => upkeep::rotate_partitions(engine).await?,
         Chore::Sweep => {
             let mut conn = pool.acquire().await?;

@@ -143,7 +143,7 @@ async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, In
         budgets: Budgets::default(),
         places: Places::new(settings.max_uploads),
         health: Health::default(),
-        slots: Slots::new(settings.slots),
+        slots: Slots::new(slots),
         bell: Bell::default(),
         settler,
         intents,

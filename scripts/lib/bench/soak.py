@@ -17,7 +17,8 @@ select (select count(*) from flow) + (select count(*) from lease) + (select coun
      + (select count(*) from job where finished_at is null)"""
 DOUBLED = """
 select (select count(*) from (select request_id from ledger where is_final group by request_id having count(*) > 1) d)
-     + (select abs(coalesce(sum(succeeded + failed), 0) - (select count(*) from result)) from job_tally)"""
+     + abs((select coalesce(sum(succeeded + failed), 0) from job_tally) + (select coalesce(sum(succeeded + failed), 0) from job)
+           - (select count(*) from result))"""
 
 
 def run(stack, args):

@@ -31,9 +31,9 @@ select j.state, j.purged_at is not null as is_purged, j.accepted, j.cancelled, j
        l.ledger_rows, l.ledger_finals, l.ledger_requests, l.ledger_pico
 from job j
 cross join lateral (
-    select coalesce(sum(succeeded), 0)::bigint as succeeded, coalesce(sum(failed), 0)::bigint as failed,
-           coalesce(sum(attempts), 0)::bigint as attempts, coalesce(sum(cost_pico), 0)::text as cost_pico
-    from job_tally where job_id = j.job_id
+    select (j.succeeded + coalesce(sum(n.succeeded), 0))::bigint as succeeded, (j.failed + coalesce(sum(n.failed), 0))::bigint as failed,
+           (j.attempts + coalesce(sum(n.attempts), 0))::bigint as attempts, (j.cost_pico + coalesce(sum(n.cost_pico), 0))::text as cost_pico
+    from job_tally n where n.job_id = j.job_id
 ) t
 cross join lateral (
     select coalesce(sum(f.tail_pos - f.next_pos + (select count(*) from lease where flow_id = f.flow_id)

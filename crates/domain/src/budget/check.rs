@@ -13,7 +13,9 @@ const MOST: i128 = 10i128.pow(30);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadBudget {
-    #[error("a budget's name has 1 to 63 of the characters a-z, 0-9, _ and -, and begins with none of the last two; {0:?} does not")]
+    #[error(
+        "a budget's name has 1 to 63 of the characters a-z, 0-9, _ and -, and begins with none of the last two; {0:?} does not"
+    )]
     Name(String),
     /// `key` as it is declared.
     #[error("{key} {reason}")]
@@ -167,10 +169,7 @@ mod tests {
                 json!({"soft": true, "policy": "hold"}),
                 "policy is hold, but a soft budget lets calls through: alert or downgrade",
             ),
-            (
-                json!({"scope": {"tags": {"feature": "x"}}}),
-                "scope.tags has feature, which is said as scope.feature",
-            ),
+            (json!({"scope": {"tags": {"feature": "x"}}}), "scope.tags has feature, which is said as scope.feature"),
             (
                 json!({"scope": {"tags": {"Sprint": "x"}}}),
                 "scope a tag's key has 1 to 128 of the characters a-z, 0-9, _, - and .; \"Sprint\" does not",

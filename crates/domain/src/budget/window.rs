@@ -154,7 +154,8 @@ impl FromStr for Window {
             _ => {
                 let length = text.strip_prefix("rolling").map(str::trim).ok_or_else(|| BadWindow::Word(brief()))?;
                 let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
-                let read = |(name, unit): (&str, i64)| length.strip_suffix(name)?.parse::<i64>().ok()?.checked_mul(unit);
+                let read =
+                    |(name, unit): (&str, i64)| length.strip_suffix(name)?.parse::<i64>().ok()?.checked_mul(unit);
                 let length = units.into_iter().find_map(read).ok_or_else(|| BadWindow::Word(brief()))?;
                 if !(SHORTEST_ROLLING..=LONGEST_ROLLING).contains(&length) {
                     return Err(BadWindow::Length(brief()));

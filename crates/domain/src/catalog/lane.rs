@@ -31,7 +31,7 @@ pub struct LaneRule {
     /// Percent of a replica's slots, and of every deployment's quota, that only this lane may use.
     #[serde(default)]
     pub reserve_percent: u8,
-    /// Percent of a replica's slots that it may use at most.
+    /// Percent of a replica's slots, and of every deployment's quota, that it may use at most.
     #[serde(default = "all", skip_serializing_if = "is_all")]
     pub max_percent: u8,
     /// Deadline of jobs that name none, from their start. Left out: none.

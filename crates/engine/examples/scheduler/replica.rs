@@ -226,17 +226,18 @@ impl Replica {
                 strict: lane == PROD,
                 weight: WEIGHTS[lane],
                 wants: wants(lane),
-                most: self.slots,
+                most: None,
                 patience: (lane != PROD).then_some(PATIENCE),
             })
             .collect();
-        let standings = turns::look(&mut self.turns, &asking, now, guess);
+        let standings = turns::look(&mut self.turns, &asking, self.slots, now, guess);
         let state = |(lane, s): (usize, turns::Standing)| LaneState {
             strict: lane == PROD,
             weight: WEIGHTS[lane],
             reserve: if lane == PROD { self.slots.div_ceil(10) } else { 0 },
-            most: self.slots,
+            most: None,
             in_use: s.in_use,
+            calls: s.calls,
             level: s.level,
             overdue: s.overdue,
             mark: s.mark,

@@ -26,10 +26,12 @@ pub enum Permission {
     ReadTeams,
     ManageTeams,
     ManageKeys,
+    /// Who changed what.
+    ReadAudit,
 }
 
 impl Permission {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Enter,
         Self::CallModels,
         Self::SubmitJobs,
@@ -45,6 +47,7 @@ impl Permission {
         Self::ReadTeams,
         Self::ManageTeams,
         Self::ManageKeys,
+        Self::ReadAudit,
     ];
 
     pub fn is_held_by(self, role: Role) -> bool {
@@ -57,6 +60,7 @@ impl Permission {
             Self::ReadJobs | Self::ReadLanes => matches!(role, Submit | Read | Operator),
             Self::ManageJobs => matches!(role, Submit | Operator),
             Self::ReadLimits => matches!(role, Operator | Finance),
+            Self::ReadAudit => role == Operator,
             Self::ManageLimits | Self::ManageTeams | Self::ManageKeys => false,
         }
     }
@@ -67,7 +71,15 @@ impl Permission {
             Role::Admin => true,
             Role::Finance => matches!(self, Self::ReadSpend | Self::ReadCalls | Self::ReadTeams | Self::ReadLimits),
             Role::Operator => {
-                matches!(self, Self::ReadJobs | Self::ManageJobs | Self::ReadLanes | Self::ReadLimits | Self::ReadTeams)
+                matches!(
+                    self,
+                    Self::ReadJobs
+                        | Self::ManageJobs
+                        | Self::ReadLanes
+                        | Self::ReadLimits
+                        | Self::ReadTeams
+                        | Self::ReadAudit
+                )
             }
             Role::Submit | Role::Read => false,
         }

@@ -112,11 +112,7 @@ fn known(catalog: &Catalog) -> Known<'_> {
 
 /// Makes the file's budgets exactly these. In the transaction that applies the file, after its teams. A name that the API declared
 /// becomes the file's.
-pub async fn follow_file(
-    conn: &mut PgConnection,
-    catalog: &Catalog,
-    by: &str,
-) -> Result<(), (String, BudgetError)> {
+pub async fn follow_file(conn: &mut PgConnection, catalog: &Catalog, by: &str) -> Result<(), (String, BudgetError)> {
     let unnamed = |error: store::Error| (String::new(), BudgetError::from(error));
     let declared = &catalog.budgets;
     let is_same = |rows: &[BudgetRow]| {

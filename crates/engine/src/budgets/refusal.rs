@@ -74,7 +74,9 @@ impl std::fmt::Display for Refusal {
         let said = |amount: i128| rule.unit.said(amount);
         write!(f, "budget {}: ", rule.name)?;
         match why {
-            Why::Unpriced => write!(f, "the model has no price, so nothing can be reserved; the operator can declare one")?,
+            Why::Unpriced => {
+                write!(f, "the model has no price, so nothing can be reserved; the operator can declare one")?
+            }
             Why::Counting => write!(f, "what was spent before it was declared is being counted")?,
             Why::Unasked => write!(f, "its part of it is on the way; this call may cost {}", said(*asked))?,
             Why::Held => write!(f, "what is left is held for others; this call may cost {}", said(*asked))?,
@@ -85,7 +87,9 @@ impl std::fmt::Display for Refusal {
             }
         }
         match resets_at {
-            Some(at) if matches!(why, Why::Short | Why::UsedUp) => write!(f, "; it resets at {}", at.format("%Y-%m-%dT%H:%M:%SZ")),
+            Some(at) if matches!(why, Why::Short | Why::UsedUp) => {
+                write!(f, "; it resets at {}", at.format("%Y-%m-%dT%H:%M:%SZ"))
+            }
             _ => Ok(()),
         }
     }

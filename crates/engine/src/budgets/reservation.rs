@@ -108,11 +108,7 @@ impl Call {
     }
 
     /// Holds it of all of the rules, or of none.
-    pub fn hold<'r>(
-        &self,
-        rules: impl Iterator<Item = &'r Arc<Rule>>,
-        pressing: Pressing,
-    ) -> Result<(), Refusal> {
+    pub fn hold<'r>(&self, rules: impl Iterator<Item = &'r Arc<Rule>>, pressing: Pressing) -> Result<(), Refusal> {
         let mut holds = self.holds();
         for rule in rules {
             match rule.take(self.worst.of(rule), self.at, pressing) {

@@ -167,8 +167,7 @@ fn lane_states(
                 strict: rule.class == LaneClass::Strict,
                 weight: rule.weight,
                 wants: shares.iter().any(|share| share.lane == n && supply[share.flows.clone()].iter().any(|n| *n > 0)),
-                // At least one, so that a small replica serves it at all.
-                most: (total * usize::from(rule.max_percent) / 100).max(1),
+                most: engine.slots.most(rule),
                 patience: rule.aging().map(|after| after.as_micros() as u64),
             }
         })
@@ -187,8 +186,9 @@ fn lane_states(
                 strict: asked.strict,
                 weight: asked.weight,
                 reserve,
-                most: asked.most,
+                most: asked.most.map(|most| most - standing.kept.min(most)),
                 in_use: standing.in_use,
+                calls: standing.calls,
                 level: standing.level,
                 overdue: standing.overdue,
                 mark: standing.mark,
@@ -206,12 +206,14 @@ fn admit(
     let tokens = i64::from(flow.max_in) + i64::from(flow.max_out.unwrap_or(0));
     let caller =
         engine.limits.try_take(rules, tokens).map_err(|refused| (route::LIMIT_PAUSE, refused.obstacle(&job.team)))?;
+    let (lane, reserves) = (&job.lane, &job.catalog.reserves);
     let now = engine.clock.now();
     let choice = Choice {
         route: &job.route,
         endpoint: job.endpoint,
         tried: &[],
-        strict: job.strict,
+        lane,
+        reserves,
         tokens,
         ask: &job.ask(i64::from(flow.max_in), flow.max_out.map(i64::from)),
         now,
@@ -241,7 +243,6 @@ pub(super) fn job_info(catalog: &Arc<ActiveCatalog>, flow: &FlowRow) -> Option<A
         team_id: flow.team_id,
         team: flow.team.as_str().into(),
         key_id: flow.key_id.as_str().into(),
-        strict: rule.reserve_percent > 0,
         backoff: Backoff { first, longest },
         lane,
         tags: Arc::new(serde_json::from_value::<Tags>(flow.tags.clone()).ok()?),

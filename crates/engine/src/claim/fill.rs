@@ -20,9 +20,12 @@ pub struct LaneState {
     pub weight: u32,
     /// Slots that only this lane may use.
     pub reserve: usize,
-    /// Slots that it has at most.
-    pub most: usize,
+    /// Slots that its queue may fill at most, if anything is said of that.
+    pub most: Option<usize>,
+    /// Queued requests and synchronous calls under way.
     pub in_use: usize,
+    /// Synchronous calls of these.
+    pub calls: usize,
     /// Slot-time it used on this replica, in µs for its weight.
     pub level: i64,
     /// It has waited for so long that one request of it goes before the strict lanes.
@@ -147,13 +150,30 @@ struct Room {
 }
 
 impl Room {
-    /// Whether the lane may use one more slot, by its own most; and what other lanes have reserved and do not use is not there for it.
+    /// Whether the lane may use one more slot: of its own reserve always, else of those that nobody uses and nobody has reserved.
     fn has_for(&self, lane: usize, lanes: &[LaneState]) -> bool {
-        let kept =
-            |(n, other): (usize, &LaneState)| if n == lane { 0 } else { other.reserve.saturating_sub(other.in_use) };
-        let used: usize = lanes.iter().map(|lane| lane.in_use).sum();
-        self.left > 0
-            && lanes[lane].in_use < lanes[lane].most
-            && used + lanes.iter().enumerate().map(kept).sum::<usize>() < self.total
+        let state = &lanes[lane];
+        if self.left == 0 || state.most.is_some_and(|most| state.in_use >= most) {
+            return false;
+        }
+        let used: usize = lanes.iter().map(LaneState::holds).sum();
+        // What others let run beside the slots is no reason for a strict lane to wait.
+        let beside = if state.strict { 0 } else { self.beside(lanes) };
+        state.in_use < state.reserve || used + beside < self.total
+    }
+
+    /// Slots that are not to be had because of synchronous calls beyond their lanes' reserves. These cannot wait, so they start all
+    /// the same; half of what is nobody's reserve stays the queue's.
+    fn beside(&self, lanes: &[LaneState]) -> usize {
+        let calls: usize = lanes.iter().map(|lane| lane.calls.saturating_sub(lane.reserve)).sum();
+        let reserved: usize = lanes.iter().map(|lane| lane.reserve).sum();
+        calls.min(self.total.saturating_sub(reserved) / 2)
+    }
+}
+
+impl LaneState {
+    /// Slots that are not there for other lanes: its requests', those of its reserve that its calls fill, and what is left of that.
+    fn holds(&self) -> usize {
+        (self.in_use - self.calls + self.calls.min(self.reserve)).max(self.reserve)
     }
 }

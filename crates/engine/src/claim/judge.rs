@@ -67,13 +67,15 @@ fn pause(asked: Duration, held_since: Option<DateTime<Utc>>, now: DateTime<Utc>)
 }
 
 /// All verdicts, those of the shares with them. A share of which nothing that was read can run now sleeps until its first flow
-/// can, or until something wakes it.
+/// can, or until something wakes it; unless as many of its flows as `enough` were read. Then there may be more, and to look
+/// through a million of them for the first would cost more than the next claim does.
 pub(super) async fn all(
     conn: &mut store::PgConnection,
     shares: &[ShareRow],
     flows: &[FlowRow],
     of_flows: &[Verdict],
     decision: &Decision,
+    enough: i64,
     now: DateTime<Utc>,
 ) -> store::Result<Verdicts> {
     let mut verdicts = Verdicts::default();
@@ -86,22 +88,24 @@ pub(super) async fn all(
         verdicts.flow_held_since.push(verdict.held_since);
     }
     let flows_of = flows_of(shares, flows);
-    let idle: Vec<&ShareRow> = shares
-        .iter()
-        .zip(&flows_of)
-        .filter(|(_, flows)| of_flows[(*flows).clone()].iter().all(Verdict::rests))
-        .map(|(share, _)| share)
-        .collect();
+    let rests = |n: usize| of_flows[flows_of[n].clone()].iter().all(Verdict::rests);
+    let idle: Vec<&ShareRow> =
+        (0..shares.len()).filter(|n| rests(*n) && (flows_of[*n].len() as i64) < enough).map(|n| &shares[n]).collect();
     let wakes = match idle.is_empty() {
         true => HashMap::new(),
         false => store::claim::share_wakes(conn, &idle, &verdicts.flow_ids).await?,
     };
     for (n, share) in shares.iter().enumerate() {
+        let of_share = &of_flows[flows_of[n].clone()];
         let unread = wakes.get(&(share.lane.clone(), share.team_id));
         // A flow that could run but was not read is held by somebody else for a moment.
         let unread_wake = unread.copied().flatten().map(|at| at.max(now + super::CONTENDED));
-        let read = of_flows[flows_of[n].clone()].iter().filter(|verdict| !verdict.asleep);
-        let wake = unread.and_then(|_| read.filter_map(|verdict| verdict.blocked_until).chain(unread_wake).min());
+        let read = of_share.iter().filter(|verdict| !verdict.asleep).filter_map(|verdict| verdict.blocked_until);
+        let wake = match unread {
+            Some(_) => read.chain(unread_wake).min(),
+            // What was not read may be refused like all that was: other shares come first for a moment.
+            None => (rests(n) && read.count() > 0).then_some(now + super::CONTENDED),
+        };
         verdicts.share_lanes.push(share.lane.clone());
         verdicts.share_teams.push(share.team_id);
         verdicts.share_levels.push(decision.levels[n]);

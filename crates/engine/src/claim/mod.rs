@@ -2,6 +2,7 @@
 //! in one transaction, which `decide` and `judge` are parts of; `run` keeps the slots full.
 
 pub mod account;
+mod calls;
 mod decide;
 pub mod fill;
 mod judge;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 pub use request::{JobInfo, Request};
-pub use slots::{SlotGuard, Slots};
+pub use slots::{CallGuard, SlotGuard, Slots};
 
 use crate::Engine;
 
@@ -120,7 +121,38 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
             () = engine.bell.heard() => rung = true,
             // What is free now may be reserved for others; what becomes free need not be.
             () = engine.slots.freed((free + enough).min(engine.settings.slots)), if free < engine.settings.slots => {}
+            () = engine.slots.left() => {}
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use store::PgPool;
+
+    use super::*;
+    use crate::testing;
+
+    /// With the lease in doubt nothing may be claimed, and free slots are no reason to look again at once: the processor is for the
+    /// heartbeat that ends the doubt.
+    #[sqlx::test(migrations = "../../migrations")]
+    async fn a_doubtful_lease_is_waited_out_at_leisure(pool: PgPool) {
+        let (engine, _) = testing::engine(&pool, Duration::ZERO).await;
+        let (work, stop) = (mpsc::channel(1).0, CancellationToken::new());
+        assert!(!engine.fence.may_start() && engine.slots.free() > 0);
+        let before = engine.fence.asked();
+        // A thread of its own: a loop that never waits would not let this test go on.
+        let claiming = std::thread::spawn({
+            let (engine, stop) = (Arc::clone(&engine), stop.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            move || runtime.block_on(run(engine, work, stop))
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let asked = engine.fence.asked() - before;
+        engine.fence.prolong(Duration::from_secs(30), Instant::now());
+        stop.cancel();
+        claiming.join().unwrap();
+        assert!((1..=5).contains(&asked), "{asked} looks in a second");
     }
 }

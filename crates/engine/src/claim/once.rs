@@ -64,7 +64,7 @@ pub(super) async fn claim(engine: &Engine, reach: i64) -> store::Result<(Vec<Arc
     let retries = take_retries(&mut tx, &flows, &granted).await?;
     let bodies = read_bodies(&mut tx, &flows, &granted, &retries).await?;
     let of_flows = judge::flows(&flows, &granted, &retries, &decision, now);
-    let verdicts = judge::all(&mut tx, &shares, &flows, &of_flows, &decision, now).await?;
+    let verdicts = judge::all(&mut tx, &shares, &flows, &of_flows, &decision, enough_flows, now).await?;
     let admitted = std::mem::take(&mut decision.admitted);
     let requests = requests(&flows, &jobs, admitted, retries, bodies, now, engine);
     store::claim::grant(&mut tx, engine.worker_id, &verdicts, &leases(&requests)).await?;
@@ -73,6 +73,8 @@ pub(super) async fn claim(engine: &Engine, reach: i64) -> store::Result<(Vec<Arc
         // It may have happened all the same: then the heartbeat finds leases that nobody here knows of, and hands them back.
         engine.live.remove(requests.iter().map(|request| &request.key));
         requests.iter().for_each(|request| engine.health.unheard(&request.attempt().deployment.name));
+        // If so, none of them is called.
+        requests.iter().for_each(|request| request.take_hold().cancel());
         return Err(error);
     }
     decision.marks.iter().for_each(|(lane, mark)| engine.slots.served(lane, *mark));
@@ -194,12 +196,7 @@ fn requests(
             retry.as_ref().map_or(1, |r| r.attempt_no + 1),
             retry.as_ref().map_or(0, |r| r.failures),
             now,
-            Hold {
-                slot: Some(slot),
-                caller: one.caller,
-                deployment: one.at_deployment,
-                reservation: one.reservation,
-            },
+            Hold { slot: Some(slot), caller: one.caller, deployment: one.at_deployment, reservation: one.reservation },
         )));
     }
     requests

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use domain::{AttemptReason, Endpoint, JobId, Lane, RequestId, Tags};
+use providers::CallError;
 use store::{claim::Body, lease::LeaseKey};
 
 use crate::{
@@ -28,8 +29,6 @@ pub struct JobInfo {
     pub max_attempts: i16,
     pub deadline_at: Option<DateTime<Utc>>,
     pub endpoint: Endpoint,
-    /// Whether its lane may use what is reserved.
-    pub strict: bool,
     /// Pauses between the tries of a request.
     pub backoff: Backoff,
     pub route: Arc<ActiveRoute>,
@@ -139,6 +138,13 @@ impl Request {
         }
     }
 
+    /// The call at its deployment failed; see [`Permit::failed`].
+    pub(crate) fn call_failed(&self, error: &CallError) {
+        if let Some(hold) = self.hold.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            hold.deployment.failed(error.class, error.usage.and_then(|usage| usage.total()));
+        }
+    }
+
     /// From here on its attempt may cost something.
     pub(crate) fn mark_sent(&self) {
         if let Some(hold) = self.hold.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
@@ -168,5 +174,65 @@ impl Request {
 
     pub fn take_hold(&self) -> Hold {
         self.hold.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::ErrorClass;
+
+    use super::*;
+    use crate::{
+        limits::{Kind, Rule},
+        submit::testing,
+    };
+
+    fn request(hold: Hold) -> Request {
+        let catalog = Arc::new(testing::catalog());
+        let route = Arc::clone(catalog.route("chat").unwrap());
+        let deployment = Arc::clone(&route.deployments[0]);
+        let job = JobInfo {
+            job_id: 1,
+            team_id: 1,
+            team: "t".into(),
+            key_id: "k".into(),
+            lane: Lane::bulk(),
+            tags: Arc::default(),
+            submitted_at: DateTime::UNIX_EPOCH,
+            max_attempts: 5,
+            deadline_at: None,
+            endpoint: Endpoint::ChatCompletions,
+            backoff: Backoff { first: std::time::Duration::ZERO, longest: std::time::Duration::ZERO },
+            route,
+            catalog,
+        };
+        let body =
+            Body { flow_id: 1, pos: 0, line: 1, est_in: 10, max_out: None, custom_id: "a".into(), body: "{}".into() };
+        let key = LeaseKey { flow_id: 1, pos: 0, epoch: 1 };
+        let now = DateTime::UNIX_EPOCH;
+        Request::new(key, Arc::new(job), body, deployment, AttemptReason::Primary, 1, 0, now, hold)
+    }
+
+    fn error(class: ErrorClass) -> CallError {
+        CallError {
+            class,
+            http_status: None,
+            retry_after: None,
+            message: String::new(),
+            body: None,
+            usage: None,
+            provider_request_id: None,
+        }
+    }
+
+    #[test]
+    fn a_call_that_never_reached_its_deployment_burns_none_of_its_rates() {
+        for (class, left) in [(ErrorClass::Connect, 5), (ErrorClass::Throttled, 5), (ErrorClass::ServerError, 4)] {
+            let (rule, permit) = Rule::granted(Kind::Rpm, 5);
+            let request = request(Hold { deployment: permit, ..Hold::default() });
+            request.call_failed(&error(class));
+            drop(request);
+            assert_eq!(rule.left(), left, "{class:?}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! This replica's slots: how many requests of jobs it runs at once, for whom, and what they have used.
+//! This replica's slots: how many requests of jobs and synchronous calls run here, for whom, and what they have used.
 
 use std::{
     collections::HashMap,
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::Lane;
+use domain::{Lane, catalog::LaneRule};
 use tokio::sync::Notify;
 
 use super::{
@@ -45,11 +45,15 @@ pub struct Slots {
     began: Instant,
     table: Mutex<Table>,
     freed: Notify,
+    /// A synchronous call ended for which requests may have waited.
+    left: Notify,
 }
 
 impl Slots {
+    /// None in a process that runs no requests of jobs: nothing here bounds its synchronous calls.
     pub fn new(total: usize) -> Arc<Self> {
-        Arc::new(Self { total, began: Instant::now(), table: Mutex::default(), freed: Notify::new() })
+        let (began, table) = (Instant::now(), Mutex::default());
+        Arc::new(Self { total, began, table, freed: Notify::new(), left: Notify::new() })
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -82,11 +86,21 @@ impl Slots {
         }
     }
 
+    /// Waits until a synchronous call ends for which requests may have waited.
+    pub async fn left(&self) {
+        self.left.notified().await;
+    }
+
+    /// What a lane has of the slots at most, if anything is said of it; at least one, so that a small replica serves it at all.
+    pub fn most(&self, rule: &LaneRule) -> Option<usize> {
+        (self.total > 0 && rule.max_percent < 100).then(|| (self.total * usize::from(rule.max_percent) / 100).max(1))
+    }
+
     /// How the lanes stand, in the order asked; see [`turns::look`].
     pub fn lanes(&self, asking: &[Asking<Lane>]) -> Vec<Standing> {
         let (now, mut table) = (self.now(), self.table());
         let guess = table.guess();
-        turns::look(&mut table.lanes, asking, now, guess)
+        turns::look(&mut table.lanes, asking, self.total, now, guess)
     }
 
     /// A claim served the lane up to this mark.
@@ -123,6 +137,25 @@ impl Slots {
         account.billed(charged);
         SlotGuard { slots: Arc::clone(self), share: (lane.clone(), team_id), taken: now }
     }
+
+    /// Counts a synchronous call in its lane, unless that has its `most`. `again`: it was refused a moment ago.
+    pub fn enter(self: &Arc<Self>, lane: &Lane, most: Option<usize>, again: bool) -> Option<CallGuard> {
+        let (now, mut table) = (self.now(), self.table());
+        let turn = table.lanes.entry(lane.clone()).or_default();
+        match (turn.calls.start(turn.account.running(), most, now), most) {
+            (true, _) => {
+                if again {
+                    turn.calls.came_again();
+                }
+                Some(CallGuard { slots: Arc::clone(self), lane: lane.clone(), most, started: now })
+            }
+            (false, Some(most)) if !again => {
+                turn.calls.refused(most, now);
+                None
+            }
+            (false, _) => None,
+        }
+    }
 }
 
 /// A slot in use; free again when it is dropped.
@@ -148,6 +181,28 @@ impl Drop for SlotGuard {
     }
 }
 
+/// A synchronous call under way; it counts until this is dropped.
+#[derive(Debug)]
+pub struct CallGuard {
+    slots: Arc<Slots>,
+    lane: Lane,
+    most: Option<usize>,
+    started: u64,
+}
+
+impl Drop for CallGuard {
+    fn drop(&mut self) {
+        let (now, mut table) = (self.slots.now(), self.slots.table());
+        let Some(turn) = table.lanes.get_mut(&self.lane) else { return };
+        turn.calls.end(self.started, now);
+        let waited_for = turn.calls.hold_up_queue(self.most, now);
+        drop(table);
+        if waited_for {
+            self.slots.left.notify_one();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,7 +214,7 @@ mod tests {
         assert_eq!(slots.free(), 0);
         drop(first);
         assert_eq!(slots.free(), 1);
-        let asking = |lane| Asking { lane, strict: false, weight: 1, wants: true, most: 2, patience: None };
+        let asking = |lane| Asking { lane, strict: false, weight: 1, wants: true, most: None, patience: None };
         let standings = slots.lanes(&[asking(Lane::prod()), asking(Lane::bulk())]);
         assert_eq!(standings.iter().map(|s| s.in_use).collect::<Vec<_>>(), [0, 1]);
         drop(second);
@@ -178,5 +233,22 @@ mod tests {
         assert_eq!(500_000_000 + due, cost as i64, "in the end it is what the call took");
         assert!(cost >= 2_000 && cost == known, "{cost} {known}");
         assert_eq!(bill().due, 0);
+    }
+
+    #[test]
+    fn synchronous_calls_and_requests_of_a_lane_count_together() {
+        let slots = Slots::new(10);
+        let rule = |max_percent| LaneRule { max_percent, ..LaneRule::new(domain::catalog::LaneClass::Weighted, 1) };
+        assert_eq!(
+            (slots.most(&rule(100)), slots.most(&rule(30)), Slots::new(0).most(&rule(30))),
+            (None, Some(3), None)
+        );
+        let enter = |most| slots.enter(&Lane::bulk(), most, false);
+        let (_request, calls) = (slots.take(&Lane::bulk(), 1, 0), [enter(Some(3)), enter(Some(3))]);
+        assert!(calls.iter().all(Option::is_some) && enter(Some(3)).is_none(), "two calls beside one request of three");
+        assert!((0..500).map(|_| slots.enter(&Lane::prod(), None, false)).all(|call| call.is_some()));
+        assert_eq!(slots.free(), 9, "the queue's own");
+        drop(calls);
+        assert!(enter(Some(3)).is_some());
     }
 }

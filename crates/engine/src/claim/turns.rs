@@ -1,13 +1,25 @@
 //! Where the lanes stand on one replica: which of them is next by weight, and which has waited too long.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::HashMap, hash::Hash};
 
-use super::account::{self, Account, per_weight};
+use super::{
+    account::{self, Account, per_weight},
+    calls::Calls,
+};
+
+/// Shares that another replica's claim holds are not seen for a moment: a lane without any still waits until this has passed.
+/// In µs.
+const UNSEEN: u64 = 2_000_000;
 
 /// One lane's turn. All times in µs, on one clock of the caller's.
 #[derive(Debug, Clone, Default)]
 pub struct Turn {
+    /// Of its queued requests.
     pub account: Account,
+    pub calls: Calls,
     /// Slot-time it used for its weight; raised to where the others stand when it comes back after a rest.
     level: i64,
     /// See [`super::fill::LaneState::mark`].
@@ -17,6 +29,16 @@ pub struct Turn {
     /// What it was when it was last looked at.
     strict: Option<bool>,
     waits_since: u64,
+    /// When it was last seen to want something, since it was last full.
+    wanted_at: Option<u64>,
+    looked_at: u64,
+}
+
+impl Turn {
+    /// Queued requests and synchronous calls under way.
+    pub fn in_use(&self) -> usize {
+        self.account.running() + self.calls.running()
+    }
 }
 
 /// What a claim knows of a lane.
@@ -27,8 +49,8 @@ pub struct Asking<L> {
     pub weight: u32,
     /// It has requests that could run now.
     pub wants: bool,
-    /// Slots that it has at most: with so many in use it does not compete.
-    pub most: usize,
+    /// Slots that it has at most, if anything is said of that: with so many in use it does not compete.
+    pub most: Option<usize>,
     /// A weighted lane that wanted for so long and was served nothing is overdue; `None`: it may wait for ever. In µs.
     pub patience: Option<u64>,
 }
@@ -36,7 +58,12 @@ pub struct Asking<L> {
 /// How the lane stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
+    /// Queued requests and synchronous calls together.
     pub in_use: usize,
+    /// Synchronous calls of these.
+    pub calls: usize,
+    /// Slots below its most that are kept for synchronous calls.
+    pub kept: usize,
     pub level: i64,
     pub overdue: bool,
     pub mark: i64,
@@ -47,26 +74,27 @@ struct Entry {
     level: i64,
     competes: bool,
     wants: bool,
+    /// It has all that it may have.
+    full: bool,
+    kept: usize,
     /// From the strict lanes to the weighted ones, or the other way, since it was last looked at.
     moved: bool,
 }
 
-/// How the lanes stand, in the order asked. `guess`: the length of a call of which nothing is known.
+/// How the lanes stand, in the order asked. `total`: the replica's slots; `guess`: the length of a call of which nothing is known.
 pub fn look<L: Hash + Eq + Clone>(
     turns: &mut HashMap<L, Turn>,
     asking: &[Asking<L>],
+    total: usize,
     now: u64,
     guess: u64,
 ) -> Vec<Standing> {
     let mut entries = Vec::with_capacity(asking.len());
     for one in asking {
+        let part = half_a_part(asking, one, total);
         let turn = turns.entry(one.lane.clone()).or_default();
-        let cost = turn.account.cost(guess);
-        turn.level += per_weight(turn.account.bill(now, cost), one.weight);
-        let moved = turn.strict.replace(one.strict).is_some_and(|before| before != one.strict);
-        turn.competing &= !moved;
-        let wants = one.wants && turn.account.running() < one.most;
-        entries.push(Entry { level: turn.level, competes: turn.competing && wants, wants, moved });
+        let entry = turn.pay(one, part, now, guess);
+        entries.push(entry);
     }
     let mut standings = Vec::with_capacity(asking.len());
     for (n, (one, entry)) in asking.iter().zip(&entries).enumerate() {
@@ -80,11 +108,13 @@ pub fn look<L: Hash + Eq + Clone>(
         }
         if entry.wants && !turn.competing {
             turn.level = turn.level.max(floor.unwrap_or(turn.level));
-            turn.waits_since = now;
         }
         turn.competing = entry.wants;
+        turn.wait(entry, now);
         standings.push(Standing {
-            in_use: turn.account.running(),
+            in_use: turn.in_use(),
+            calls: turn.calls.running(),
+            kept: entry.kept,
             level: turn.level,
             overdue: entry.wants
                 && !one.strict
@@ -95,88 +125,50 @@ pub fn look<L: Hash + Eq + Clone>(
     standings
 }
 
+/// Slots that are half of a lane's part by weight, among those that want something now, in 1/1024.
+fn half_a_part<L>(asking: &[Asking<L>], one: &Asking<L>, total: usize) -> u64 {
+    let rivals = asking.iter().filter(|other| other.strict == one.strict && other.wants);
+    let weights: u64 = rivals.map(|other| u64::from(other.weight)).sum();
+    (total as u64 * 512 * u64::from(one.weight)) / weights.max(u64::from(one.weight)).max(1)
+}
+
+impl Turn {
+    /// Puts what was used on the lane's bill. Synchronous calls are on it only while requests of the lane compete for slots with
+    /// other lanes', and to half of its part at most: a lane whose callers are many still has its queue served.
+    fn pay<L>(&mut self, one: &Asking<L>, half_a_part: u64, now: u64, guess: u64) -> Entry {
+        let cost = self.account.cost(guess);
+        self.level += per_weight(self.account.bill(now, cost), one.weight);
+        let elapsed = now.saturating_sub(std::mem::replace(&mut self.looked_at, now));
+        let calls = self.calls.bill(now, elapsed.saturating_mul(half_a_part) / 1_024);
+        if self.competing {
+            self.level += per_weight(calls, one.weight);
+        }
+        let moved = self.strict.replace(one.strict).is_some_and(|before| before != one.strict);
+        self.competing &= !moved;
+        if one.wants {
+            self.calls.see_queue(now);
+        }
+        let kept = one.most.map_or(0, |most| self.calls.kept(most, now));
+        let full = one.most.is_some_and(|most| self.in_use() + kept >= most);
+        let wants = one.wants && !full;
+        Entry { level: self.level, competes: self.competing && wants, wants, full, kept, moved }
+    }
+
+    fn wait(&mut self, entry: &Entry, now: u64) {
+        let still_waits = self.wanted_at.is_some_and(|at| now.saturating_sub(at) < UNSEEN);
+        if entry.wants && !still_waits {
+            self.waits_since = now;
+        }
+        if entry.wants || entry.full {
+            self.wanted_at = entry.wants.then_some(now);
+        }
+    }
+}
+
 /// The lane was served up to this mark.
 pub fn served<L: Hash + Eq>(turns: &mut HashMap<L, Turn>, lane: &L, mark: i64, now: u64) {
     if let Some(turn) = turns.get_mut(lane) {
         turn.mark = mark;
         turn.waits_since = now;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PATIENCE: Option<u64> = Some(10_000);
-
-    fn ask(wants: [bool; 3]) -> Vec<Asking<&'static str>> {
-        let lane =
-            |lane, strict, weight, wants| Asking { lane, strict, weight, wants, most: 1_000, patience: PATIENCE };
-        vec![lane("prod", true, 1, wants[0]), lane("standard", false, 4, wants[1]), lane("bulk", false, 1, wants[2])]
-    }
-
-    #[test]
-    fn a_lane_comes_back_where_the_others_stand() {
-        let mut turns = HashMap::new();
-        look(&mut turns, &ask([true, true, false]), 0, 100);
-        turns.get_mut("standard").unwrap().account.start(0);
-        turns.get_mut("prod").unwrap().account.start(0);
-        let standing = look(&mut turns, &ask([true, true, true]), 8_000, 100);
-        assert_eq!(standing.iter().map(|s| s.level).collect::<Vec<_>>(), [8_000, 2_000, 2_000]);
-        // It competes from here on: what it is ahead or behind stays as it is.
-        turns.get_mut("bulk").unwrap().account.start(8_000);
-        let standing = look(&mut turns, &ask([true, true, true]), 9_000, 100);
-        assert_eq!((standing[1].level, standing[2].level), (2_250, 3_000));
-    }
-
-    #[test]
-    fn a_lane_at_its_most_gains_no_credit() {
-        let mut turns = HashMap::new();
-        let asking = |most| {
-            let mut asking = ask([false, true, true]);
-            asking[2].most = most;
-            asking
-        };
-        look(&mut turns, &asking(1), 0, 100);
-        turns.get_mut("bulk").unwrap().account.start(0);
-        (0..8).for_each(|_| turns.get_mut("standard").unwrap().account.start(0));
-        let standing = look(&mut turns, &asking(1), 40_000, 100);
-        assert_eq!((standing[1].level, standing[2].level, standing[2].overdue), (80_000, 40_000, false));
-        let standing = look(&mut turns, &asking(2), 40_000, 100);
-        assert_eq!((standing[1].level, standing[2].level), (80_000, 80_000));
-    }
-
-    #[test]
-    fn a_lane_that_becomes_strict_or_weighted_stands_where_its_new_rivals_do() {
-        let mut turns = HashMap::new();
-        let mut asking = ask([true, true, false]);
-        look(&mut turns, &asking, 0, 100);
-        turns.get_mut("prod").unwrap().account.start(0);
-        turns.get_mut("standard").unwrap().account.start(0);
-        let mut levels = |asking: &[Asking<&'static str>]| -> Vec<i64> {
-            look(&mut turns, asking, 80_000, 100).iter().map(|s| s.level).collect()
-        };
-        assert_eq!(levels(&asking), [80_000, 20_000, 0]);
-        asking[1].strict = true;
-        assert_eq!(levels(&asking), [80_000, 80_000, 0], "behind nobody, and not ahead of prod");
-        asking[1].strict = false;
-        asking[2].wants = true;
-        assert_eq!(levels(&asking), [80_000, 0, 0]);
-    }
-
-    #[test]
-    fn a_lane_that_is_not_served_is_overdue_in_time() {
-        let mut turns = HashMap::new();
-        let overdue = |turns: &mut HashMap<_, _>, wants, now| -> Vec<bool> {
-            look(turns, &ask(wants), now, 100).iter().map(|s| s.overdue).collect()
-        };
-        assert_eq!(overdue(&mut turns, [true, false, true], 5_000), [false, false, false]);
-        assert_eq!(overdue(&mut turns, [true, false, true], 15_000), [false, false, true]);
-        served(&mut turns, &"bulk", 0, 15_000);
-        assert_eq!(overdue(&mut turns, [true, false, true], 24_999), [false, false, false]);
-        assert_eq!(overdue(&mut turns, [true, true, true], 25_000), [false, false, true]);
-        // Who wants nothing does not wait.
-        assert_eq!(overdue(&mut turns, [true, true, false], 50_000), [false, true, false]);
-        assert_eq!(overdue(&mut turns, [true, true, true], 50_000), [false, true, false]);
     }
 }

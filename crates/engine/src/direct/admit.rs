@@ -6,7 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use domain::{AttemptReason, Endpoint, JobId, RequestId, line::CallBody, line::estimate_tokens, waits::Obstacle};
+use domain::{
+    AttemptReason, Endpoint, JobId, Lane, RequestId, catalog::LaneRule, line::CallBody, line::estimate_tokens,
+    waits::Obstacle,
+};
 
 use super::{Direct, DirectError};
 use crate::{
@@ -14,6 +17,7 @@ use crate::{
     admit::Caller,
     budgets::{self, Ask, Pressing, Refusal, Reservation},
     catalog::{ActiveCatalog, ActiveDeployment, ActiveRoute},
+    claim::CallGuard,
     limits::{Permit, Rule},
     meter::{Attempt, Subject},
     route::{self, Choice, Next},
@@ -28,10 +32,11 @@ pub(super) struct Admitted {
     pub endpoint: Endpoint,
     pub body: Bytes,
     pub stream: bool,
-    pub strict: bool,
     pub route: Arc<ActiveRoute>,
     pub catalog: Arc<ActiveCatalog>,
     pub permit: Permit,
+    /// It counts in its lane until it has ended.
+    pub _in_lane: CallGuard,
     pub ask: Ask,
 }
 
@@ -93,27 +98,50 @@ pub(super) async fn admit(engine: &Engine, caller: &Caller, direct: &Direct) -> 
         max_out: subject.max_out,
     };
     let rules = engine.limits.caller_rules(caller.team_id, &lane, &caller.key_id);
-    let permit = take(engine, caller, &rules, subject.est_in + subject.max_out.unwrap_or(0)).await?;
+    let until = Instant::now() + PATIENCE;
+    let in_lane = enter(engine, &lane, &catalog.lanes[&lane], until).await?;
+    let permit = take(engine, caller, &rules, subject.est_in + subject.max_out.unwrap_or(0), until).await?;
     Ok(Admitted {
         subject,
         endpoint: direct.endpoint,
         stream: call.stream,
         body: direct.body.clone(),
-        strict: catalog.lanes[&lane].reserve_percent > 0,
         route,
         catalog,
         permit,
+        _in_lane: in_lane,
         ask,
     })
 }
 
+/// Takes a place in the lane, with some patience when the lane has all that it may have.
+async fn enter(engine: &Engine, lane: &Lane, rule: &LaneRule, until: Instant) -> Result<CallGuard, DirectError> {
+    let (most, mut again) = (engine.slots.most(rule), false);
+    loop {
+        if let Some(guard) = engine.slots.enter(lane, most, again) {
+            return Ok(guard);
+        }
+        if Instant::now() >= until {
+            let what = format!("the maximum share of lane {lane}, {} % of this replica's slots,", rule.max_percent);
+            return Err(DirectError::Limited { what, retry_after: Duration::from_secs(1) });
+        }
+        again = true;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 /// Takes from the caller's caps, with some patience for a grant to arrive.
-async fn take(engine: &Engine, caller: &Caller, rules: &[Arc<Rule>], tokens: i64) -> Result<Permit, DirectError> {
-    let deadline = Instant::now() + PATIENCE;
+async fn take(
+    engine: &Engine,
+    caller: &Caller,
+    rules: &[Arc<Rule>],
+    tokens: i64,
+    until: Instant,
+) -> Result<Permit, DirectError> {
     loop {
         match engine.limits.try_take(rules, tokens) {
             Ok(permit) => return Ok(permit),
-            Err(refused) if Instant::now() >= deadline => {
+            Err(refused) if Instant::now() >= until => {
                 return Err(DirectError::Limited {
                     what: refused.obstacle(&caller.team).detail,
                     retry_after: Duration::from_secs(1),
@@ -139,7 +167,8 @@ pub(super) async fn next(
             route: &admitted.route,
             endpoint: admitted.endpoint,
             tried,
-            strict: admitted.strict,
+            lane: &admitted.subject.lane,
+            reserves: &admitted.catalog.reserves,
             tokens: admitted.tokens(),
             ask: &admitted.ask,
             now: engine.clock.now(),
@@ -147,7 +176,9 @@ pub(super) async fn next(
         };
         match route::next(choice, &engine.health, &engine.limits, &engine.budgets) {
             Next::Use(deployment, permit, reservation) => return Ok((deployment, permit, reservation)),
-            Next::Broke(refusal) if refusal.is_final() || Instant::now() >= give_up => return Err(Stuck::Broke(refusal)),
+            Next::Broke(refusal) if refusal.is_final() || Instant::now() >= give_up => {
+                return Err(Stuck::Broke(refusal));
+            }
             Next::Broke(refusal) => engine.budgets.wait(&refusal, turn).await,
             Next::Wait { after, obstacle }
                 if after > PATIENCE || Instant::now() >= deadline || exhausted(admitted, tried) =>

@@ -18,6 +18,8 @@ const QUEUE: usize = 1_024;
 const BATCH: usize = 256;
 /// Longer than this nobody is kept waiting for Postgres.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// While it is away it is asked this often whether it is back.
+const PROBE: Duration = Duration::from_millis(250);
 
 struct Intent {
     attempt_id: AttemptId,
@@ -28,9 +30,16 @@ struct Intent {
 
 /// Where calls say what they are about to cost.
 #[derive(Debug)]
-pub struct Intents(mpsc::Sender<Intent>);
+pub struct Intents {
+    send: mpsc::Sender<Intent>,
+    /// The last ones could not be written, so the next could not either.
+    failing: Arc<AtomicBool>,
+}
 
-pub struct IntentQueue(mpsc::Receiver<Intent>);
+pub struct IntentQueue {
+    receive: mpsc::Receiver<Intent>,
+    failing: Arc<AtomicBool>,
+}
 
 /// The promise that an intent is durable.
 pub struct Durable(Option<(oneshot::Receiver<()>, Arc<AtomicBool>)>);
@@ -49,7 +58,13 @@ impl Durable {
 impl Intents {
     pub fn new() -> (Self, IntentQueue) {
         let (send, receive) = mpsc::channel(QUEUE);
-        (Self(send), IntentQueue(receive))
+        let failing = Arc::new(AtomicBool::new(false));
+        (Self { send, failing: Arc::clone(&failing) }, IntentQueue { receive, failing })
+    }
+
+    /// Whether intents can be written, as far as is known. Who has none gets no answer, so while they cannot, nothing is called.
+    pub fn can_be_written(&self) -> bool {
+        !self.failing.load(Ordering::Acquire)
     }
 
     /// Hands in the row that stands if nobody learns how the call ended. Never waits: a full queue is a database that is away.
@@ -59,14 +74,25 @@ impl Intents {
         let given_up = Arc::new(AtomicBool::new(false));
         let intent =
             Intent { attempt_id: pessimist.attempt_id, pessimist: row, durable, given_up: Arc::clone(&given_up) };
-        Durable(self.0.try_send(intent).is_ok().then_some((reached, given_up)))
+        Durable(self.send.try_send(intent).is_ok().then_some((reached, given_up)))
     }
 }
 
 /// Writes until everybody who could hand in is gone. What cannot be written is refused: its caller gets no answer.
-pub async fn run(engine: Arc<Engine>, IntentQueue(mut queue): IntentQueue) {
+pub async fn run(engine: Arc<Engine>, queue: IntentQueue) {
+    let IntentQueue { receive: mut queue, failing } = queue;
     let mut batch = Vec::with_capacity(BATCH);
-    while queue.recv_many(&mut batch, BATCH).await > 0 {
+    loop {
+        if failing.load(Ordering::Acquire) {
+            // Who handed one in before that was known is refused at once.
+            while queue.try_recv().is_ok() {}
+            tokio::time::sleep(PROBE).await;
+            failing.store(!can_write(&engine).await, Ordering::Release);
+            continue;
+        }
+        if queue.recv_many(&mut batch, BATCH).await == 0 {
+            return;
+        }
         // Who gave up was refused, and its call is booked without an intent.
         batch.retain(|intent| !intent.given_up.load(Ordering::Acquire));
         if batch.is_empty() {
@@ -74,12 +100,12 @@ pub async fn run(engine: Arc<Engine>, IntentQueue(mut queue): IntentQueue) {
         }
         let ids: Vec<AttemptId> = batch.iter().map(|intent| intent.attempt_id).collect();
         let rows: Vec<serde_json::Value> = batch.iter_mut().map(|intent| intent.pessimist.take()).collect();
-        let written = async {
-            let mut conn = engine.pools.api.acquire().await?;
+        let written = tokio::time::timeout(PATIENCE, async {
+            let mut conn = engine.pools.intents.acquire().await?;
             store::intent::insert(&mut conn, engine.worker_id, &ids, &rows).await?;
-            Ok::<_, store::Error>(conn)
-        };
-        match written.await {
+            Ok(conn)
+        });
+        match written.await.unwrap_or_else(|_| Err(no_answer())) {
             Ok(mut conn) => {
                 // One that gave up meanwhile may be booked already, by who found no intent to end.
                 let late: Vec<AttemptId> = batch
@@ -98,7 +124,51 @@ pub async fn run(engine: Arc<Engine>, IntentQueue(mut queue): IntentQueue) {
             Err(error) => {
                 warn!(%error, calls = batch.len(), "Intents could not be written; their calls get no answer");
                 batch.clear();
+                failing.store(true, Ordering::Release);
             }
         }
+    }
+}
+
+async fn can_write(engine: &Engine) -> bool {
+    let asked = tokio::time::timeout(PATIENCE, async {
+        let mut conn = engine.pools.intents.acquire().await?;
+        store::worker::database_now(&mut conn).await
+    });
+    matches!(asked.await, Ok(Ok(_)))
+}
+
+fn no_answer() -> store::Error {
+    store::Error::Io(std::io::ErrorKind::TimedOut.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use store::PgPool;
+
+    fn pessimist(engine: &Engine) -> LedgerRow {
+        testing::call_row(&engine.catalog.get(), engine.worker_id)
+    }
+
+    /// Who calls while the database is away hears so at once; when it is back, calls go on.
+    #[sqlx::test(migrations = "../../migrations")]
+    async fn while_none_can_be_written_that_is_known(pool: PgPool) {
+        let (engine, queue) = testing::engine(&pool, Duration::from_secs(30)).await;
+        let writing = tokio::spawn(run(Arc::clone(&engine), queue));
+        assert!(engine.intents.write(&pessimist(&engine)).reached().await);
+        sqlx::raw_sql("alter table intent rename to away").execute(&pool).await.unwrap();
+        assert!(engine.intents.can_be_written());
+        assert!(!engine.intents.write(&pessimist(&engine)).reached().await);
+        while engine.intents.can_be_written() {
+            tokio::task::yield_now().await;
+        }
+        sqlx::raw_sql("alter table away rename to intent").execute(&pool).await.unwrap();
+        while !engine.intents.can_be_written() {
+            tokio::time::sleep(PROBE).await;
+        }
+        assert!(engine.intents.write(&pessimist(&engine)).reached().await);
+        writing.abort();
     }
 }

@@ -69,13 +69,13 @@ pub enum DirectError {
     #[error("{message}")]
     Exhausted { class: ErrorClass, message: String, retry_after: Option<Duration> },
     /// Nothing can be booked now, so nothing is called.
-    #[error("the gateway cannot book calls now")]
+    #[error("the gateway cannot reach its database, so it could not book this call; try again in a moment")]
     Unavailable,
 }
 
 /// Makes the call. The future may be dropped at any time; the call is booked all the same.
 pub async fn call(engine: &Arc<Engine>, caller: &Arc<Caller>, direct: Direct) -> Result<DirectAnswer, DirectError> {
-    if !engine.fence.may_start() {
+    if !engine.fence.may_start() || !engine.intents.can_be_written() {
         return Err(DirectError::Unavailable);
     }
     let admitted = admit::admit(engine, caller, &direct).await?;

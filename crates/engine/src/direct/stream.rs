@@ -29,7 +29,7 @@ pub(super) async fn run(engine: Arc<Engine>, mut admitted: Admitted) -> Result<D
     let mut last: Option<CallError> = None;
     let mut for_nothing = true;
     loop {
-        let (deployment, permit, reservation) = match admit::next(&engine, &admitted, &tried).await {
+        let (deployment, mut permit, reservation) = match admit::next(&engine, &admitted, &tried).await {
             Ok(next) => next,
             Err(stuck) => {
                 if for_nothing {
@@ -69,6 +69,7 @@ pub(super) async fn run(engine: Arc<Engine>, mut admitted: Admitted) -> Result<D
                 return Ok(DirectAnswer::Stream { meta, body: Box::pin(chunks) });
             }
             Err(error) => {
+                permit.failed(error.class, error.usage.and_then(|usage| usage.total()));
                 let is_final = error.class.fault() == Fault::Request;
                 let ended = Ended::error(started, Instant::now(), &error);
                 book(&engine, &admitted, &attempt, reservation, &ended, is_final).await;

@@ -1,5 +1,7 @@
 //! The end of a job, and what follows from it in the same transaction: its webhook, and the jobs that waited for it.
 
+use std::collections::HashSet;
+
 use domain::{Action, JobId, JobState};
 use serde_json::json;
 use store::{
@@ -11,24 +13,49 @@ use store::{
 
 use crate::Engine;
 
+/// What became of a job that was to be ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finish {
+    Ended,
+    /// Something of it runs or waits, or it had ended before.
+    Not,
+    /// There is more to be removed than one transaction removes: look again.
+    More,
+}
+
 /// Ends the job if none of its requests is left. Holds the job's lock.
-pub(crate) async fn finish_if_drained(engine: &Engine, conn: &mut PgConnection, id: JobId) -> store::Result<bool> {
-    let Some(state) = store::job::lock(conn, Scope::All, id).await? else { return Ok(false) };
+pub(crate) async fn finish_if_drained(engine: &Engine, conn: &mut PgConnection, id: JobId) -> store::Result<Finish> {
+    let Some(state) = store::job::lock(conn, Scope::All, id).await? else { return Ok(Finish::Not) };
     if state.is_terminal() || matches!(state, JobState::Uploading | JobState::Paused) {
-        return Ok(false);
+        return Ok(Finish::Not);
     }
     let late = store::flow::remove_ended_retries(conn, id.0).await?;
     if late > 0 {
         let how = if state == JobState::Cancelling { EndAs::Cancelled } else { EndAs::Expired };
         store::job::count_ended(conn, id, how, late).await?;
     }
-    if store::flow::remove_drained(conn, id.0).await? > 0 {
-        return Ok(false);
+    if late == store::flow::RETRIES_AT_ONCE {
+        return Ok(Finish::More);
     }
-    let Some(_) = store::job::finish(conn, id, engine.settings.retention).await? else { return Ok(false) };
+    if store::flow::remove_drained(conn, id.0).await? > 0 {
+        return Ok(Finish::Not);
+    }
+    let Some(_) = store::job::finish(conn, id, engine.settings.retention).await? else { return Ok(Finish::Not) };
     tell(conn, id).await?;
     release_followers(engine, conn, id).await?;
-    Ok(true)
+    Ok(Finish::Ended)
+}
+
+/// Ends those of the jobs of which nothing is left, and whose end concerns nobody else, in one transaction: a job of one
+/// request would cost as many round trips as it is worth otherwise. Gives those to be looked at one by one.
+pub(crate) async fn finish_plain(engine: &Engine, conn: &mut PgConnection, jobs: &[i64]) -> store::Result<Vec<i64>> {
+    let mut tx = store::begin(conn).await?;
+    let locked = store::job::lock_plain(&mut tx, jobs).await?;
+    store::flow::remove_drained_of(&mut tx, &locked).await?;
+    let finished = store::job::finish_plain(&mut tx, &locked, engine.settings.retention).await?;
+    tx.commit().await?;
+    let finished: HashSet<i64> = finished.into_iter().collect();
+    Ok(jobs.iter().copied().filter(|job| !finished.contains(job)).collect())
 }
 
 async fn tell(conn: &mut PgConnection, id: JobId) -> store::Result<()> {

@@ -15,7 +15,7 @@ use store::{
 
 pub use store::job::Scope;
 
-pub(crate) use self::finish::{UNCLEAN, finish_if_drained, release_followers};
+pub(crate) use self::finish::{Finish, UNCLEAN, finish_if_drained, finish_plain, release_followers};
 pub use self::{
     change::{Change, change},
     failures::failures,
@@ -80,6 +80,10 @@ pub async fn resume(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobEr
         JobState::Paused => {
             store::job::resume(&mut tx, id).await?;
             by.records(&mut tx, id, Action::Resume).await?;
+            // Its last call may have ended while it was paused.
+            if !store::flow::drained(&mut tx, &[id.0]).await?.is_empty() {
+                finish_if_drained(engine, &mut tx, id).await?;
+            }
         }
         JobState::Queued | JobState::Running => {}
         state => return Err(JobError::Conflict { state: state.as_str(), wanted: "resumed" }),
@@ -91,18 +95,22 @@ pub async fn resume(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobEr
 
 /// What waits is cancelled at once; calls under way are hung up on and settled, and then the job is `cancelled`.
 pub async fn cancel(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobError> {
+    let mut more = false;
     let mut tx = engine.pools.api.begin().await?;
     match lock(&mut tx, by.scope, id).await? {
         JobState::Queued | JobState::Running | JobState::Paused => {
             store::job::end_waiting(&mut tx, id, EndAs::Cancelled).await?;
             store::job::set_cancelling(&mut tx, id).await?;
             by.records(&mut tx, id, Action::Cancel).await?;
-            finish_if_drained(engine, &mut tx, id).await?;
+            more = finish_if_drained(engine, &mut tx, id).await? == Finish::More;
         }
         JobState::Cancelling | JobState::Cancelled => {}
         state => return Err(JobError::Conflict { state: state.as_str(), wanted: "cancelled" }),
     }
     tx.commit().await?;
+    if more {
+        engine.settler.touched(std::iter::once(id.0));
+    }
     // Other processes see it for themselves, soon.
     engine.fence.jobs.stop(id.0);
     reread(engine, by.scope, id).await

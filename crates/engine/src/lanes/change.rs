@@ -1,10 +1,14 @@
 //! A change of one lane: checked against the others, and made part of the active configuration, which all replicas follow.
 
 use domain::{
-    Catalog, Lane,
+    Action, Catalog, Lane, Object,
     catalog::{BadLanes, LaneRule, check_lanes},
 };
-use store::PgConnection;
+use serde_json::json;
+use store::{
+    PgConnection,
+    audit::{self, Change},
+};
 
 use super::merged;
 use crate::{Engine, limits, upkeep};
@@ -33,9 +37,10 @@ pub enum LaneError {
 /// Declares a lane, or changes what is said of it. `by` is the key that asks.
 pub async fn set(engine: &Engine, lane: &Lane, rule: &LaneRule, by: &str) -> Result<(), LaneError> {
     let mut tx = engine.pools.api.begin().await?;
-    lock(&mut tx, lane).await?;
+    let before = lock(&mut tx, lane).await?;
     store::lane::set(&mut tx, lane, Some(rule), by).await?;
     apply(&mut tx, by).await?;
+    record(&mut tx, lane, before.as_ref(), Some(rule), by).await?;
     tx.commit().await?;
     upkeep::follow_now(engine).await;
     Ok(())
@@ -44,10 +49,7 @@ pub async fn set(engine: &Engine, lane: &Lane, rule: &LaneRule, by: &str) -> Res
 /// Removes a lane in which nothing is left and that no key names.
 pub async fn remove(engine: &Engine, lane: &Lane, by: &str) -> Result<(), LaneError> {
     let mut tx = engine.pools.api.begin().await?;
-    let known = lock(&mut tx, lane).await?;
-    if !known {
-        return Err(LaneError::NotFound(lane.clone()));
-    }
+    let before = lock(&mut tx, lane).await?.ok_or_else(|| LaneError::NotFound(lane.clone()))?;
     let jobs = store::lane::unfinished_jobs(&mut tx, lane, COUNTED).await?;
     if jobs > 0 {
         let jobs = if jobs < COUNTED { jobs.to_string() } else { format!("{COUNTED} or more") };
@@ -63,20 +65,36 @@ pub async fn remove(engine: &Engine, lane: &Lane, by: &str) -> Result<(), LaneEr
         store::lane::forget(&mut tx, lane).await?;
     }
     apply(&mut tx, by).await?;
+    record(&mut tx, lane, Some(&before), None, by).await?;
     tx.commit().await?;
     upkeep::follow_now(engine).await;
     Ok(())
 }
 
-/// Keeps others from changing lanes meanwhile. Tells whether there is this one, which the API may change.
-async fn lock(conn: &mut PgConnection, lane: &Lane) -> Result<bool, LaneError> {
+/// Keeps others from changing lanes meanwhile. Gives what is said of this one, which the API may change.
+async fn lock(conn: &mut PgConnection, lane: &Lane) -> Result<Option<LaneRule>, LaneError> {
     store::config::lock(conn).await?;
     let rows = store::lane::list(conn).await?;
     if rows.iter().any(|row| row.lane == *lane && row.is_file_managed) {
         return Err(LaneError::FileManaged(lane.clone()));
     }
-    let lanes = if rows.is_empty() { Catalog::default_lanes() } else { merged(&rows) };
-    Ok(lanes.contains_key(lane))
+    let mut lanes = if rows.is_empty() { Catalog::default_lanes() } else { merged(&rows) };
+    Ok(lanes.remove(lane))
+}
+
+async fn record(
+    conn: &mut PgConnection,
+    lane: &Lane,
+    from: Option<&LaneRule>,
+    to: Option<&LaneRule>,
+    by: &str,
+) -> Result<(), LaneError> {
+    if from == to {
+        return Ok(());
+    }
+    let action = if to.is_some() { Action::Set } else { Action::Remove };
+    let (object, details) = (Object::Lane(lane.clone()), json!({ "from": from, "to": to }));
+    Ok(audit::record_change(conn, Change { object, key_id: Some(by), action, details }).await?)
 }
 
 /// Makes the lanes as they are declared now part of the active configuration.

@@ -1,28 +1,34 @@
 //! The one mechanism for every cap. A replica holds grants and spends them here, without a round trip; the granter takes
 //! them from Postgres and gives back what is not needed.
 
+mod beside;
 mod change;
 mod granter;
 mod pace;
+mod parts;
 mod rule;
 mod target;
 
 use std::{
-    collections::HashMap,
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, RwLock},
 };
 
 use domain::{
     Catalog, Lane,
-    catalog::Caps,
+    catalog::{Caps, LaneRule},
     waits::{Obstacle, WaitReason},
 };
 use store::limit::Declared;
 use tokio::sync::Notify;
 
+pub(crate) use beside::check_key;
+pub use beside::{CheckError, Contradiction, check};
 pub use change::{LimitError, lift, set};
 pub use granter::{reload, run};
 pub use pace::Paces;
+pub use parts::{Reserves, reserves};
 pub use rule::{Kind, Permit, Rule};
 pub use target::Target;
 
@@ -79,17 +85,43 @@ impl Limiter {
         self.rules(&[&team_scope(team_id), &lane_scope(lane, team_id), &key_scope(key_id)])
     }
 
-    /// The rules a deployment is under; lanes without a reserve must also fit into what the reserves leave.
-    pub fn deployment_rules(&self, deployment: &str, strict: bool) -> Vec<Arc<Rule>> {
-        // On a line of its own: a second look while the first holds the lock could wait for a writer that waits for the first.
-        let is_unlimited = self.by_scope.read().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty();
-        let mut rules = match (is_unlimited, strict) {
-            (true, _) => Vec::new(),
-            (false, true) => self.rules(&[&deployment_scope(deployment)]),
-            (false, false) => self.rules(&[&deployment_scope(deployment), &shared_scope(deployment)]),
-        };
-        rules.push(self.paces.rule(deployment));
-        rules
+    /// Takes one call of `tokens` from all that a deployment is under: its own limits, the lane's maximum of each, and the lane's
+    /// reserve of each, or when that is used up what all lanes share.
+    pub fn take_deployment(
+        &self,
+        name: &str,
+        lane: &Lane,
+        reserves: &Reserves,
+        tokens: i64,
+    ) -> Result<Permit, Refused> {
+        let (mut all, mut parts) = self.deployment_rules(name, lane);
+        self.paces.add_rules(name, lane, reserves, &mut all, &mut parts);
+        let mut permit = self.try_take(&all, tokens)?;
+        for (own, shared) in parts {
+            if let Err(refused) = permit.take_either(&own, &shared) {
+                permit.cancel();
+                self.demand.notify_one();
+                return Err(refused);
+            }
+        }
+        Ok(permit)
+    }
+
+    /// The rules that each call of the lane takes from, and those of which one does: the lane's reserve, and what is shared.
+    fn deployment_rules(&self, name: &str, lane: &Lane) -> (Vec<Arc<Rule>>, Vec<(Arc<Rule>, Arc<Rule>)>) {
+        let by_scope = self.by_scope.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Some(whole) = by_scope.get(deployment_scope(name).as_str()) else { return (Vec::new(), Vec::new()) };
+        let of = |scope: String| by_scope.get(scope.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let own = of(parts::reserve_scope(name, lane));
+        let mut all: Vec<Arc<Rule>> = whole.iter().chain(of(parts::most_scope(name, lane))).cloned().collect();
+        let mut parts = Vec::new();
+        for shared in of(parts::shared_scope(name)) {
+            match own.iter().find(|own| own.kind == shared.kind) {
+                Some(own) => parts.push((Arc::clone(own), Arc::clone(shared))),
+                None => all.push(Arc::clone(shared)),
+            }
+        }
+        (all, parts)
     }
 
     /// The cap in force of a scope, as far as this replica has read.
@@ -115,38 +147,35 @@ pub async fn apply(conn: &mut store::PgConnection, catalog: &Catalog) -> store::
     store::limit::apply(conn, &declared).await?;
     // Deployments whose limits the API set.
     for row in store::limit::active(conn).await?.into_iter().filter(|row| row.managed_by == "api") {
-        let name = row.scope.strip_prefix("deployment:").filter(|name| !name.ends_with(":shared"));
-        if let Some(name) = name {
-            share(conn, name, &row.kind, Some(row.cap), reserve(catalog)).await?;
+        if let Some(name) = row.scope.strip_prefix("deployment:").filter(|name| !parts::is_part(name)) {
+            part(conn, name, &row.kind, Some(row.cap), &lanes(catalog)).await?;
         }
     }
     Ok(())
 }
 
-/// Keeps what lanes without a reserve may use of a deployment in step with its limit.
-async fn share(
+/// Keeps what lanes have of a deployment in step with its limit.
+async fn part(
     conn: &mut store::PgConnection,
     name: &str,
     kind: &str,
     cap: Option<i64>,
-    reserve: i64,
+    lanes: &BTreeMap<Lane, LaneRule>,
 ) -> store::Result<()> {
-    match cap.filter(|_| reserve > 0) {
-        Some(cap) => store::limit::set(conn, &shared_scope(name), kind, shared_cap(cap, reserve)).await,
-        None => store::limit::lift(conn, &shared_scope(name), kind).await,
+    let (scopes, caps): (Vec<String>, Vec<i64>) =
+        cap.map_or_else(Vec::new, |cap| parts::of(name, cap, lanes)).into_iter().unzip();
+    store::limit::lift_within(conn, &deployment_scope(name), kind, &scopes).await?;
+    for (scope, cap) in scopes.iter().zip(caps) {
+        store::limit::set(conn, scope, kind, cap).await?;
     }
+    Ok(())
 }
 
-/// Percent that is reserved for some lane.
-fn reserve(catalog: &Catalog) -> i64 {
-    let lanes = if catalog.lanes.is_empty() { &Catalog::default_lanes() } else { &catalog.lanes };
-    lanes.values().map(|lane| i64::from(lane.reserve_percent)).sum()
-}
-
-/// What lanes without a reserve may use; at least 1, so that a small deployment serves them at all.
-fn shared_cap(cap: i64, reserve: i64) -> i64 {
-    let kept = (i128::from(cap) * i128::from(reserve) + 99) / 100;
-    (cap - i64::try_from(kept).unwrap_or(cap)).max(1)
+fn lanes(catalog: &Catalog) -> Cow<'_, BTreeMap<Lane, LaneRule>> {
+    match catalog.lanes.is_empty() {
+        true => Cow::Owned(Catalog::default_lanes()),
+        false => Cow::Borrowed(&catalog.lanes),
+    }
 }
 
 pub fn team_scope(team_id: i64) -> String {
@@ -161,23 +190,15 @@ pub fn key_scope(key_id: &str) -> String {
 pub fn deployment_scope(name: &str) -> String {
     format!("deployment:{name}")
 }
-fn shared_scope(name: &str) -> String {
-    format!("deployment:{name}:shared")
-}
 
 /// All limits that a catalog declares. `team_id` finds a team's id by its name.
 pub fn declared(catalog: &Catalog, team_id: impl Fn(&str) -> Option<i64>) -> Vec<Declared> {
     let (mut all, mut quotas) = (Vec::new(), Vec::new());
-    let mut add = |scope: String, caps: Caps| {
-        for (kind, cap) in [("slots", caps.slots), ("rpm", caps.rpm), ("tpm", caps.tpm)] {
-            if let Some(cap) = cap {
-                all.push(Declared { scope: scope.clone(), kind, cap });
-            }
-        }
-    };
+    let of =
+        |scope: String, caps: Caps| caps.each().map(move |(kind, cap)| Declared { scope: scope.clone(), kind, cap });
     for (name, team) in &catalog.teams {
         let Some(id) = team_id(name) else { continue };
-        add(team_scope(id), team.caps());
+        all.extend(of(team_scope(id), team.caps()));
         for (kind, cap) in [
             ("pending_requests", team.pending_requests),
             ("pending_bytes", team.pending_gb.map(|gb| gb.saturating_mul(1 << 30))),
@@ -187,16 +208,15 @@ pub fn declared(catalog: &Catalog, team_id: impl Fn(&str) -> Option<i64>) -> Vec
             }
         }
         for (lane, caps) in &team.lanes {
-            add(lane_scope(lane, id), *caps);
+            all.extend(of(lane_scope(lane, id), *caps));
         }
     }
-    let reserve = reserve(catalog);
     for (name, deployment) in &catalog.deployments {
         let caps = deployment.caps();
-        add(deployment_scope(name), caps);
-        if reserve > 0 {
-            let shared = |cap: Option<i64>| cap.map(|cap| shared_cap(cap, reserve));
-            add(shared_scope(name), Caps { slots: shared(caps.slots), rpm: shared(caps.rpm), tpm: shared(caps.tpm) });
+        all.extend(of(deployment_scope(name), caps));
+        for (kind, cap) in caps.each() {
+            let parts = parts::of(name, cap, &lanes(catalog)).into_iter();
+            all.extend(parts.map(|(scope, cap)| Declared { scope, kind, cap }));
         }
     }
     all.append(&mut quotas);
@@ -204,25 +224,4 @@ pub fn declared(catalog: &Catalog, team_id: impl Fn(&str) -> Option<i64>) -> Vec
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_obstacle_names_the_team() {
-        let told = |scope: &str| Refused { scope: scope.into(), kind: Kind::Rpm }.obstacle("search").stored();
-        assert_eq!(told("team:7"), "team_limit limit rpm of team:search");
-        assert_eq!(told("lane:bulk:team:7"), "lane_limit limit rpm of lane:bulk:team:search");
-        assert_eq!(told("key:abc"), "key_limit limit rpm of key:abc");
-        assert_eq!(told("deployment:team:7"), "deployment_limit limit rpm of deployment:team:7");
-    }
-
-    #[test]
-    fn a_deployment_keeps_a_part_for_prod() {
-        let mut catalog = Catalog::default();
-        let deployment = serde_json::json!({"kind": "openai", "base_url": "http://x/v1", "model": "m", "slots": 10});
-        catalog.deployments.insert("d".into(), serde_json::from_value(deployment).unwrap());
-        let limits = declared(&catalog, |_| None);
-        let caps: Vec<(String, i64)> = limits.into_iter().map(|l| (l.scope, l.cap)).collect();
-        assert_eq!(caps, [("deployment:d".to_owned(), 10), ("deployment:d:shared".to_owned(), 9)]);
-    }
-}
+mod tests;

@@ -9,7 +9,9 @@ use std::{
 
 use metrics::gauge;
 
-use super::{Kind, Rule};
+use domain::Lane;
+
+use super::{Kind, Reserves, Rule, parts};
 
 /// Refusals within this are one burst: the calls were under way together.
 const BURST: Duration = Duration::from_secs(1);
@@ -22,6 +24,10 @@ pub struct Paces(Mutex<HashMap<Arc<str>, Pace>>);
 #[derive(Debug)]
 struct Pace {
     rule: Arc<Rule>,
+    /// What is left of it beside the reserves, and each lane's reserve.
+    shared: Arc<Rule>,
+    own: Vec<Arc<Rule>>,
+    reserves: Reserves,
     /// Calls at once; `None` before the first refusal, and again when it has grown past what was refused.
     ceiling: Option<f64>,
     /// Where it was refused, or what the operator allows: beyond twice that there is nothing to learn.
@@ -34,18 +40,29 @@ impl Paces {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The rule that a call to the deployment takes from.
-    pub fn rule(&self, deployment: &str) -> Arc<Rule> {
-        let mut all = self.all();
-        if let Some(pace) = all.get(deployment) {
-            return Arc::clone(&pace.rule);
+    /// Adds the rules that a call of the lane to the deployment takes from, and the pair of which it takes from one.
+    pub(super) fn add_rules(
+        &self,
+        deployment: &str,
+        lane: &Lane,
+        reserves: &Reserves,
+        all: &mut Vec<Arc<Rule>>,
+        either: &mut Vec<(Arc<Rule>, Arc<Rule>)>,
+    ) {
+        let mut paces = self.all();
+        if !paces.contains_key(deployment) {
+            paces.insert(deployment.into(), Pace::new(deployment, reserves));
         }
-        // No id: it is in no table.
-        let rule = Arc::new(Rule::new(0, &format!("deployment:{deployment}, adapted to its refusals"), Kind::Slots));
-        rule.state().granted = UNLIMITED;
-        let pace = Pace { rule: Arc::clone(&rule), ceiling: None, enough: 0.0, cut_at: None };
-        all.insert(deployment.into(), pace);
-        rule
+        let Some(pace) = paces.get_mut(deployment) else { return };
+        if *pace.reserves != **reserves {
+            pace.follow(deployment, reserves);
+        }
+        all.push(Arc::clone(&pace.rule));
+        match pace.reserves.iter().position(|(of, _)| of == lane) {
+            Some(n) => either.push((Arc::clone(&pace.own[n]), Arc::clone(&pace.shared))),
+            None if !pace.own.is_empty() => all.push(Arc::clone(&pace.shared)),
+            None => {}
+        }
     }
 
     /// The deployment refused a call because there were too many.
@@ -81,10 +98,43 @@ impl Paces {
     }
 }
 
+/// No id: it is in no table.
+fn rule(deployment: &str) -> Arc<Rule> {
+    let rule = Arc::new(Rule::new(0, &format!("deployment:{deployment}, adapted to its refusals"), Kind::Slots));
+    rule.state().granted = UNLIMITED;
+    rule
+}
+
 impl Pace {
+    fn new(deployment: &str, reserves: &Reserves) -> Self {
+        let own = reserves.iter().map(|_| rule(deployment)).collect();
+        let (whole, shared, reserves) = (rule(deployment), rule(deployment), Arc::clone(reserves));
+        Self { rule: whole, shared, own, reserves, ceiling: None, enough: 0.0, cut_at: None }
+    }
+
+    /// Other lanes have reserves now, or others of them. What runs stays with the rule that it took from.
+    fn follow(&mut self, deployment: &str, reserves: &Reserves) {
+        let known = |lane| self.reserves.iter().position(|(of, _)| of == lane).map(|n| Arc::clone(&self.own[n]));
+        self.own = reserves.iter().map(|(lane, _)| known(lane).unwrap_or_else(|| rule(deployment))).collect();
+        self.reserves = Arc::clone(reserves);
+        self.part();
+    }
+
+    /// Parts what the deployment takes among the lanes.
+    fn part(&self) {
+        let most = self.ceiling.map(|ceiling| ceiling as i64);
+        self.rule.state().granted = most.unwrap_or(UNLIMITED);
+        let own = most.map(|most| parts::own(most, &self.reserves));
+        self.shared.state().granted =
+            most.zip(own.as_ref()).map_or(UNLIMITED, |(most, own)| most - own.iter().sum::<i64>());
+        for (n, rule) in self.own.iter().enumerate() {
+            rule.state().granted = own.as_ref().map_or(UNLIMITED, |own| own[n]);
+        }
+    }
+
     fn set(&mut self, deployment: &str, ceiling: Option<f64>) {
         self.ceiling = ceiling;
-        self.rule.state().granted = ceiling.map_or(UNLIMITED, |ceiling| ceiling as i64);
+        self.part();
         gauge!("tollway_deployment_adapted_slots", "deployment" => deployment.to_owned())
             .set(ceiling.map_or(f64::INFINITY, f64::floor));
     }
@@ -93,21 +143,23 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::Permit;
+    use crate::limits::{Limiter, Permit};
 
-    fn calls(paces: &Paces, n: usize) -> Vec<Permit> {
-        (0..n).filter_map(|_| Permit::take(&[paces.rule("a")], 1).ok()).collect()
+    fn calls(limiter: &Limiter, n: usize) -> Vec<Permit> {
+        let take = |_| limiter.take_deployment("a", &Lane::bulk(), &Reserves::default(), 1).ok();
+        (0..n).filter_map(take).collect()
     }
 
     #[test]
     fn a_burst_of_refusals_halves_once_and_answers_grow_it_back() {
-        let (paces, now) = (Paces::default(), Instant::now());
-        let held = calls(&paces, 64);
+        let (limiter, now) = (Limiter::default(), Instant::now());
+        let paces = &limiter.paces;
+        let held = calls(&limiter, 64);
         assert_eq!((held.len(), paces.ceiling("a")), (64, None));
         (0..10).for_each(|_| paces.refused("a", now));
         assert_eq!(paces.ceiling("a"), Some(32));
         drop(held);
-        assert_eq!(calls(&paces, 64).len(), 32, "the same mechanism as any limit");
+        assert_eq!(calls(&limiter, 64).len(), 32, "the same mechanism as any limit");
         // A round of answers is worth one call.
         (0..33).for_each(|_| paces.answered("a", || Some(64)));
         assert_eq!(paces.ceiling("a"), Some(33));
@@ -117,8 +169,9 @@ mod tests {
 
     #[test]
     fn it_falls_to_one_and_no_further() {
-        let (paces, now) = (Paces::default(), Instant::now());
-        let _held = calls(&paces, 8);
+        let (limiter, now) = (Limiter::default(), Instant::now());
+        let paces = &limiter.paces;
+        let _held = calls(&limiter, 8);
         (0..9).for_each(|n| paces.refused("a", now + BURST * n));
         assert_eq!(paces.ceiling("a"), Some(1));
         (0..1_000).for_each(|_| paces.answered("a", || None));

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use domain::{ErrorClass, attempt::Fault};
+
 use super::Refused;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +68,19 @@ impl Rule {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A rule with this grant, and a permit of one call of it.
+    #[cfg(test)]
+    pub(crate) fn granted(kind: Kind, grant: i64) -> (Arc<Self>, Permit) {
+        let rule = Arc::new(Self::new(1, "deployment:d", kind));
+        rule.state().granted = grant;
+        let permit = Permit::take(&[Arc::clone(&rule)], 1).unwrap_or_default();
+        (rule, permit)
+    }
+    #[cfg(test)]
+    pub(crate) fn left(&self) -> i64 {
+        self.state().granted
+    }
+
     fn amount(&self, tokens: i64) -> i64 {
         if self.kind == Kind::Tpm { tokens.max(1) } else { 1 }
     }
@@ -125,6 +140,15 @@ impl Permit {
         Ok(Self { rules: rules.to_vec(), tokens })
     }
 
+    /// Takes from `own`, or when that refuses from `shared`.
+    pub(super) fn take_either(&mut self, own: &Arc<Rule>, shared: &Arc<Rule>) -> Result<(), Refused> {
+        let Some(rule) = [own, shared].into_iter().find(|rule| rule.take(self.tokens)) else {
+            return Err(Refused { scope: Arc::clone(&shared.scope), kind: shared.kind });
+        };
+        self.rules.push(Arc::clone(rule));
+        Ok(())
+    }
+
     /// Gives everything back: no call was made.
     pub fn cancel(mut self) {
         for rule in std::mem::take(&mut self.rules) {
@@ -138,6 +162,16 @@ impl Permit {
         self.rules = slots;
         let rates: Vec<Arc<Rule>> = rates;
         rates.iter().for_each(|rule| rule.undo(self.tokens));
+    }
+
+    /// The call failed. A deployment that did not take it keeps none of its rates; one that may have worked on it keeps what the
+    /// call was estimated at, unless it said what it used.
+    pub fn failed(&mut self, class: ErrorClass, used: Option<i64>) {
+        match (class.fault(), used) {
+            (Fault::Outage, None) => self.refund(),
+            (Fault::Either, None) => {}
+            (_, used) => self.settle_tokens(used.unwrap_or(0)),
+        }
     }
 
     /// Corrects the tokens that were estimated by those that were used.
@@ -199,6 +233,21 @@ mod tests {
         permit.settle_tokens(0);
         drop(permit);
         assert_eq!((slots.state().used, rpm.state().granted, tpm.state().granted), (0, 1, 100));
+    }
+
+    #[test]
+    fn a_failed_call_burns_what_the_deployment_worked_on() {
+        let left = |class, used| {
+            let (rpm, tpm) = (rule(Kind::Rpm, 10), rule(Kind::Tpm, 100));
+            Permit::take(&[Arc::clone(&rpm), Arc::clone(&tpm)], 40).unwrap().failed(class, used);
+            (rpm.state().granted, tpm.state().granted)
+        };
+        for class in [ErrorClass::Connect, ErrorClass::ConnectTimeout, ErrorClass::Throttled, ErrorClass::Credential] {
+            assert_eq!(left(class, None), (10, 100), "{class:?}: it was not taken");
+        }
+        assert_eq!(left(ErrorClass::InvalidRequest, None), (9, 100), "it was read, and nothing was made of it");
+        assert_eq!(left(ErrorClass::ReadTimeout, None), (9, 60), "nobody knows");
+        assert_eq!(left(ErrorClass::Cut, Some(25)), (9, 75), "it said so");
     }
 
     proptest! {

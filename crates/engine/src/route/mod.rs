@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::{
-    Endpoint,
+    Endpoint, Lane,
     budget::Policy,
     waits::{Obstacle, WaitReason},
 };
@@ -16,7 +16,7 @@ pub use health::{Backoff, Health};
 use crate::{
     budgets::{Ask, Budgets, Pressing, Refusal, Reservation},
     catalog::{ActiveDeployment, ActiveRoute},
-    limits::{Limiter, Permit},
+    limits::{Limiter, Permit, Reserves},
 };
 
 /// Where a call may go now.
@@ -39,8 +39,9 @@ pub struct Choice<'a> {
     pub endpoint: Endpoint,
     /// Deployments that failed this request in this round.
     pub tried: &'a [Arc<str>],
-    /// Whether the lane may use what is reserved.
-    pub strict: bool,
+    pub lane: &'a Lane,
+    /// What lanes have reserved of each deployment.
+    pub reserves: &'a Reserves,
     /// For limits in tokens.
     pub tokens: i64,
     /// For whom, and how large it can get.
@@ -77,7 +78,7 @@ fn first_fit(choice: Choice<'_>, health: &Health, limits: &Limiter, budgets: &Bu
             consider(after, health.obstacle(&deployment.name));
             continue;
         }
-        match limits.try_take(&limits.deployment_rules(&deployment.name, choice.strict), choice.tokens) {
+        match limits.take_deployment(&deployment.name, choice.lane, choice.reserves, choice.tokens) {
             Ok(permit) => match budgets.reserve(choice.ask, deployment, choice.now, choice.pressing) {
                 Ok(reservation) => {
                     health.started(&deployment.name);

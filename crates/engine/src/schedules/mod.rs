@@ -4,8 +4,10 @@ mod tick;
 mod when;
 
 use async_compression::tokio::bufread::GzipEncoder;
-use domain::{JobId, Schedule, ScheduleId, ids::time_id, job::JobParams};
+use domain::{Action, JobId, Object, Schedule, ScheduleId, ids::time_id, job::JobParams};
+use serde_json::json;
 use store::{
+    audit::{self, Change},
     job::Scope,
     schedule::{self, NewSchedule, ScheduleRow},
 };
@@ -106,12 +108,11 @@ pub async fn create<R: AsyncRead + Unpin + Send>(
     };
     let mut tx = engine.pools.api.begin().await?;
     let made = schedule::insert(&mut tx, &new, MOST).await?;
-    let row = schedule::get(&mut tx, Scope::All, schedule_id).await?;
+    let row = schedule::get(&mut tx, Scope::All, schedule_id).await?.filter(|_| made);
+    let row = row.ok_or_else(|| ScheduleError::Taken(wanted.name))?;
+    audit::record_change(&mut tx, line(&row, Action::Create, who.key_id)).await?;
     tx.commit().await?;
-    match row {
-        Some(row) if made => Ok(shown(row)),
-        _ => Err(ScheduleError::Taken(wanted.name)),
-    }
+    Ok(shown(row))
 }
 
 pub async fn list(engine: &Engine, scope: Scope) -> Result<Vec<Schedule>, ScheduleError> {
@@ -119,10 +120,21 @@ pub async fn list(engine: &Engine, scope: Scope) -> Result<Vec<Schedule>, Schedu
     Ok(rows.into_iter().map(shown).collect())
 }
 
-/// It fires no more; its jobs stay.
-pub async fn delete(engine: &Engine, scope: Scope, id: ScheduleId) -> Result<(), ScheduleError> {
-    let gone = schedule::delete(&mut *engine.pools.api.acquire().await?, scope, id.0).await?;
-    if gone { Ok(()) } else { Err(ScheduleError::NotFound) }
+/// It fires no more; its jobs stay. `by` is the key that asks.
+pub async fn delete(engine: &Engine, scope: Scope, id: ScheduleId, by: &str) -> Result<(), ScheduleError> {
+    let mut tx = engine.pools.api.begin().await?;
+    let row = schedule::get(&mut tx, scope, id.0).await?.ok_or(ScheduleError::NotFound)?;
+    if !schedule::delete(&mut tx, scope, id.0).await? {
+        return Err(ScheduleError::NotFound);
+    }
+    audit::record_change(&mut tx, line(&row, Action::Delete, by)).await?;
+    Ok(tx.commit().await?)
+}
+
+fn line<'a>(row: &ScheduleRow, action: Action, by: &'a str) -> Change<'a> {
+    let ScheduleRow { team, name, cron, time_zone, requests, .. } = row;
+    let details = json!({ "team": team, "name": name, "cron": cron, "time_zone": time_zone, "requests": requests });
+    Change { object: Object::Schedule(ScheduleId(row.schedule_id)), key_id: Some(by), action, details }
 }
 
 fn shown(row: ScheduleRow) -> Schedule {

@@ -9,7 +9,6 @@ use domain::{
     AttemptId, AttemptStatus, LedgerRow,
     ledger::{PriceStatus, RecordKind},
 };
-use metrics::counter;
 use store::{
     PgConnection,
     complete::{NewResult, Tally},
@@ -27,6 +26,8 @@ pub(super) struct Done {
     pub jobs: HashSet<i64>,
     /// Leases that somebody else holds by now.
     pub lost: HashSet<LeaseKey>,
+    /// Writes whose lease was lost.
+    pub stale: u64,
 }
 
 /// Commits the batch. `again`: an earlier try failed, perhaps after its commit, so its own rows may be there already.
@@ -85,8 +86,7 @@ async fn write(conn: &mut PgConnection, engine: &Engine, ops: &[Op], again: bool
     if !sorted.ledger.is_empty() {
         budgets::book_rows(conn, &engine.budgets, sorted.ledger.iter().map(AsRef::as_ref)).await?;
     }
-    counter!("tollway_stale_writes_total").increment(sorted.stale);
-    Ok(Done { jobs: sorted.jobs, lost: sorted.lost })
+    Ok(Done { jobs: sorted.jobs, lost: sorted.lost, stale: sorted.stale })
 }
 
 /// What the ledger already says of attempts whose lease is gone, or that may have been committed by the last try.

@@ -2,6 +2,7 @@
 
 mod batch;
 mod op;
+mod refused;
 
 use std::{
     collections::HashSet,
@@ -10,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use metrics::histogram;
+use metrics::{counter, histogram};
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,
@@ -19,6 +20,7 @@ use tracing::warn;
 
 pub use op::{Direct, Hold, Op, Release, Settlement, Then};
 
+use self::{batch::Done, refused::Weight};
 use crate::Engine;
 
 /// So many at most wait to be settled: beyond, calls wait before they begin. Nothing is ever dropped.
@@ -104,22 +106,49 @@ pub async fn run(engine: Arc<Engine>, Queue(mut queue): Queue, stop: tokio_util:
     running.join_all().await;
 }
 
-/// Commits one batch, however often it takes.
+/// Something to be committed in one transaction.
+struct Batch {
+    ops: Vec<Op>,
+    /// An earlier try failed, perhaps after its commit.
+    again: bool,
+    weight: Weight,
+}
+
+/// Commits one batch, however often it takes. What the database refuses is looked for by halves, so that it holds up nothing else.
 async fn settle(engine: Arc<Engine>, ops: Vec<Op>) {
-    let (mut again, began) = (false, Instant::now());
-    let done = loop {
-        match batch::commit(&engine, &ops, again).await {
-            Ok(done) => break done,
-            Err(error) => {
-                warn!(%error, waiting = ops.len(), "Results could not be stored; trying again");
-                again = true;
-                tokio::time::sleep(RETRY_AFTER).await;
+    let began = Instant::now();
+    histogram!("tollway_settle_batch").record(ops.len() as f64);
+    let mut batches = vec![Batch { ops, again: false, weight: Weight::Whole }];
+    while let Some(mut batch) = batches.pop() {
+        let error = match batch::commit(&engine, &batch.ops, batch.again).await {
+            Ok(done) => {
+                finish(&engine, batch.ops, &done);
+                continue;
+            }
+            Err(error) => error,
+        };
+        if store::refusal(&error).is_none() {
+            warn!(%error, waiting = batch.ops.len(), "Results could not be stored; trying again");
+            tokio::time::sleep(RETRY_AFTER).await;
+            batches.push(Batch { again: true, ..batch });
+        } else if batch.ops.len() > 1 {
+            let rest = batch.ops.split_off(batch.ops.len() / 2);
+            batches.push(Batch { ops: rest, ..batch });
+            batches.push(batch);
+        } else if let Some(mut op) = batch.ops.pop() {
+            match refused::lighter(&mut op, batch.weight, &error) {
+                Some(weight) => batches.push(Batch { ops: vec![op], weight, ..batch }),
+                None => refused::keep_trying(Arc::clone(&engine), op),
             }
         }
-    };
+    }
     histogram!("tollway_settle_duration_seconds").record(began.elapsed().as_secs_f64());
-    histogram!("tollway_settle_batch").record(ops.len() as f64);
-    engine.settler.touched(done.jobs.into_iter());
+}
+
+/// What was committed is told to who waits, and what it held goes back.
+fn finish(engine: &Engine, ops: Vec<Op>, done: &Done) {
+    counter!("tollway_stale_writes_total").increment(done.stale);
+    engine.settler.touched(done.jobs.iter().copied());
     engine.live.remove(ops.iter().filter_map(Op::ended));
     for op in ops {
         op.done(&done.lost);

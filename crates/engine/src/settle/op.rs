@@ -22,6 +22,14 @@ pub struct Hold {
     pub reservation: Reservation,
 }
 
+impl Hold {
+    /// Gives everything back: no call was made.
+    pub fn cancel(self) {
+        self.caller.cancel();
+        self.deployment.cancel();
+    }
+}
+
 /// How a lease ends.
 #[derive(Debug)]
 pub enum Then {
@@ -82,6 +90,34 @@ impl Op {
                 Then::Retry(_) => 1_024,
             },
             _ => 1_024,
+        }
+    }
+
+    /// The call's row in the ledger.
+    pub(super) fn ledger_mut(&mut self) -> Option<&mut LedgerRow> {
+        match self {
+            Self::Settle(settlement) => Some(&mut settlement.ledger),
+            Self::Advance { ledger, .. } => Some(ledger),
+            Self::Direct(direct) => Some(&mut direct.ledger),
+            Self::Release(_) => None,
+        }
+    }
+
+    pub(super) fn request_id(&self) -> Option<&str> {
+        match self {
+            Self::Settle(settlement) => Some(&settlement.ledger.request_id),
+            Self::Advance { ledger, .. } => Some(&ledger.request_id),
+            Self::Direct(direct) => Some(&direct.ledger.request_id),
+            Self::Release(_) => None,
+        }
+    }
+
+    /// Frees what it holds before it is committed.
+    pub(super) fn let_go(&mut self) {
+        match self {
+            Self::Settle(settlement) => drop(std::mem::take(&mut settlement.hold)),
+            Self::Release(release) => drop(std::mem::take(&mut release.hold)),
+            Self::Advance { .. } | Self::Direct(_) => {}
         }
     }
 

@@ -34,14 +34,14 @@ pub enum SubmitError {
     Document(String),
     /// 413: it could never be taken.
     #[error(
-        "this job alone is over its team's quota {}: {} of at most {}; submit it in smaller jobs, each when others have ended, or \
-         have the quota raised", .0.kind, .0.asked, .0.cap
+        "this job alone is over its team's quota {}: {} of at most {}; submit it in smaller jobs, each when others {}, or \
+         have the quota raised", .0.kind, .0.asked, .0.cap, gone(.0)
     )]
     AloneOverQuota(Over),
-    /// 429: it can be taken when other jobs have ended.
+    /// 429: it can be taken when others have ended; by its bytes when those are deleted or past their retention.
     #[error(
-        "its team's quota {} is used up: unfinished jobs hold {} of {}, and this one came to {} so far; submit it again when some \
-         have ended, cancel some, or have the quota raised", .0.kind, .0.used, .0.cap, .0.asked
+        "its team's quota {} is used up: other jobs hold {} of {}, and this one came to {} so far; submit it again when some \
+         {}, or have the quota raised", .0.kind, .0.used, .0.cap, .0.asked, gone(.0)
     )]
     OverQuota(Over),
     /// Passes by itself; submit again.
@@ -71,6 +71,14 @@ pub enum SubmitError {
          idempotency key"
     )]
     InDoubt { job: JobId },
+}
+
+/// When a job no longer counts against the quota.
+fn gone(over: &Over) -> &'static str {
+    match over.kind {
+        "pending_bytes" => "are gone from the disk: ended jobs count until they are deleted or their retention is over",
+        _ => "have ended or were cancelled",
+    }
 }
 
 impl From<store::Error> for SubmitError {

@@ -21,7 +21,7 @@ mod writer;
 #[cfg(test)]
 mod speed;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -35,9 +35,7 @@ use store::{
 };
 use tokio::io::AsyncRead;
 
-use self::{
-    body::Body, checker::Checker, dry_run::Tally, params::Plan, replay::Fingerprint, source::Source, upload::Upload,
-};
+use self::{body::Body, checker::Checker, dry_run::Tally, replay::Fingerprint, source::Source, upload::Upload};
 pub use self::{
     body::Format,
     checker::MOST_ROUTES,
@@ -45,6 +43,10 @@ pub use self::{
     error::{LineError, Place, SubmitError},
     places::Places,
     retry::{RetryError, retry},
+};
+pub(crate) use self::{
+    checker::{Flow, Request},
+    params::Plan,
 };
 use crate::{
     Engine, Settings,
@@ -165,29 +167,45 @@ pub async fn validate_by<R: AsyncRead + Unpin + Send>(
     who: Submitter<'_>,
     submission: Submission<R>,
 ) -> Result<DryRun, SubmitError> {
+    let now = intake.clock.now();
+    let mut tallies: Vec<Tally> = Vec::new();
+    let add = |flow: &Flow<'_>, request: &Request<'_>| {
+        if request.flow == tallies.len() {
+            tallies.push(Tally::new(flow, now));
+        }
+        tallies[request.flow].add(request);
+    };
+    let (plan, bytes) = survey(intake, who, submission, add).await?;
+    Ok(dry_run::add_up(plan.lane, bytes, tallies))
+}
+
+/// Puts every request of an upload through the checks of a submission, and nothing is written. Gives what would be said of the job,
+/// and the bytes of the upload, unzipped.
+pub(crate) async fn survey<R: AsyncRead + Unpin + Send>(
+    intake: &Intake<'_>,
+    who: Submitter<'_>,
+    submission: Submission<R>,
+    mut each: impl FnMut(&Flow<'_>, &Request<'_>),
+) -> Result<(Plan, u64), SubmitError> {
     let source = Source::open(submission.body, size_limit(submission.format, intake.settings)).await?;
     let mut body = Body::new(source, submission.format);
     let params = body.params().await?.overridden_by(submission.params);
     let now = intake.clock.now();
     let plan = params::plan(params, &who, &intake.catalog, intake.settings, now)?;
     let mut checker = Checker::new(&intake.catalog, now, intake.settings.max_lines);
-    let mut tallies: Vec<Tally> = Vec::new();
     loop {
         while let Some(line) = body.pop()? {
             let request = checker.check(line.text).map_err(|reason| SubmitError::Line { place: line.place, reason })?;
-            if request.flow == tallies.len() {
-                tallies.push(Tally::new(&checker.flows()[request.flow], now));
-            }
-            tallies[request.flow].add(&request);
+            each(&checker.flows()[request.flow], &request);
         }
         if !body.fill().await? {
             break;
         }
     }
-    if tallies.is_empty() {
+    if checker.requests() == 0 {
         return Err(SubmitError::Empty);
     }
-    Ok(dry_run::add_up(plan.lane, body.source().bytes(), tallies))
+    Ok((plan, body.source().bytes()))
 }
 
 /// An upload of JSONL, unzipped, and what it says of its job; nothing is checked but its size and that.

@@ -1,9 +1,9 @@
 //! Room for uploads. Each holds a few chunks and a hash of every custom_id in memory, so a process takes so many at once.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
@@ -14,20 +14,24 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 pub struct Places {
-    free: Semaphore,
+    free: Arc<Semaphore>,
     all: usize,
     patience: Duration,
 }
 
+/// Free again when it is dropped.
+#[derive(Debug)]
+pub struct Place(#[expect(dead_code, reason = "held, not looked at")] OwnedSemaphorePermit);
+
 impl Places {
     pub fn new(all: usize) -> Self {
-        Self { free: Semaphore::new(all), all, patience: PATIENCE }
+        Self { free: Arc::new(Semaphore::new(all)), all, patience: PATIENCE }
     }
 
-    /// A place for one upload, free again when it is dropped.
-    pub(super) async fn take(&self) -> Result<SemaphorePermit<'_>, SubmitError> {
-        match timeout(self.patience, self.free.acquire()).await {
-            Ok(Ok(place)) => Ok(place),
+    /// A place for one upload.
+    pub(crate) async fn take(&self) -> Result<Place, SubmitError> {
+        match timeout(self.patience, Arc::clone(&self.free).acquire_owned()).await {
+            Ok(Ok(place)) => Ok(Place(place)),
             // It is never closed: the time is up.
             Ok(Err(_)) | Err(_) => Err(SubmitError::Busy { uploads: self.all }),
         }

@@ -18,6 +18,7 @@ use tracing::warn;
 use super::{
     Accepted, Intake, SubmitError, Submitter,
     copy::{Target, copy_all},
+    places::Place,
     replay,
     upload::Upload,
     writer::Room,
@@ -52,7 +53,7 @@ impl From<store::Error> for RetryError {
     }
 }
 
-/// Makes the new job. The copying goes on when the caller goes away, and when it takes long the answer does not wait for it.
+/// Makes the new job. It is an upload like any other, whose lines come from the database. The copying goes on when the caller goes away, and when it takes long the answer does not wait for it.
 pub async fn retry(
     engine: &Engine,
     who: Submitter<'_>,
@@ -61,7 +62,8 @@ pub async fn retry(
     filter: RetryFilter,
     key: Option<&str>,
 ) -> Result<Accepted, RetryError> {
-    retry_by(Intake::from(engine), who, scope, of, filter, key).await
+    let place = engine.places.take().await?;
+    retry_by(Intake::from(engine), who, scope, of, filter, key, place).await
 }
 
 pub async fn retry_by(
@@ -71,6 +73,7 @@ pub async fn retry_by(
     of: JobId,
     filter: RetryFilter,
     key: Option<&str>,
+    place: Place,
 ) -> Result<Accepted, RetryError> {
     replay::check_key(key)?;
     let original = store::retried::original(&mut *intake.pool.acquire().await?, scope, of.0).await?;
@@ -111,6 +114,7 @@ pub async fn retry_by(
     let (pool, catalog) = (intake.pool.clone(), Arc::clone(&intake.catalog));
     let lines = i32::try_from(original.accepted).unwrap_or(i32::MAX - 1);
     let copying = tokio::spawn(async move {
+        let _place = place;
         let done = fill(&pool, &catalog, begun, room, (of, lines), &filter, targets, &print).await;
         if let Err(error) = &done {
             warn!(job.id = %job_id, retry.of = %of, %error, "A retry came to nothing");

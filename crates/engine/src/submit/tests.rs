@@ -221,7 +221,7 @@ async fn an_upload_over_its_teams_quota_is_refused_and_leaves_nothing(pool: PgPo
     let first = gateway.submit(Some("key"), &lines(0..12_000)[..]).await.unwrap();
     let error = gateway.submit(Some("next"), &lines(0..9_000)[..]).await.unwrap_err();
     let told =
-        "its team's quota pending_requests is used up: unfinished jobs hold 12000 of 20000, and this one came to 9000";
+        "its team's quota pending_requests is used up: other jobs hold 12000 of 20000, and this one came to 9000";
     assert!(error.to_string().starts_with(told), "{error}");
     assert_eq!(gateway.count("idempotency").await, 1, "the key is free at once");
     // What it left goes a little later.

@@ -12,17 +12,20 @@ use tracing::warn;
 
 use crate::{
     Engine,
-    jobs::{finish_if_drained, release_followers},
+    jobs::{Finish, finish_if_drained, finish_plain, release_followers},
 };
 
 /// Between two looks at the same busy job.
 const DEBOUNCE: Duration = Duration::from_millis(50);
+const AFTER_ERROR: Duration = Duration::from_millis(500);
 /// Jobs that nobody touched, such as those of a process that died, are looked for this often.
 const SWEEP: Duration = Duration::from_secs(5);
 /// So many at a time: a million jobs that wait must not be looked through every few seconds.
 const WINDOW: i64 = 10_000;
 /// Jobs past their deadline that are looked for at once.
 const EXPIRED: i64 = 100;
+/// Jobs that are ended in one transaction.
+const AT_ONCE: usize = 256;
 
 pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
     let mut sweep = tokio::time::interval(SWEEP);
@@ -33,19 +36,23 @@ pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
             () = engine.settler.touch.notified() => false,
             _ = sweep.tick() => true,
         };
-        if let Err(error) = look(&engine, swept.then_some(&mut swept_to)).await {
+        if let Err(error) = pass(&engine, swept.then_some(&mut swept_to)).await {
             warn!(%error, "Jobs could not be ended; trying again");
+            tokio::time::sleep(AFTER_ERROR).await;
         }
         tokio::time::sleep(DEBOUNCE).await;
     }
 }
 
-async fn look(engine: &Engine, swept_to: Option<&mut i64>) -> store::Result<()> {
+/// Looks at the jobs that were touched; those that it could not end because of an error stay touched.
+async fn pass(engine: &Engine, swept_to: Option<&mut i64>) -> store::Result<()> {
     let touched: Vec<i64> = engine.settler.take_touched().into_iter().collect();
+    look(engine, &touched, swept_to).await.inspect_err(|_| engine.settler.touched(touched.iter().copied()))
+}
+
+async fn look(engine: &Engine, touched: &[i64], swept_to: Option<&mut i64>) -> store::Result<()> {
     let mut conn = engine.pools.work.acquire().await?;
-    let mut drained = store::flow::drained(&mut conn, &touched)
-        .await
-        .inspect_err(|_| engine.settler.touched(touched.iter().copied()))?;
+    let mut drained = store::flow::drained(&mut conn, touched).await?;
     if let Some(swept_to) = swept_to {
         loop {
             let expired = store::flow::jobs_past_deadline(&mut conn, EXPIRED).await?;
@@ -66,12 +73,21 @@ async fn look(engine: &Engine, swept_to: Option<&mut i64>) -> store::Result<()> 
         *swept_to = last.unwrap_or(0);
         drained.extend(left);
     }
-    for job in drained {
-        let mut tx = store::begin(&mut conn).await?;
-        finish_if_drained(engine, &mut tx, JobId(job)).await?;
-        tx.commit().await?;
+    let mut rest = Vec::new();
+    for jobs in drained.chunks(AT_ONCE) {
+        rest.extend(finish_plain(engine, &mut conn, jobs).await?);
+    }
+    for job in rest {
+        while finish(engine, &mut conn, JobId(job)).await? == Finish::More {}
     }
     Ok(())
+}
+
+async fn finish(engine: &Engine, conn: &mut store::PgConnection, id: JobId) -> store::Result<Finish> {
+    let mut tx = store::begin(conn).await?;
+    let finished = finish_if_drained(engine, &mut tx, id).await?;
+    tx.commit().await?;
+    Ok(finished)
 }
 
 async fn expire(engine: &Engine, conn: &mut store::PgConnection, id: JobId) -> store::Result<()> {
@@ -85,9 +101,13 @@ async fn expire(engine: &Engine, conn: &mut store::PgConnection, id: JobId) -> s
             store::job::end_waiting(&mut tx, id, EndAs::Expired).await?;
             let entry = Entry { job_id: id.0, key_id: None, action: Action::Expire, details: serde_json::json!({}) };
             audit::record(&mut tx, entry).await?;
-            finish_if_drained(engine, &mut tx, id).await?;
         }
-        _ => {}
+        _ => return Ok(()),
     }
-    tx.commit().await
+    tx.commit().await?;
+    while finish(engine, conn, id).await? == Finish::More {}
+    Ok(())
 }
+
+#[cfg(test)]
+mod tests;

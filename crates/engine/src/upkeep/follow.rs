@@ -3,16 +3,23 @@
 use std::{sync::Arc, time::Duration};
 
 use domain::{
-    Catalog,
+    Action, Catalog, Object,
     catalog::{BadLanes, check_lanes},
+};
+use serde_json::json;
+use store::{
+    audit::{self, Change},
+    config::Applied,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::changed::changed;
 use crate::{
     Engine, budgets,
     catalog::{ActiveCatalog, BadCatalog},
-    lanes, limits,
+    lanes,
+    limits::{self, CheckError, Contradiction},
 };
 
 const LOOK: Duration = Duration::from_secs(1);
@@ -23,8 +30,20 @@ pub enum ApplyError {
     Lanes(#[from] BadLanes),
     #[error("budgets.{name}: {error}")]
     Budget { name: String, error: budgets::BudgetError },
+    /// Of the file with itself, or with what the API set.
+    #[error("{0}")]
+    Limits(#[from] Contradiction),
     #[error(transparent)]
     Store(#[from] store::Error),
+}
+
+impl From<CheckError> for ApplyError {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Contradiction(contradiction) => contradiction.into(),
+            CheckError::Store(error) => error.into(),
+        }
+    }
 }
 
 /// Applies a file's catalog: makes it the active version if it differs, with its lanes, teams and limits. One transaction.
@@ -37,9 +56,17 @@ pub async fn apply_catalog(conn: &mut store::PgConnection, catalog: &Catalog, by
         check_lanes(&lanes)?;
     }
     let catalog = Catalog { lanes, ..catalog.clone() };
+    let before = store::config::load_active(conn).await?.map(|active| active.catalog).unwrap_or_default();
     let applied = store::config::apply(conn, &catalog, by).await?;
     limits::apply(conn, &catalog).await?;
     budgets::follow_file(conn, &catalog, by).await.map_err(|(name, error)| ApplyError::Budget { name, error })?;
+    if let Applied::New(version) = applied {
+        // What has been in force is not refused when a gateway starts.
+        limits::check(conn, &catalog).await?;
+        let details = json!({ "version": version, "host": by, "changed": changed(&before, &catalog) });
+        let change = Change { object: Object::Config, key_id: None, action: Action::Apply, details };
+        audit::record_change(conn, change).await?;
+    }
     Ok(applied.version())
 }
 

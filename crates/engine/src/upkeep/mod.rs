@@ -1,6 +1,7 @@
 //! Upkeep: what keeps the queue true while requests pass through it. Each is one small loop; chores by the clock are
 //! registered in the binary.
 
+mod changed;
 mod finisher;
 mod follow;
 mod heartbeat;
@@ -16,6 +17,9 @@ pub use stopper::run as stop_cancelled;
 pub use waker::{listen, run as wake_retries};
 
 use crate::Engine;
+
+/// Rows that are looked at in one transaction.
+const TALLIES_AT_ONCE: i64 = 2_000;
 
 /// Drops partitions that no job needs any more, and makes those that will be needed. Daily.
 pub async fn rotate_partitions(engine: &Engine) -> store::Result<()> {
@@ -38,6 +42,18 @@ pub async fn vacuum(engine: &Engine) -> store::Result<()> {
     let mut conn = engine.pools.work.acquire().await?;
     for table in store::retention::HOT_TABLES {
         store::retention::vacuum(&mut conn, table).await?;
+    }
+    Ok(())
+}
+
+/// Puts the counts of jobs that have ended together, out of the hot table.
+pub async fn fold_tallies(engine: &Engine) -> store::Result<()> {
+    let mut conn = engine.pools.work.acquire().await?;
+    let mut after = Some(0);
+    while let Some(from) = after {
+        let mut tx = store::begin(&mut conn).await?;
+        after = store::tally::fold(&mut tx, from, TALLIES_AT_ONCE).await?;
+        tx.commit().await?;
     }
     Ok(())
 }

@@ -182,3 +182,6 @@ fn dead_letter_of(orphan: &Orphan) -> NewResult {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,6 +56,7 @@ async fn drive(engine: &Arc<Engine>, request: &Request) {
             Ok(_) => return succeed(engine, request, &subject, &attempt, outcome).await,
             Err(error) => error,
         };
+        request.call_failed(error);
         deployments_blamed &= engine.health.failed(&attempt.deployment.name, error.class, error.retry_after);
         if error.class.fault() == Fault::Request {
             return fail(engine, request, &subject, &attempt, &outcome).await;
@@ -66,7 +67,8 @@ async fn drive(engine: &Arc<Engine>, request: &Request) {
             route: &request.job.route,
             endpoint: request.job.endpoint,
             tried: &tried,
-            strict: request.job.strict,
+            lane: &request.job.lane,
+            reserves: &request.job.catalog.reserves,
             tokens: request.tokens(),
             ask: &request.job.ask(i64::from(request.est_in), request.max_out.map(i64::from)),
             now: engine.clock.now(),
@@ -85,6 +87,7 @@ async fn drive(engine: &Arc<Engine>, request: &Request) {
                     reserved_at: reservation.at().unwrap_or_else(|| engine.clock.now()),
                 };
                 if !advance(engine, request, &subject, &attempt, &outcome, &following).await {
+                    permit.cancel();
                     return drop(request.take_hold());
                 }
                 request.swap_reservation(reservation);

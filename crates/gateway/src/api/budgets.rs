@@ -66,10 +66,7 @@ pub struct Wanted {
     verify: bool,
 }
 
-pub async fn list(
-    State(app): State<App>,
-    Params(wanted): Params<Wanted>,
-) -> Result<Json<Page<BudgetView>>, Problem> {
+pub async fn list(State(app): State<App>, Params(wanted): Params<Wanted>) -> Result<Json<Page<BudgetView>>, Problem> {
     let all = if wanted.verify { budgets::verify(&app.engine).await? } else { budgets::show(&app.engine).await? };
     Ok(Json(Page { data: all.into_iter().map(BudgetView::of).collect(), next: None }))
 }

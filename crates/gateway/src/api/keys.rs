@@ -1,7 +1,5 @@
 //! API keys. The key itself is in one answer only: that of its creation.
 
-use std::collections::HashSet;
-
 use axum::{
     Json,
     body::Body,
@@ -10,14 +8,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
-use domain::{Lane, Role};
-use engine::admit::mint;
-use secrecy::ExposeSecret;
+use domain::{Lane, Role, catalog::Caps};
+use engine::keys::{self, KeyError, NewKey};
 use serde::{Deserialize, Serialize};
-use store::key::{KeyRow, NewKey};
+use store::key::KeyRow;
 
 use crate::{
     app::App,
+    auth::Who,
     input::{Id, Params, read_json},
     page::{Page, read_cursor, read_limit},
     problem::{Kind, Problem},
@@ -93,83 +91,41 @@ pub async fn get(State(app): State<App>, Id(key_id): Id<String>) -> Result<Json<
     row.map(|row| Json(row.into())).ok_or_else(|| no_key(&key_id))
 }
 
-pub async fn create(State(app): State<App>, body: Body) -> Result<Response, Problem> {
-    let new: NewKeyBody = read_json(body).await?;
-    check(&new, &app.engine.catalog.get().lanes.keys().collect::<Vec<_>>())?;
-    let mut tx = app.engine.pools.api.begin().await?;
-    let team = store::team::get_by_name(&mut tx, &new.team).await?.filter(|team| team.disabled_at.is_none());
-    let team = team.ok_or_else(|| {
-        Problem::new(Kind::Invalid, "There is no such team, or it is disabled.").with("param", "team")
-    })?;
-    let minted = mint(app.engine.pepper.expose_secret());
-    let lanes: Vec<String> = new.lanes.into_iter().map(String::from).collect();
-    let row = store::key::create(
-        &mut tx,
-        &NewKey {
-            key_id: &minted.key_id,
-            team_id: team.team_id,
-            name: &new.name,
-            role: new.role.as_str(),
-            lanes: &lanes,
-            mac: &minted.mac,
-            slots: new.slots,
-            rpm: new.rpm,
-            tpm: new.tpm,
-        },
-    )
-    .await?;
-    let scope = format!("key:{}", row.key_id);
-    for (kind, cap) in [("slots", new.slots), ("rpm", new.rpm), ("tpm", new.tpm)] {
-        if let Some(cap) = cap {
-            store::limit::set(&mut tx, &scope, kind, cap).await?;
-        }
-    }
-    tx.commit().await?;
-    // Its caps before the key itself: it may be used the moment it is known.
-    let _ = engine::limits::reload(&app.engine).await;
-    see_changes(&app).await;
+pub async fn create(State(app): State<App>, Who(caller): Who, body: Body) -> Result<Response, Problem> {
+    let NewKeyBody { team, name, role, lanes, slots, rpm, tpm } = read_json(body).await?;
+    let new = NewKey { team, name, role, lanes, caps: Caps { slots, rpm, tpm } };
+    let (minted, row) = keys::create(&app.engine, new, &caller.key_id).await.map_err(refused)?;
     let headers =
         [(header::LOCATION, format!("/api/v1/keys/{}", row.key_id)), (header::CACHE_CONTROL, "no-store".to_owned())];
     let created = CreatedKey { key: minted.key.expose(), view: row.into() };
     Ok((StatusCode::CREATED, headers, Json(created)).into_response())
 }
 
-pub async fn revoke(State(app): State<App>, Id(key_id): Id<String>) -> Result<Json<KeyView>, Problem> {
-    let mut conn = app.engine.pools.api.acquire().await?;
-    let row = store::key::revoke(&mut conn, &key_id).await?;
-    drop(conn);
-    see_changes(&app).await;
-    row.map(|row| Json(row.into())).ok_or_else(|| no_key(&key_id))
+pub async fn revoke(
+    State(app): State<App>,
+    Who(caller): Who,
+    Id(key_id): Id<String>,
+) -> Result<Json<KeyView>, Problem> {
+    match keys::revoke(&app.engine, &key_id, &caller.key_id).await {
+        Ok(row) => Ok(Json(row.into())),
+        Err(KeyError::NotFound) => Err(no_key(&key_id)),
+        Err(error) => Err(refused(error)),
+    }
 }
 
-/// This replica follows at once; the others within a second, and so would this one if the look failed.
-pub async fn see_changes(app: &App) {
-    let _ = app.engine.keys.refresh(&app.engine.pools.work).await;
-}
-
-fn check(new: &NewKeyBody, known: &[&Lane]) -> Result<(), Problem> {
-    let invalid = |param: &str, detail: &str| Err(Problem::new(Kind::Invalid, detail).with("param", param));
-    if !(1..=128).contains(&new.name.chars().count()) || new.name.chars().any(char::is_control) {
-        return invalid("name", "A key's name has 1 to 128 characters.");
-    }
-    if !(1..=32).contains(&new.lanes.len()) {
-        return invalid("lanes", "A key has 1 to 32 lanes.");
-    }
-    if new.lanes.iter().collect::<HashSet<_>>().len() != new.lanes.len() {
-        return invalid("lanes", "A lane stands there twice.");
-    }
-    if let Some(unknown) = new.lanes.iter().find(|lane| !known.contains(lane)) {
-        let known: Vec<&str> = known.iter().map(|lane| lane.as_str()).collect();
-        return Err(Problem::new(Kind::Invalid, format_args!("There is no lane {:?}.", unknown.as_str()))
-            .with("param", "lanes")
-            .with("known", known));
-    }
-    for (name, cap) in [("slots", new.slots), ("rpm", new.rpm), ("tpm", new.tpm)] {
-        if cap.is_some_and(|cap| cap < 1) {
-            return invalid(name, "A cap is at least 1; leave it out for none.");
+fn refused(error: KeyError) -> Problem {
+    match error {
+        KeyError::Param { name, .. } => Problem::new(Kind::Invalid, error).with("param", name),
+        KeyError::UnknownLane { ref known, .. } => {
+            let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+            Problem::new(Kind::Invalid, error).with("param", "lanes").with("known", known)
         }
+        KeyError::Contradicts(contradiction) => {
+            Problem::new(Kind::Invalid, &contradiction).with("param", contradiction.kind)
+        }
+        KeyError::NotFound => Problem::not_found("such key"),
+        KeyError::Unavailable(error) => error.into(),
     }
-    Ok(())
 }
 
 fn no_key(key_id: &str) -> Problem {
@@ -187,28 +143,9 @@ impl From<KeyRow> for KeyView {
 mod tests {
     use super::*;
 
-    fn said(json: &str) -> Option<String> {
-        let new: NewKeyBody = serde_json::from_str(json).unwrap();
-        let problem = check(&new, &[&Lane::prod(), &Lane::standard(), &Lane::bulk()]).err()?;
-        Some(problem.members["param"].as_str().unwrap().to_owned())
-    }
-
     #[test]
     fn a_key_gets_no_prod_unless_it_is_named() {
         let new: NewKeyBody = serde_json::from_str(r#"{"team":"t","name":"n","role":"submit"}"#).unwrap();
         assert_eq!(new.lanes, [Lane::standard(), Lane::bulk()]);
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        assert_eq!(said(r#"{"team":"t","name":"n","role":"submit","lanes":["prod"],"rpm":1}"#), None);
-        assert_eq!(said(r#"{"team":"t","name":"","role":"submit"}"#).as_deref(), Some("name"));
-        assert_eq!(said(r#"{"team":"t","name":"n","role":"submit","lanes":[]}"#).as_deref(), Some("lanes"));
-        assert_eq!(said(r#"{"team":"t","name":"n","role":"submit","lanes":["night"]}"#).as_deref(), Some("lanes"));
-        assert_eq!(
-            said(r#"{"team":"t","name":"n","role":"submit","lanes":["bulk","bulk"]}"#).as_deref(),
-            Some("lanes")
-        );
-        assert_eq!(said(r#"{"team":"t","name":"n","role":"submit","slots":0}"#).as_deref(), Some("slots"));
     }
 }

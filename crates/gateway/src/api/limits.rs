@@ -78,10 +78,10 @@ pub async fn list(State(app): State<App>) -> Result<Json<Page<LimitView>>, Probl
 pub async fn put(State(app): State<App>, Who(caller): Who, body: Body) -> Result<Json<LimitView>, Problem> {
     let NewLimit { scope, kind, cap } = read_json(body).await?;
     let target: Target = scope.parse().map_err(refused)?;
-    limits::set(&app.engine, &target, &kind, cap).await.map_err(refused)?;
+    limits::set(&app.engine, &target, &kind, cap, &caller.key_id).await.map_err(refused)?;
     info!(key.id = %caller.key_id, scope = %target, kind, cap, "A limit was set");
     if let Target::Key(_) = target {
-        super::keys::see_changes(&app).await;
+        engine::keys::see_changes(&app.engine).await;
     }
     Ok(Json(LimitView { scope: target.to_string(), kind, cap, managed_by: "api".to_owned(), adapted: None }))
 }
@@ -92,10 +92,10 @@ pub async fn remove(
     Params(which): Params<Which>,
 ) -> Result<StatusCode, Problem> {
     let target: Target = which.scope.parse().map_err(refused)?;
-    limits::lift(&app.engine, &target, &which.kind).await.map_err(refused)?;
+    limits::lift(&app.engine, &target, &which.kind, &caller.key_id).await.map_err(refused)?;
     info!(key.id = %caller.key_id, scope = %target, kind = which.kind, "A limit was removed");
     if let Target::Key(_) = target {
-        super::keys::see_changes(&app).await;
+        engine::keys::see_changes(&app.engine).await;
     }
     Ok(StatusCode::NO_CONTENT)
 }
@@ -104,7 +104,7 @@ fn refused(error: LimitError) -> Problem {
     let (kind, param) = match error {
         LimitError::BadScope(_) => (Kind::Invalid, Some("scope")),
         LimitError::BadKind { .. } => (Kind::Invalid, Some("kind")),
-        LimitError::BadCap(_) | LimitError::Contradicts { .. } => (Kind::Invalid, Some("cap")),
+        LimitError::BadCap(_) | LimitError::Contradicts(_) => (Kind::Invalid, Some("cap")),
         LimitError::NotFound(what) => return Problem::not_found(what),
         LimitError::FileManaged { .. } => (Kind::ManagedByFile, None),
         LimitError::Unavailable(error) => return error.into(),

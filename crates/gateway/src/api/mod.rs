@@ -1,5 +1,6 @@
 //! The native API, one module per noun.
 
+pub mod audit;
 pub mod budgets;
 pub mod calls;
 pub mod change;
@@ -9,6 +10,7 @@ pub mod jobs;
 pub mod keys;
 pub mod lanes;
 pub mod limits;
+pub mod quotes;
 pub mod reports;
 pub mod results;
 pub mod retry;

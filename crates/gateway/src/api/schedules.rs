@@ -74,7 +74,7 @@ pub async fn list(State(app): State<App>, Who(caller): Who) -> Result<Json<Page<
 }
 
 pub async fn delete(State(app): State<App>, Who(caller): Who, Id(id): Id<ScheduleId>) -> Result<StatusCode, Problem> {
-    match schedules::delete(&app.engine, caller.scope(Permission::SubmitJobs), id).await {
+    match schedules::delete(&app.engine, caller.scope(Permission::SubmitJobs), id, &caller.key_id).await {
         Ok(()) => {
             info!(key.id = %caller.key_id, schedule = %id, "A schedule was deleted");
             Ok(StatusCode::NO_CONTENT)

@@ -115,7 +115,7 @@ impl SubmitParams {
     }
 }
 
-fn from_headers(headers: &HeaderMap) -> Result<SubmitParams, Problem> {
+pub fn from_headers(headers: &HeaderMap) -> Result<SubmitParams, Problem> {
     let text = |name: &'static str| Ok::<_, Problem>(header(headers, name)?.map(str::to_owned));
     Ok(SubmitParams {
         name: text("x-tollway-name")?,

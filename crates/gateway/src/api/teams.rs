@@ -8,7 +8,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
-use engine::admit::{Caller, Permission, Scope};
+use engine::{
+    admit::{Caller, Permission, Scope},
+    teams::{self, TeamError},
+};
 use serde::{Deserialize, Serialize};
 use store::team::TeamRow;
 
@@ -55,43 +58,24 @@ pub async fn get(State(app): State<App>, Who(caller): Who, Id(name): Id<String>)
     row.map(|row| Json(row.into())).ok_or_else(|| no_team(&name))
 }
 
-pub async fn create(State(app): State<App>, body: Body) -> Result<Response, Problem> {
-    let new: NewTeam = read_json(body).await?;
-    if !is_name(&new.name) {
-        return Err(Problem::new(
-            Kind::Invalid,
-            "A team's name has 1 to 63 of a-z, 0-9, _ and -, and begins with a letter or a digit.",
-        )
-        .with("param", "name"));
-    }
-    if !(1..=1000).contains(&new.weight) {
-        return Err(Problem::new(Kind::Invalid, "A team's weight is 1 to 1000.").with("param", "weight"));
-    }
-    let mut conn = app.engine.pools.api.acquire().await?;
-    match store::team::create(&mut conn, &new.name, new.weight).await? {
-        Some(row) => {
-            let location = format!("/api/v1/teams/{}", row.name);
-            Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(TeamView::from(row))).into_response())
-        }
-        None => Err(match store::team::get_by_name(&mut conn, &new.name).await? {
-            Some(row) if row.is_file_managed() => managed_by_file(&row.name),
-            _ => Problem::new(Kind::Conflict, format_args!("The team {:?} exists already.", new.name)),
-        }),
-    }
+pub async fn create(State(app): State<App>, Who(caller): Who, body: Body) -> Result<Response, Problem> {
+    let NewTeam { name, weight } = read_json(body).await?;
+    let row = teams::create(&app.engine, &name, weight, &caller.key_id).await.map_err(refused)?;
+    let location = format!("/api/v1/teams/{}", row.name);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(TeamView::from(row))).into_response())
 }
 
 /// Disables it: its keys are refused, its jobs and its spend stay.
-pub async fn disable(State(app): State<App>, Id(name): Id<String>) -> Result<Json<TeamView>, Problem> {
-    let mut conn = app.engine.pools.api.acquire().await?;
-    if let Some(row) = store::team::disable(&mut conn, &name).await? {
-        drop(conn);
-        super::keys::see_changes(&app).await;
-        return Ok(Json(row.into()));
+pub async fn disable(
+    State(app): State<App>,
+    Who(caller): Who,
+    Id(name): Id<String>,
+) -> Result<Json<TeamView>, Problem> {
+    match teams::disable(&app.engine, &name, &caller.key_id).await {
+        Ok(row) => Ok(Json(row.into())),
+        Err(TeamError::NotFound) => Err(no_team(&name)),
+        Err(error) => Err(refused(error)),
     }
-    Err(match store::team::get_by_name(&mut conn, &name).await? {
-        Some(row) => managed_by_file(&row.name),
-        None => no_team(&name),
-    })
 }
 
 fn can_see(caller: &Caller, row: &TeamRow) -> bool {
@@ -101,44 +85,23 @@ fn can_see(caller: &Caller, row: &TeamRow) -> bool {
     }
 }
 
-/// As the table checks it.
-fn is_name(name: &str) -> bool {
-    let begins_well = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let goes_on_well = |b: &u8| begins_well(b) || matches!(b, b'_' | b'-');
-    (1..=63).contains(&name.len())
-        && name.as_bytes().first().is_some_and(begins_well)
-        && name.as_bytes().iter().all(goes_on_well)
-}
-
 fn no_team(name: &str) -> Problem {
     Problem::not_found(format_args!("team {:?}", name.chars().take(64).collect::<String>()))
 }
 
-fn managed_by_file(name: &str) -> Problem {
-    Problem::new(
-        Kind::ManagedByFile,
-        format_args!("The team {name:?} is declared in tollway.toml; change it there and apply the file."),
-    )
+fn refused(error: TeamError) -> Problem {
+    match error {
+        TeamError::Param { name, .. } => Problem::new(Kind::Invalid, error).with("param", name),
+        TeamError::Taken(_) => Problem::new(Kind::Conflict, error),
+        TeamError::FileManaged(_) => Problem::new(Kind::ManagedByFile, error),
+        TeamError::NotFound => Problem::not_found("such team"),
+        TeamError::Unavailable(error) => error.into(),
+    }
 }
 
 impl From<TeamRow> for TeamView {
     fn from(row: TeamRow) -> Self {
         let TeamRow { name, weight, managed_by, created_at, disabled_at, team_id: _ } = row;
         Self { name, weight, managed_by, created_at, disabled_at }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_what_the_table_takes() {
-        for name in ["a", "0x", "search-team_2", &"a".repeat(63)] {
-            assert!(is_name(name), "{name}");
-        }
-        for name in ["", "-a", "_a", "A", "a b", "ä", &"a".repeat(64)] {
-            assert!(!is_name(name), "{name}");
-        }
     }
 }

@@ -72,7 +72,7 @@ impl World {
 
         let settings = Settings { drain: Duration::from_secs(5), ..Settings::default() };
         let engine = Engine {
-            pools: Pools { api: pool.clone(), work: pool.clone() },
+            pools: Pools { api: pool.clone(), work: pool.clone(), intents: pool.clone() },
             worker_id: 1,
             roles: vec!["api".into()],
             fence: Fence::new(settings.lease, Instant::now()),

@@ -61,7 +61,8 @@ pub async fn close(conn: &mut PgConnection, worker_id: i64) -> Result<()> {
 
 /// Drops what was counted in cells before `since`: their windows are over.
 pub async fn forget(conn: &mut PgConnection, budget_id: i64, since: DateTime<Utc>) -> Result<u64> {
-    let done = query!("delete from budget_use where budget_id = $1 and cell < $2", budget_id, since).execute(conn).await?;
+    let done =
+        query!("delete from budget_use where budget_id = $1 and cell < $2", budget_id, since).execute(conn).await?;
     Ok(done.rows_affected())
 }
 
@@ -96,7 +97,9 @@ pub async fn count(conn: &mut PgConnection, one: &Uncounted, now: DateTime<Utc>)
         }
     }
     add(conn, &spends).await?;
-    query!("update budget set counted_at = clock_timestamp() where budget_id = $1", one.budget_id).execute(conn).await?;
+    query!("update budget set counted_at = clock_timestamp() where budget_id = $1", one.budget_id)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
@@ -199,7 +202,10 @@ pub struct Standing {
 }
 
 /// Of each of the windows `(budget, since, until)`, in their order; the ends are inclusive.
-pub async fn standing(conn: &mut PgConnection, windows: &[(i64, DateTime<Utc>, DateTime<Utc>)]) -> Result<Vec<Standing>> {
+pub async fn standing(
+    conn: &mut PgConnection,
+    windows: &[(i64, DateTime<Utc>, DateTime<Utc>)],
+) -> Result<Vec<Standing>> {
     let ids: Vec<i64> = windows.iter().map(|(id, ..)| *id).collect();
     let since: Vec<DateTime<Utc>> = windows.iter().map(|(_, since, _)| *since).collect();
     let until: Vec<DateTime<Utc>> = windows.iter().map(|(.., until)| *until).collect();
@@ -235,9 +241,7 @@ pub async fn standing(conn: &mut PgConnection, windows: &[(i64, DateTime<Utc>, D
 }
 
 pub async fn has_uncounted(conn: &mut PgConnection) -> Result<bool> {
-    query_scalar!(
-        r#"select exists (select 1 from budget where counted_at is null and disabled_at is null) as "any!""#
-    )
-    .fetch_one(conn)
-    .await
+    query_scalar!(r#"select exists (select 1 from budget where counted_at is null and disabled_at is null) as "any!""#)
+        .fetch_one(conn)
+        .await
 }

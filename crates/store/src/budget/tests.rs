@@ -16,7 +16,13 @@ async fn declare(pool: &PgPool, name: &str, budget: &Budget) -> i64 {
     lock_changes(&mut tx).await.unwrap();
     set(&mut tx, name, budget, API).await.unwrap();
     tx.commit().await.unwrap();
-    active(&mut pool.acquire().await.unwrap()).await.unwrap().into_iter().find(|row| row.name == name).unwrap().budget_id
+    active(&mut pool.acquire().await.unwrap())
+        .await
+        .unwrap()
+        .into_iter()
+        .find(|row| row.name == name)
+        .unwrap()
+        .budget_id
 }
 
 async fn count_all(pool: &PgPool) {

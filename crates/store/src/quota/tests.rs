@@ -56,6 +56,46 @@ async fn what_ends_gives_back(pool: PgPool) {
     assert_eq!(ask(&pool, 3, 100, 1).await, None);
 }
 
+/// What is on disk counts for as long as it is there, so that no team fills the disk by one job after another.
+#[sqlx::test(migrations = "../../migrations")]
+async fn bytes_of_ended_jobs_count_until_they_are_gone(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    sqlx::query("insert into team (name) values ('t')").execute(&pool).await.unwrap();
+    let days = ["2026-01-05", "2026-01-06", "2026-01-07"].map(|day| day.parse::<chrono::NaiveDate>().unwrap());
+    for (day, bytes) in days.iter().zip([1_000i64, 2_000, 4_000]) {
+        sqlx::query("select tollway_make_partitions($1, 1)").bind(day).execute(&pool).await.unwrap();
+        // Its flow was made the next moment, on the day itself.
+        let midnight = domain::ids::time_id_floor(day.and_time(chrono::NaiveTime::MIN).and_utc());
+        sqlx::query(
+            "insert into job (job_id, team_id, key_id, lane, state, finished_at, accepted, bytes, flow_ids)
+             values ($1, 1, 'k', 'bulk', 'completed', now(), 50, $2, array[$3])",
+        )
+        .bind(midnight - 1)
+        .bind(bytes)
+        .bind(midnight + 1)
+        .execute(&pool)
+        .await
+        .unwrap();
+    }
+    let on_disk = async |conn: &mut PgConnection| {
+        let Usage { requests, bytes } = usage(conn, 1).await.unwrap();
+        assert_eq!(requests, 0, "they have ended");
+        bytes
+    };
+    assert_eq!(on_disk(&mut conn).await, 7_000);
+    uploads(&pool, 1..2).await;
+    let over = Over { kind: "pending_bytes", cap: 10_000, used: 7_000, asked: 3_001 };
+    assert_eq!(ask(&pool, 1, 1, 3_001).await, Some(over));
+    // Days go in any order: the first waits for a job of it that has not ended.
+    crate::retention::drop_day(&mut conn, days[1]).await.unwrap();
+    assert_eq!(on_disk(&mut conn).await, 5_000);
+    sqlx::query("update job set purged_at = now() where bytes = 4000").execute(&pool).await.unwrap();
+    assert_eq!(on_disk(&mut conn).await, 1_000);
+    crate::retention::drop_day(&mut conn, days[0]).await.unwrap();
+    assert_eq!(on_disk(&mut conn).await, 0);
+    assert_eq!(ask(&pool, 1, 1, 10_000).await, None);
+}
+
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_teams_own_quota_goes_before_the_default(pool: PgPool) {
     uploads(&pool, 1..2).await;

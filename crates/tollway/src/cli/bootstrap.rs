@@ -1,8 +1,14 @@
 //! The first admin key, through the database: there is nobody yet who could ask the gateway for it.
 
+use domain::{Action, Object};
 use engine::admit::{Minted, mint};
 use secrecy::{ExposeSecret, SecretBox};
-use store::{Pools, key::NewKey};
+use serde_json::json;
+use store::{
+    Pools,
+    audit::{self, Change},
+    key::NewKey,
+};
 
 use super::{Exit, Failure, Outcome};
 
@@ -34,6 +40,9 @@ pub async fn first_admin_key(pools: &Pools, pepper: &SecretBox<[u8; 32]>, team: 
         tpm: None,
     };
     store::key::create(&mut tx, &new).await.map_err(|error| refused(&error, team))?;
+    let details = json!({ "team": team, "name": name, "role": new.role, "lanes": new.lanes, "bootstrap": true });
+    let object = Object::Key(minted.key_id.clone());
+    audit::record_change(&mut tx, Change { object, key_id: None, action: Action::Create, details }).await?;
     tx.commit().await?;
     Ok(minted)
 }

@@ -229,8 +229,7 @@ async fn verify(client: &Client, is_json: bool) -> Outcome {
             let found = if is_equal(budget) { "equal" } else { "DIFFERENT" };
             vec![budget.name.clone(), ledger, counted, found.to_owned()]
         });
-        let columns =
-            [("budget", Align::Left), ("ledger", Align::Right), ("counted", Align::Right), ("", Align::Left)];
+        let columns = [("budget", Align::Left), ("ledger", Align::Right), ("counted", Align::Right), ("", Align::Left)];
         output::table(&columns, rows.collect(), "There are no budgets.")?;
     }
     Ok(if all_equal { Exit::Done } else { Exit::Failed })

@@ -11,6 +11,7 @@ pub mod dev;
 mod migrate;
 mod serve;
 
+mod audit;
 mod bootstrap;
 mod budgets;
 mod jobs;
@@ -18,6 +19,7 @@ mod keys;
 mod lake;
 mod lanes;
 mod limits;
+mod quote;
 mod report;
 mod schedules;
 mod simulate;
@@ -77,6 +79,8 @@ enum Command {
     CheckConfig(check_config::CheckConfig),
     /// Submit a file of requests as one job
     Submit(submit::Submit),
+    /// Say what a file of requests would cost, and how long it would take
+    Quote(quote::QuoteFile),
     /// Look after jobs
     #[command(subcommand)]
     Jobs(jobs::Jobs),
@@ -95,6 +99,8 @@ enum Command {
     /// Look after API keys
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Show who changed lanes, limits, keys, teams, schedules and jobs
+    Audit(audit::Audit),
     /// Move the ledger to Parquet and prove it complete
     #[command(subcommand)]
     Lake(lake::Lake),
@@ -143,6 +149,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Migrate(args) => migrate::run(args, &common).await,
         Command::CheckConfig(args) => Box::pin(check_config::run(args, &common)).await,
         Command::Submit(args) => Box::pin(submit::run(args, &common)).await,
+        Command::Quote(args) => Box::pin(quote::run(args, &common)).await,
         Command::Jobs(args) => Box::pin(jobs::run(args, &common)).await,
         Command::Schedules(args) => Box::pin(schedules::run(args, &common)).await,
         Command::Lanes(args) => Box::pin(lanes::run(args, &common)).await,
@@ -150,6 +157,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Budgets(args) => Box::pin(budgets::run(args, &common)).await,
         Command::Teams(args) => teams::run(args, &common).await,
         Command::Keys(args) => Box::pin(keys::run(args, &common)).await,
+        Command::Audit(args) => audit::run(args, &common).await,
         Command::Lake(args) => Box::pin(lake::run(args, &common)).await,
         Command::Report(args) => Box::pin(report::run(args, &common)).await,
         Command::Simulate(args) => simulate::run(args, &common).await,

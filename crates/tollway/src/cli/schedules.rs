@@ -48,6 +48,12 @@ pub struct Create {
     /// As for submit
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     priority: Option<i16>,
+    /// As for submit
+    #[arg(long, value_name = "N")]
+    max_attempts: Option<i16>,
+    /// As for submit
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
 }
 
 pub async fn run(args: Schedules, common: &Common) -> Outcome {
@@ -99,7 +105,7 @@ async fn list(client: &Client, common: &Common) -> Outcome {
 }
 
 async fn make(client: &Client, create: Create, common: &Common) -> Outcome {
-    let Create { file, name, cron, time_zone, skip_if_running, lane, tag, priority } = create;
+    let Create { file, name, cron, time_zone, skip_if_running, lane, tag, priority, max_attempts, webhook } = create;
     let lines = std::fs::read(&file)
         .map_err(|error| Failure::usage(format_args!("cannot read {}: {error}", file.display())))?;
     let mut query = vec![
@@ -110,6 +116,8 @@ async fn make(client: &Client, create: Create, common: &Common) -> Outcome {
     ];
     query.extend(lane.map(|lane| ("lane", lane.to_string())));
     query.extend(priority.map(|priority| ("priority", priority.to_string())));
+    query.extend(max_attempts.map(|most| ("max_attempts", most.to_string())));
+    query.extend(webhook.map(|webhook| ("webhook", webhook)));
     if !tag.is_empty() {
         query.push(("tags", tag.join(",")));
     }

@@ -105,7 +105,8 @@ fn check(config: &Config) -> Result<(), Fault<'_>> {
     at_least(["server", "max_uploads"], config.server.max_uploads as u64, 1)?;
     at_least(["server", "max_lines"], config.server.max_lines.max(0) as u64, 1)?;
     at_least(["database", "api_connections"], config.database.api_connections.into(), 2)?;
-    at_least(["database", "work_connections"], config.database.work_connections.into(), 4)?;
+    // Three that settle, one that claims, and one each for grants and for the sign of life.
+    at_least(["database", "work_connections"], config.database.work_connections.into(), 6)?;
     at_least(["database", "statement_timeout_s"], config.database.statement_timeout_s, 1)?;
     at_least(["worker", "slots"], config.worker.slots as u64, 1)?;
     at_least(["worker", "lease_s"], config.worker.lease_s, 5)?;

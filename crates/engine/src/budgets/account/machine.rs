@@ -13,22 +13,42 @@ const ONLY_JOBS: usize = 2;
 #[derive(Debug, Clone)]
 enum Step {
     /// A call that costs at most `worst`, and did cost `percent` of it when it ends.
-    Reserve { replica: usize, worst: i128, percent: i128 },
+    Reserve {
+        replica: usize,
+        worst: i128,
+        percent: i128,
+    },
     /// The oldest call of it ends: its row is committed, then what it held comes back.
-    Settle { replica: usize },
+    Settle {
+        replica: usize,
+    },
     /// It was not made: its caller went away, or no deployment took it.
-    Release { replica: usize },
+    Release {
+        replica: usize,
+    },
     /// Its task died after it was sent. Of a job's request that is booked at what it held; of a synchronous call nothing is.
-    Panic { replica: usize },
+    Panic {
+        replica: usize,
+    },
     /// The granter talks to Postgres; `heard`: the answer arrives.
-    Round { replica: usize, heard: bool },
+    Round {
+        replica: usize,
+        heard: bool,
+    },
     /// Killed: another process begins in its place. Of its calls, those that were written are booked at what they held.
-    Crash { replica: usize, written: usize },
+    Crash {
+        replica: usize,
+        written: usize,
+    },
     /// Taken for dead and alive after all.
-    Lapse { replica: usize },
+    Lapse {
+        replica: usize,
+    },
     /// The window resets.
     Reset,
-    Cap { cap: i128 },
+    Cap {
+        cap: i128,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {

@@ -7,8 +7,9 @@ fn lanes() -> Vec<LaneState> {
         strict,
         weight,
         reserve,
-        most: 1_000,
+        most: None,
         in_use: 0,
+        calls: 0,
         level: 0,
         overdue: false,
         mark: 0,
@@ -62,7 +63,7 @@ fn bulk_leaves_the_reserve_alone() {
 #[test]
 fn a_lane_gets_no_more_than_its_most() {
     let mut lanes = lanes();
-    (lanes[2].most, lanes[2].in_use) = (30, 5);
+    (lanes[2].most, lanes[2].in_use) = (Some(30), 5);
     assert_eq!(run(100, 95, lanes, &[team(2, &[1_000])], |_| true).0, [25]);
 }
 
@@ -124,6 +125,29 @@ fn an_overdue_lane_gets_one_before_a_strict_one_but_not_of_the_reserve() {
     waiting[0].in_use = 9;
     waiting[1].in_use = 90;
     assert_eq!(run(100, 1, waiting, &teams, |_| true).0, [1, 0]);
+}
+
+/// Calls of prod fill its reserve, and beyond that take slots from weighted lanes, half of the unreserved ones at most.
+#[test]
+fn synchronous_calls_count_with_the_requests_of_their_lane() {
+    let bulk_beside = |calls: [usize; 3]| {
+        let mut lanes = lanes();
+        lanes.iter_mut().zip(calls).for_each(|(lane, calls)| (lane.in_use, lane.calls) = (calls, calls));
+        run(100, 100, lanes, &[team(2, &[1_000])], |_| true).0[0]
+    };
+    assert_eq!([0, 6, 10].map(|calls| bulk_beside([calls, 0, 0])), [90; 3], "prod's own");
+    assert_eq!([bulk_beside([30, 0, 0]), bulk_beside([0, 20, 5])], [70, 65]);
+    assert_eq!([bulk_beside([500, 0, 0]), bulk_beside([0, 0, 500])], [45; 2], "the queue is never starved");
+}
+
+#[test]
+fn calls_of_others_are_no_reason_for_prod_to_wait() {
+    let mut lanes = lanes();
+    (lanes[1].in_use, lanes[1].calls) = (400, 400);
+    assert_eq!(run(100, 100, lanes.clone(), &[team(0, &[1_000])], |_| true).0, [100]);
+    // Its calls and its requests fill one reserve; what is left of that is there, whatever else runs.
+    (lanes[0].in_use, lanes[0].calls, lanes[2].in_use) = (4, 4, 90);
+    assert_eq!(run(100, 10, lanes, &[team(2, &[1_000]), team(0, &[1_000])], |_| true).0, [0, 6]);
 }
 
 fn any_teams() -> impl Strategy<Value = Vec<Team>> {

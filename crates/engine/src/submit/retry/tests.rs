@@ -3,7 +3,14 @@
 use domain::RetryFilter;
 use store::job::Scope;
 
-use super::{super::testing::Gateway, *};
+use super::{
+    super::{places::Places, testing::Gateway},
+    *,
+};
+
+async fn place() -> Place {
+    Places::new(1).take().await.unwrap()
+}
 
 /// Lines 1 to 9 in two flows: every third goes to `chat`, the others to `e5`.
 async fn job(gateway: &Gateway) -> JobId {
@@ -37,7 +44,7 @@ async fn end(gateway: &Gateway, job: JobId) {
 
 async fn retry(gateway: &Gateway, job: JobId, filter: RetryFilter) -> Result<Accepted, RetryError> {
     let who = Submitter { team_id: 1, key_id: "k", lanes: &gateway.lanes };
-    retry_by(gateway.intake(), who, Scope::Team(1), job, filter, None).await
+    retry_by(gateway.intake(), who, Scope::Team(1), job, filter, None, place().await).await
 }
 
 fn errors(errors: &[&str]) -> RetryFilter {
@@ -118,13 +125,37 @@ async fn what_cannot_be_retried_leaves_nothing(pool: PgPool) {
     let none = retry(&gateway, first, errors(&["throttled"])).await;
     assert!(matches!(none, Err(RetryError::Nothing)), "{none:?}");
     let who = Submitter { team_id: 2, key_id: "k", lanes: &gateway.lanes };
-    let foreign = retry_by(gateway.intake(), who, Scope::Team(2), first, RetryFilter::default(), None).await;
+    let foreign =
+        retry_by(gateway.intake(), who, Scope::Team(2), first, RetryFilter::default(), None, place().await).await;
     assert!(matches!(foreign, Err(RetryError::NotFound)), "{foreign:?}");
     let no_lane = Submitter { team_id: 1, key_id: "k", lanes: &[Lane::prod()] };
-    let refused = retry_by(gateway.intake(), no_lane, Scope::Team(1), first, RetryFilter::default(), None).await;
+    let refused =
+        retry_by(gateway.intake(), no_lane, Scope::Team(1), first, RetryFilter::default(), None, place().await).await;
     assert!(matches!(refused, Err(RetryError::Submit(SubmitError::LaneNotAllowed { .. }))), "{refused:?}");
     sqlx::query("delete from item where line % 3 = 0").execute(&gateway.pool).await.unwrap();
     let purged = retry(&gateway, first, errors(&["server_error"])).await;
     assert!(matches!(purged, Err(RetryError::Purged)), "{purged:?}");
     assert_eq!(gateway.count("idempotency").await, 0, "a key is taken by what came to nothing");
+}
+
+/// It copies as much as an upload brings, so it needs the room of one until it is done.
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_retry_takes_the_place_of_an_upload(pool: PgPool) {
+    let (gateway, places) = (std::sync::Arc::new(Gateway::new(pool.clone()).await), Places::new(1));
+    let first = job(&gateway).await;
+    end(&gateway, first).await;
+    let mut held = pool.begin().await.unwrap();
+    sqlx::query("lock table retried in exclusive mode").execute(&mut *held).await.unwrap();
+    let place = places.take().await.unwrap();
+    let retry = tokio::spawn({
+        let gateway = std::sync::Arc::clone(&gateway);
+        async move {
+            let who = Submitter { team_id: 1, key_id: "k", lanes: &gateway.lanes };
+            retry_by(gateway.intake(), who, Scope::Team(1), first, RetryFilter::default(), None, place).await
+        }
+    });
+    assert!(matches!(places.take().await, Err(SubmitError::Busy { uploads: 1 })), "it is still copying");
+    held.rollback().await.unwrap();
+    assert_eq!(retry.await.unwrap().unwrap().accepted, 3);
+    assert!(places.take().await.is_ok());
 }

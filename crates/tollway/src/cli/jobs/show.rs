@@ -3,7 +3,7 @@
 use domain::{AuditLine, Job, JobId};
 
 use crate::cli::{
-    Common, Exit, Format, Outcome,
+    Common, Exit, Format, Outcome, audit,
     client::{Client, Page},
     output::{self, count, line, note, time},
 };
@@ -27,16 +27,7 @@ pub async fn run(client: &Client, id: JobId, common: &Common) -> Outcome {
 
 /// A line of the history: who did what, and when.
 fn told(done: &AuditLine) -> String {
-    let who = match (&done.key_id, &done.team) {
-        (Some(key), Some(team)) => format!("key {key} of {team}"),
-        (Some(key), None) => format!("key {key}"),
-        _ => "Tollway".to_owned(),
-    };
-    let details = match done.details.as_object() {
-        Some(details) if !details.is_empty() => format!(" {}", done.details),
-        _ => String::new(),
-    };
-    format!("{:<12} {} by {who}{details}", done.action, time(done.at))
+    format!("{:<12} {} by {}{}", done.action, time(done.at), audit::who(done), audit::details(done))
 }
 
 fn page(job: &Job) -> String {

@@ -41,7 +41,7 @@ struct Problem {
 
 /// What the gateway would take it for.
 #[derive(Debug, Serialize, Deserialize)]
-struct Quote {
+struct DryRun {
     lane: String,
     requests: i64,
     est_input_tokens: i64,
@@ -68,7 +68,7 @@ pub async fn run(args: &Submit, mut query: Vec<(&'static str, String)>, common: 
         None
     } else {
         query.push(("dry_run", "true".to_owned()));
-        match upload::send::<Quote>(&Client::find()?, args, &query).await {
+        match upload::send::<DryRun>(&Client::find()?, args.upload(), &query).await {
             Ok(quote) => Some(quote),
             Err(failure) if failure.exit == Exit::Unavailable => None,
             Err(failure) => return Err(failure),
@@ -172,7 +172,7 @@ fn is_job_line(text: &[u8]) -> bool {
     serde_json::from_slice::<Outer>(text).is_ok_and(|outer| outer.job.is_some() && outer.custom_id.is_none())
 }
 
-fn show(found: &Findings, quote: Option<&Quote>) -> std::io::Result<()> {
+fn show(found: &Findings, quote: Option<&DryRun>) -> std::io::Result<()> {
     for Problem { line: number, reason } in &found.problems {
         line(format!("line {number}: {reason}"))?;
     }

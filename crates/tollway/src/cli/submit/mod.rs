@@ -3,7 +3,7 @@
 mod check;
 mod file;
 pub mod params;
-mod upload;
+pub mod upload;
 
 use std::path::PathBuf;
 
@@ -41,9 +41,20 @@ pub struct Submit {
     watch: bool,
 }
 
+impl Submit {
+    fn upload(&self) -> upload::Upload<'_> {
+        upload::Upload {
+            file: &self.file,
+            to: "api/v1/jobs",
+            gzip: self.gzip,
+            idempotency_key: self.idempotency_key.as_deref().filter(|_| !self.dry_run),
+        }
+    }
+}
+
 /// What is said of the job as a whole. The file's first line, {"job":{…}}, may say it too; flags win.
 #[derive(Debug, Args)]
-pub(super) struct JobArgs {
+pub struct JobArgs {
     /// prod, standard or bulk; bulk where the key may use it
     #[arg(long, value_name = "LANE")]
     lane: Option<Lane>,
@@ -91,7 +102,7 @@ pub async fn run(args: Submit, common: &Common) -> Outcome {
         return check::run(&args, query, common).await;
     }
     let client = Client::find()?;
-    let answer: Value = upload::send(&client, &args, &query).await?;
+    let answer: Value = upload::send(&client, args.upload(), &query).await?;
     let Accepted { id, counts, lane } = serde_json::from_value(answer.clone())
         .map_err(|error| Failure::new(Exit::Failed, format_args!("the gateway's answer cannot be read: {error}")))?;
     match common.output {

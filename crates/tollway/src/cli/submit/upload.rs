@@ -1,6 +1,6 @@
 //! Sends the file as it is read: memory stays flat, and the bar tells how far it is.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use async_compression::{Level, tokio::bufread::GzipEncoder};
 use futures::{StreamExt, TryStreamExt};
@@ -10,23 +10,33 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, BufReader};
 use tokio_util::io::{ReaderStream, StreamReader};
 
-use super::{
-    Submit,
-    file::{self, Input},
-};
+use super::file::{self, Input};
 use crate::cli::{Outcome, client::Client};
 
 const PIECE: usize = 256 << 10;
 
-/// The gateway's answer: of a submission the job, of a dry run what it would be.
-pub async fn send<T: DeserializeOwned>(client: &Client, args: &Submit, query: &[(&'static str, String)]) -> Outcome<T> {
-    let Input { reader, bytes, is_gzip } = file::open(&args.file).await?;
+/// What is sent where.
+pub struct Upload<'a> {
+    pub file: &'a Path,
+    pub to: &'static str,
+    /// Compress on the way.
+    pub gzip: bool,
+    pub idempotency_key: Option<&'a str>,
+}
+
+/// The gateway's answer: of a submission the job, of a dry run or a quote what it would be.
+pub async fn send<T: DeserializeOwned>(
+    client: &Client,
+    upload: Upload<'_>,
+    query: &[(&'static str, String)],
+) -> Outcome<T> {
+    let Input { reader, bytes, is_gzip } = file::open(upload.file).await?;
     let bar = bar(bytes);
     let counted = {
         let bar = bar.clone();
         ReaderStream::with_capacity(reader, PIECE).inspect_ok(move |piece| bar.inc(piece.len() as u64)).boxed()
     };
-    let compress = args.gzip && !is_gzip;
+    let compress = upload.gzip && !is_gzip;
     let body = if compress {
         let reader: Box<dyn AsyncRead + Send + Unpin> = Box::new(GzipEncoder::with_quality(
             BufReader::with_capacity(PIECE, StreamReader::new(counted)),
@@ -37,14 +47,14 @@ pub async fn send<T: DeserializeOwned>(client: &Client, args: &Submit, query: &[
         Body::wrap_stream(counted)
     };
     let mut request = client
-        .request(Method::POST, "api/v1/jobs")
+        .request(Method::POST, upload.to)
         .query(query)
         .header(header::CONTENT_TYPE, "application/jsonl")
         .body(body);
     if compress || is_gzip {
         request = request.header(header::CONTENT_ENCODING, "gzip");
     }
-    if let Some(key) = args.idempotency_key.as_ref().filter(|_| !args.dry_run) {
+    if let Some(key) = upload.idempotency_key {
         request = request.header("idempotency-key", key);
     }
     let answer = client.read(request).await;

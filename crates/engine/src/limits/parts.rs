@@ -1,0 +1,115 @@
+//! The parts of a deployment that lanes have: a reserve is one lane's own, what is left is shared by all, and a maximum bounds a
+//! lane in both. Each is a limit of its own, so that it is as exact across replicas as the deployment's.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use domain::{Lane, catalog::LaneRule};
+
+use super::deployment_scope;
+
+/// Lanes with a reserve, and how many percent it is.
+pub type Reserves = Arc<[(Lane, u8)]>;
+
+pub fn reserves(lanes: &BTreeMap<Lane, LaneRule>) -> Reserves {
+    lanes
+        .iter()
+        .filter(|(_, rule)| rule.reserve_percent > 0)
+        .map(|(l, rule)| (l.clone(), rule.reserve_percent))
+        .collect()
+}
+
+/// What of `cap` is each lane's own, in their order. At least 1 is nobody's, so that a small deployment serves all lanes.
+pub(super) fn own(cap: i64, reserves: &[(Lane, u8)]) -> Vec<i64> {
+    let mut reservable = (cap - 1).max(0);
+    let own = |(_, percent): &(Lane, u8)| {
+        let part = i64::try_from((i128::from(cap) * i128::from(*percent) + 99) / 100).unwrap_or(cap).min(reservable);
+        reservable -= part;
+        part
+    };
+    reserves.iter().map(own).collect()
+}
+
+/// The limits that a deployment's limit of `cap` becomes for lanes: scopes and caps.
+pub(super) fn of(name: &str, cap: i64, lanes: &BTreeMap<Lane, LaneRule>) -> Vec<(String, i64)> {
+    let reserves = reserves(lanes);
+    let own = own(cap, &reserves);
+    let mut parts: Vec<(String, i64)> =
+        reserves.iter().zip(&own).map(|((lane, _), part)| (reserve_scope(name, lane), *part)).collect();
+    parts.retain(|(_, part)| *part > 0);
+    if !reserves.is_empty() {
+        parts.push((shared_scope(name), cap - own.iter().sum::<i64>()));
+    }
+    for (lane, rule) in lanes.iter().filter(|(_, rule)| rule.max_percent < 100) {
+        let most = i128::from(cap) * i128::from(rule.max_percent) / 100;
+        parts.push((most_scope(name, lane), i64::try_from(most).unwrap_or(cap).max(1)));
+    }
+    parts
+}
+
+pub(super) fn shared_scope(name: &str) -> String {
+    format!("{}:shared", deployment_scope(name))
+}
+pub(super) fn reserve_scope(name: &str, lane: &Lane) -> String {
+    format!("{}:reserve:{lane}", deployment_scope(name))
+}
+pub(super) fn most_scope(name: &str, lane: &Lane) -> String {
+    format!("{}:most:{lane}", deployment_scope(name))
+}
+
+/// Whether what follows `deployment:` names a part, and not a deployment.
+pub(super) fn is_part(name: &str) -> bool {
+    name.ends_with(":shared") || name.contains(":reserve:") || name.contains(":most:")
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{Catalog, catalog::LaneClass};
+
+    use super::*;
+
+    fn lanes(of: &[(&str, u8, u8)]) -> BTreeMap<Lane, LaneRule> {
+        let rule = |reserve_percent, max_percent| LaneRule {
+            reserve_percent,
+            max_percent,
+            ..LaneRule::new(LaneClass::Weighted, 1)
+        };
+        of.iter().map(|(lane, reserve, most)| (lane.parse().unwrap(), rule(*reserve, *most))).collect()
+    }
+
+    fn parts(cap: i64, of: &[(&str, u8, u8)]) -> String {
+        super::of("d", cap, &lanes(of)).iter().map(|(scope, cap)| format!("{}={cap} ", &scope[13..])).collect()
+    }
+
+    #[test]
+    fn each_lane_has_its_own_reserve_and_its_own_maximum() {
+        let of_three = parts(100, &[("a", 10, 100), ("b", 20, 50), ("c", 0, 30)]);
+        assert_eq!(of_three, "reserve:a=10 reserve:b=20 shared=70 most:b=50 most:c=30 ");
+        assert_eq!(parts(10, &[("c", 0, 100)]), "", "nothing is said of lanes");
+        let largest = parts(i64::MAX, &[("a", 90, 100)]);
+        assert_eq!(largest, "reserve:a=8301034833169298227 shared=922337203685477580 ");
+    }
+
+    #[test]
+    fn a_small_deployment_serves_all_lanes() {
+        assert_eq!(parts(1, &[("a", 10, 100), ("c", 0, 30)]), "shared=1 most:c=1 ");
+        assert_eq!(parts(2, &[("a", 10, 100), ("b", 20, 100)]), "reserve:a=1 shared=1 ");
+    }
+
+    #[test]
+    fn parts_add_up_to_the_whole() {
+        for cap in 1..200 {
+            let parts = super::of("d", cap, &lanes(&[("a", 7, 100), ("b", 33, 100), ("c", 0, 100)]));
+            assert_eq!(parts.iter().map(|(_, part)| part).sum::<i64>(), cap);
+        }
+    }
+
+    #[test]
+    fn a_part_is_told_from_a_deployment() {
+        let prod = Lane::prod();
+        for scope in [shared_scope("d"), reserve_scope("d", &prod), most_scope("d", &prod)] {
+            assert!(is_part(&scope));
+        }
+        assert!(!is_part("openai-shared") && !is_part("most"));
+        assert_eq!(*reserves(&Catalog::default_lanes()), [(prod, 10)]);
+    }
+}

@@ -1,0 +1,103 @@
+//! Quote: what a job would cost and how long it would take, before any money is spent. The upload goes through the checks of a
+//! submission, line by line, and nothing is written.
+
+mod answer;
+mod pace;
+mod sums;
+
+use chrono::{DateTime, Utc};
+use domain::{Lane, money::Total};
+use store::{job::Scope, lane::LaneView, recent::RecentCalls};
+use tokio::io::AsyncRead;
+
+pub use self::answer::{Basis, DeploymentQuote, DurationRange, LaneQuote, Quote, RouteQuote};
+use self::{pace::Pace, sums::Sums};
+use crate::{
+    Engine,
+    catalog::ActiveCatalog,
+    submit::{Intake, Plan, Submission, SubmitError, Submitter, survey},
+};
+
+/// Calls that are looked at for what is to be expected.
+const RECENT: i64 = 20_000;
+
+/// `team` is the submitter's, by its name.
+pub async fn quote<R: AsyncRead + Unpin + Send>(
+    engine: &Engine,
+    who: Submitter<'_>,
+    team: &str,
+    submission: Submission<R>,
+) -> Result<Quote, SubmitError> {
+    let _place = engine.places.take().await?;
+    let recent = recent_calls(engine, team).await?;
+    let intake = Intake::from(engine);
+    let now = intake.clock.now();
+    let mut sums: Vec<Sums> = Vec::new();
+    let (plan, bytes) = survey(&intake, who, submission, |flow, request| {
+        if request.flow == sums.len() {
+            sums.push(Sums::new(flow, &recent, now));
+        }
+        sums[request.flow].add(request);
+    })
+    .await?;
+    let queue = Queue::look(engine, who.team_id).await?;
+    let duration_in = |lane: &Lane| queue.pace(engine, &intake.catalog, who, lane).duration(&sums);
+    let duration = duration_in(&plan.lane);
+    let others = who.lanes.iter().filter(|lane| **lane != plan.lane && intake.catalog.lanes.contains_key(*lane));
+    let lanes = others.map(|lane| LaneQuote { lane: lane.clone(), duration_s: duration_in(lane) }).collect();
+    Ok(assemble(plan, now, bytes, sums, duration, lanes))
+}
+
+fn assemble(
+    plan: Plan,
+    now: DateTime<Utc>,
+    bytes: u64,
+    sums: Vec<Sums>,
+    duration_s: Option<DurationRange>,
+    lanes: Vec<LaneQuote>,
+) -> Quote {
+    let warnings = answer::warnings(&plan, now, &sums, duration_s);
+    let routes: Vec<RouteQuote> = sums.into_iter().map(Sums::told).collect();
+    let total = |of: fn(&RouteQuote) -> Option<Total>| {
+        routes.iter().try_fold(Total(0), |sum, route| Some(Total(sum.0 + of(route)?.0)))
+    };
+    Quote {
+        lane: plan.lane,
+        requests: routes.iter().map(|route| route.requests).sum(),
+        bytes,
+        est_input_tokens: routes.iter().map(|route| route.est_input_tokens).sum(),
+        expected_output_tokens: routes.iter().map(|route| route.expected_output_tokens).sum(),
+        expected_cost_usd: total(|route| route.expected_cost_usd),
+        worst_cost_usd: total(|route| route.worst_cost_usd),
+        duration_s,
+        routes,
+        lanes,
+        warnings,
+    }
+}
+
+async fn recent_calls(engine: &Engine, team: &str) -> store::Result<Vec<RecentCalls>> {
+    store::recent::calls(&mut *engine.pools.api.acquire().await?, team, RECENT).await
+}
+
+/// What waits and runs at the moment, of all teams and of the submitter's.
+struct Queue {
+    all: Vec<LaneView>,
+    own: Vec<LaneView>,
+    /// Requests of jobs that all workers together run at once.
+    slots: i64,
+}
+
+impl Queue {
+    async fn look(engine: &Engine, team_id: i64) -> store::Result<Self> {
+        let mut conn = engine.pools.api.acquire().await?;
+        let slots = store::worker::slots(&mut conn).await?;
+        let all = store::lane::busy(&mut conn, Scope::All).await?;
+        let own = store::lane::busy(&mut conn, Scope::Team(team_id)).await?;
+        Ok(Self { all, own, slots })
+    }
+
+    fn pace<'a>(&self, engine: &'a Engine, catalog: &ActiveCatalog, who: Submitter<'_>, lane: &Lane) -> Pace<'a> {
+        pace::of(&engine.limits, catalog, &self.all, &self.own, self.slots, who, lane)
+    }
+}

@@ -1,0 +1,207 @@
+//! The requests of one route, added up: what each deployment would charge for them.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use domain::{Endpoint, Usage, money::Total};
+use pricing::{Price, Terms};
+use store::recent::RecentCalls;
+
+use super::answer::{Basis, DeploymentQuote, RouteQuote};
+use crate::{
+    catalog::ActiveDeployment,
+    submit::{Flow, Request},
+};
+
+/// Output tokens of a request whose model nobody called of late.
+pub const ASSUMED_OUTPUT: i64 = 512;
+/// Fewer calls say little.
+const ENOUGH_CALLS: i64 = 20;
+
+pub struct Sums {
+    pub model: String,
+    pub endpoint: Endpoint,
+    pub requests: i64,
+    pub est_in: i64,
+    expected_out: i64,
+    /// `None`: a request sets no maximum.
+    max_out: Option<i64>,
+    pub basis: Basis,
+    /// Requests without a maximum.
+    pub unbounded: i64,
+    /// Of one call of the first deployment.
+    pub latency_ms: Option<i64>,
+    /// Output tokens that are expected of one request.
+    usual_out: i64,
+    deployments: Vec<ByDeployment>,
+    /// Whichever serves it: the dearest.
+    worst: Option<Total>,
+}
+
+/// All of it by one deployment.
+struct ByDeployment {
+    deployment: Arc<ActiveDeployment>,
+    price: Option<Price>,
+    expected: Option<Total>,
+    worst: Total,
+}
+
+impl Sums {
+    pub fn new(flow: &Flow<'_>, recent: &[RecentCalls], now: DateTime<Utc>) -> Self {
+        let model = flow.route.name.to_string();
+        let known = usual(recent, &model, flow.route.deployments.first().map(|deployment| &*deployment.name));
+        let deployments = flow.route.deployments.iter().map(|deployment| ByDeployment::new(deployment, now));
+        Self {
+            model,
+            endpoint: flow.endpoint,
+            requests: 0,
+            est_in: 0,
+            expected_out: 0,
+            max_out: Some(0),
+            basis: known.as_ref().map_or(Basis::Assumed, |(_, basis)| *basis),
+            unbounded: 0,
+            latency_ms: known.as_ref().map(|(mean, _)| mean.latency_ms),
+            usual_out: known.map_or(ASSUMED_OUTPUT, |(mean, _)| mean.output_tokens),
+            deployments: deployments.collect(),
+            worst: Some(Total(0)),
+        }
+    }
+
+    pub fn add(&mut self, request: &Request<'_>) {
+        let (est_in, max_out) = (i64::from(request.est_in), request.max_out.map(i64::from));
+        let out = max_out.map_or(self.usual_out, |most| most.min(self.usual_out));
+        self.requests += 1;
+        self.est_in += est_in;
+        self.expected_out += out;
+        self.unbounded += i64::from(max_out.is_none());
+        self.max_out = self.max_out.zip(max_out).map(|(sum, most)| sum + most);
+        let mut dearest = Some(0);
+        for one in &mut self.deployments {
+            let worst = one.add(self.endpoint, est_in, out, max_out);
+            dearest = dearest.zip(worst).map(|(a, b)| a.max(b));
+        }
+        self.worst = self.worst.zip(dearest).map(|(sum, worst)| Total(sum.0 + worst));
+    }
+
+    pub fn has_output(&self) -> bool {
+        self.endpoint != Endpoint::Embeddings
+    }
+
+    /// Tokens by which rate limits are granted to it.
+    pub fn limit_tokens(&self) -> i64 {
+        self.est_in + self.max_out.unwrap_or(0)
+    }
+
+    pub fn first(&self) -> Option<&ActiveDeployment> {
+        self.deployments.first().map(|one| &*one.deployment)
+    }
+
+    /// The first deployment without a price.
+    pub fn unpriced(&self) -> Option<&str> {
+        self.deployments.iter().find(|one| one.price.is_none()).map(|one| &*one.deployment.name)
+    }
+
+    /// Which deployment of the route would be cheapest, and by how much; `None` when that is the first.
+    pub fn cheapest(&self) -> Option<(&str, Total)> {
+        let saves = self.deployments.iter().filter_map(|one| Some((&*one.deployment.name, self.saves(one)?)));
+        saves.max_by_key(|(_, saves)| saves.0)
+    }
+
+    fn saves(&self, one: &ByDeployment) -> Option<Total> {
+        let less = self.deployments.first()?.expected?.0 - one.expected?.0;
+        (less > 0).then_some(Total(less))
+    }
+
+    pub fn told(self) -> RouteQuote {
+        let told = |one: &ByDeployment| DeploymentQuote {
+            deployment: one.deployment.name.to_string(),
+            expected_cost_usd: one.expected,
+            worst_cost_usd: one.price.is_some().then_some(one.worst),
+            saves_usd: self.saves(one),
+        };
+        RouteQuote {
+            deployments: self.deployments.iter().map(told).collect(),
+            expected_cost_usd: self.deployments.first().and_then(|one| one.expected),
+            worst_cost_usd: self.worst,
+            model: self.model,
+            endpoint: self.endpoint,
+            requests: self.requests,
+            est_input_tokens: self.est_in,
+            expected_output_tokens: self.expected_out,
+            basis: self.basis,
+            max_output_tokens: self.max_out,
+        }
+    }
+}
+
+impl ByDeployment {
+    fn new(deployment: &Arc<ActiveDeployment>, now: DateTime<Utc>) -> Self {
+        let price = deployment.price.as_ref().and_then(|price| price.at(now, Terms::sync()).ok());
+        let expected = price.is_some().then_some(Total(0));
+        Self { deployment: Arc::clone(deployment), price, expected, worst: Total(0) }
+    }
+
+    /// Adds a request; gives the most that it costs here, in pico-USD, if that is known.
+    fn add(&mut self, endpoint: Endpoint, est_in: i64, out: i64, max_out: Option<i64>) -> Option<i128> {
+        let price = self.price.as_ref()?;
+        // Embeddings have no output, and no price for it.
+        let output_text = (endpoint != Endpoint::Embeddings).then_some(out);
+        let usage = Usage { output_text, ..Usage::estimated(est_in, 0) };
+        let charge = pricing::charge(price, &usage).ok().and_then(|charge| charge.contracted_cost);
+        self.expected = self.expected.zip(charge).map(|(sum, cost)| sum + cost);
+        let worst = i128::from(pricing::estimate(price, est_in, max_out).pico());
+        self.worst = Total(self.worst.0 + worst);
+        Some(worst)
+    }
+}
+
+/// What calls of the model were like: the team's own by the deployment that serves it first, else by any, else everybody's.
+fn usual(recent: &[RecentCalls], model: &str, first: Option<&str>) -> Option<(RecentCalls, Basis)> {
+    let sources = [(true, first), (true, None), (false, first), (false, None)];
+    sources.into_iter().find_map(|(is_own, by)| {
+        let counts = |one: &&RecentCalls| {
+            one.model == model && by.is_none_or(|by| one.deployment == by) && (one.is_own || !is_own)
+        };
+        let mean = mean(&recent.iter().filter(counts).collect::<Vec<_>>());
+        let basis = if is_own { Basis::OwnCalls } else { Basis::AllCalls };
+        (mean.calls >= ENOUGH_CALLS).then_some((mean, basis))
+    })
+}
+
+/// Of several, by their numbers of calls.
+fn mean(of: &[&RecentCalls]) -> RecentCalls {
+    let calls: i64 = of.iter().map(|one| one.calls).sum();
+    let weighted =
+        |value: fn(&RecentCalls) -> i64| of.iter().map(|one| one.calls * value(one)).sum::<i64>() / calls.max(1);
+    RecentCalls {
+        deployment: String::new(),
+        model: String::new(),
+        is_own: false,
+        calls,
+        output_tokens: weighted(|one| one.output_tokens),
+        latency_ms: weighted(|one| one.latency_ms),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn calls(deployment: &str, is_own: bool, calls: i64, output_tokens: i64) -> RecentCalls {
+        RecentCalls { deployment: deployment.into(), model: "m".into(), is_own, calls, output_tokens, latency_ms: 10 }
+    }
+
+    #[test]
+    fn the_nearest_calls_say_what_is_usual() {
+        let told =
+            |recent: &[RecentCalls]| usual(recent, "m", Some("first")).map(|(mean, basis)| (mean.output_tokens, basis));
+        let (own, own_other) = (calls("first", true, 20, 100), calls("second", true, 60, 200));
+        let others = calls("first", false, 1_000, 300);
+        assert_eq!(told(&[own.clone(), own_other.clone(), others.clone()]), Some((100, Basis::OwnCalls)));
+        let few = RecentCalls { calls: 19, ..own };
+        assert_eq!(told(&[few.clone(), own_other, others.clone()]), Some((175, Basis::OwnCalls)));
+        assert_eq!(told(&[few.clone(), others]), Some((296, Basis::AllCalls)));
+        assert_eq!(told(&[few]), None);
+        assert_eq!(usual(&[calls("first", true, 99, 1)], "other", Some("first")), None);
+    }
+}

@@ -1,0 +1,79 @@
+//! An engine on the database of one test, in which nothing runs by itself.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use domain::{AttemptReason, JobId, Lane, LedgerRow, RequestId};
+use providers::HttpClients;
+use store::{PgPool, Pools};
+
+use crate::{
+    Engine, Settings,
+    admit::KeyCache,
+    call::Providers,
+    catalog::{ActiveCatalog, CatalogWatch},
+    claim::{Bell, Slots},
+    clock::Clock,
+    direct::{IntentQueue, Intents},
+    fence::{Fence, Live},
+    limits::Limiter,
+    meter::{self, Attempt, Subject},
+    route::Health,
+    settle::Settler,
+    submit::{
+        Places,
+        testing::{WORKER, catalog},
+    },
+};
+
+/// With the catalog of [`catalog`], a team `t`, whose id is 1, and a lease of this length.
+pub async fn engine(pool: &PgPool, lease: Duration) -> (Arc<Engine>, IntentQueue) {
+    sqlx::query("insert into team (name, weight) values ('t', 3)").execute(pool).await.unwrap();
+    let settings = Settings { lease, ..Settings::default() };
+    let (intents, intent_queue) = Intents::new();
+    let engine = Engine {
+        pools: Pools { api: pool.clone(), work: pool.clone(), intents: pool.clone() },
+        worker_id: WORKER,
+        roles: vec!["worker".to_owned()],
+        fence: Fence::new(lease, Instant::now()),
+        live: Live::default(),
+        clock: Clock::new(chrono::Utc::now()),
+        catalog: CatalogWatch::new(catalog()),
+        keys: KeyCache::new(),
+        limits: Limiter::default(),
+        places: Places::new(settings.max_uploads),
+        health: Health::default(),
+        slots: Slots::new(settings.slots),
+        bell: Bell::default(),
+        settler: Settler::new().0,
+        intents,
+        providers: Providers::new(&HttpClients::new()),
+        pepper: Arc::new(secrecy::SecretBox::new(Box::new([0; 32]))),
+        settings,
+    };
+    (Arc::new(engine), intent_queue)
+}
+
+/// The row that a synchronous call of this process leaves before it is made.
+pub fn call_row(catalog: &ActiveCatalog, worker_id: i64) -> LedgerRow {
+    let deployment = Arc::clone(&catalog.route("chat").unwrap().deployments[0]);
+    let now = chrono::Utc::now();
+    let subject = Subject {
+        request_id: RequestId { job: JobId::new(now), line: 0 }.to_string(),
+        job_id: None,
+        custom_id: None,
+        team: "t".into(),
+        tags: Arc::default(),
+        key_id: "k".into(),
+        lane: Lane::prod(),
+        model: "chat".into(),
+        submitted_at: now,
+        est_in: 10,
+        max_out: Some(10),
+    };
+    let (id, reason) = (uuid::Uuid::now_v7(), AttemptReason::Primary);
+    let attempt = Attempt { id, no: 1, reason, fallback_from: None, deployment, reserved_at: now };
+    meter::unknown_row(worker_id, &subject, &attempt, now, now)
+}

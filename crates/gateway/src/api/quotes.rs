@@ -1,0 +1,35 @@
+//! Quotes: what a job would cost, before it is submitted. The body and the parameters are those of a submission.
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+};
+use engine::{
+    quote,
+    submit::{Submission, Submitter},
+};
+use tokio_util::io::StreamReader;
+
+use super::submit::{SubmitParams, bytes, format, from_headers, refused};
+use crate::{app::App, auth::Who, input::Params, problem::Problem};
+
+pub async fn create(
+    State(app): State<App>,
+    Who(caller): Who,
+    Params(query): Params<SubmitParams>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let submission = Submission {
+        params: from_headers(&headers)?.read()?.overridden_by(query.read()?),
+        idempotency_key: None,
+        format: format(&headers)?,
+        body: StreamReader::new(Box::pin(bytes(body))),
+    };
+    let who = Submitter { team_id: caller.team_id, key_id: &caller.key_id, lanes: &caller.lanes };
+    let quote = quote::quote(&app.engine, who, &caller.team, submission).await.map_err(refused)?;
+    Ok(Json(quote).into_response())
+}
