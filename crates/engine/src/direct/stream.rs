@@ -87,7 +87,7 @@ pub(super) async fn run(engine: Arc<Engine>, mut admitted: Admitted) -> Result<D
 async fn book(engine: &Engine, admitted: &Admitted, attempt: &Attempt, ended: &Ended<'_>, is_final: bool) -> i64 {
     let row =
         meter::row(engine.worker_id, &engine.clock, &admitted.catalog, &admitted.subject, attempt, ended, is_final);
-    let tokens = row.prompt_total.unwrap_or(0) + row.output_text.unwrap_or(0) + row.output_reasoning.unwrap_or(0);
+    let tokens = row.tokens();
     engine.settler.put(Op::Direct(Box::new(Booking { ledger: row }))).await;
     tokens
 }

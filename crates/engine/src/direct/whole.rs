@@ -56,7 +56,7 @@ pub(super) async fn run(engine: &Engine, mut admitted: Admitted) -> Result<Direc
             is_final,
         );
         let cost = row.contracted_cost.map(Money);
-        let tokens = row.prompt_total.unwrap_or(0) + row.output_text.unwrap_or(0) + row.output_reasoning.unwrap_or(0);
+        let tokens = row.tokens();
         permit.settle_tokens(tokens);
         engine.settler.put(Op::Direct(Box::new(Booking { ledger: row }))).await;
         if !durable {
