@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod line;
 pub mod manifest;
 pub mod money;
+pub mod pace;
 pub mod role;
 pub mod schedule;
 pub mod tags;

@@ -24,7 +24,7 @@ enum Chore {
     Partitions,
     /// Recurring jobs whose tick has come are submitted.
     Schedules,
-    /// What abandoned uploads and old webhooks left.
+    /// What abandoned uploads, old webhooks and removed lanes left.
     Sweep,
 }
 
@@ -108,6 +108,7 @@ async fn work(chore: Chore, engine: &Engine, lake: &LakeStore) -> anyhow::Result
         Chore::Plans => upkeep::refresh_plans(engine).await?,
         Chore::Partitions => upkeep::rotate_partitions(engine).await?,
         Chore::Sweep => {
+            engine::lanes::forget_drained(engine).await?;
             let mut conn = pool.acquire().await?;
             store::ingest::sweep(&mut conn).await?;
             store::idempotency::prune(&mut conn).await?;

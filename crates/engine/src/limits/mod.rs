@@ -142,8 +142,7 @@ async fn share(
 
 /// Percent that is reserved for some lane.
 fn reserve(catalog: &Catalog) -> i64 {
-    let lanes = if catalog.lanes.is_empty() { &Catalog::default_lanes() } else { &catalog.lanes };
-    lanes.values().map(|lane| i64::from(lane.reserve_percent)).sum()
+    catalog.lanes_in_force().values().map(|lane| i64::from(lane.reserve_percent)).sum()
 }
 
 /// What lanes without a reserve may use; at least 1, so that a small deployment serves them at all.

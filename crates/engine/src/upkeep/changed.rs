@@ -1,14 +1,14 @@
-//! What one catalog says differently from another, by name.
+//! What one configuration says differently from another, by name.
 
 use std::collections::BTreeSet;
 
-use domain::Catalog;
+use serde::Serialize;
 use serde_json::Value;
 
 /// Such as `lanes.bulk` or `prices`, sorted.
-pub fn changed(before: &Catalog, after: &Catalog) -> Vec<String> {
+pub fn changed<T: Serialize>(before: &T, after: &T) -> Vec<String> {
     // Plain data always serializes.
-    let document = |catalog: &Catalog| serde_json::to_value(catalog).unwrap_or_default();
+    let document = |whole: &T| serde_json::to_value(whole).unwrap_or_default();
     let (before, after) = (document(before), document(after));
     let mut names = Vec::new();
     for section in keys(&before, &after) {
@@ -31,14 +31,17 @@ fn keys<'v>(one: &'v Value, other: &'v Value) -> BTreeSet<&'v String> {
 
 #[cfg(test)]
 mod tests {
-    use domain::catalog::TeamRule;
+    use domain::{Catalog, catalog::TeamRule};
 
     use super::*;
 
     #[test]
     fn what_is_new_gone_or_different_is_named() {
         let with = |teams: &[(&str, u32)]| Catalog {
-            teams: teams.iter().map(|(n, w)| ((*n).to_owned(), TeamRule { weight: *w, ..TeamRule::default() })).collect(),
+            teams: teams
+                .iter()
+                .map(|(n, w)| ((*n).to_owned(), TeamRule { weight: *w, ..TeamRule::default() }))
+                .collect(),
             ..Catalog::default()
         };
         let (before, mut after) = (with(&[("a", 1), ("b", 1), ("c", 1)]), with(&[("b", 2), ("c", 1), ("d", 1)]));

@@ -14,7 +14,7 @@ use store::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::changed::changed;
+use super::changed;
 use crate::{
     Engine,
     catalog::{ActiveCatalog, BadCatalog},
@@ -45,7 +45,7 @@ impl From<CheckError> for ApplyError {
 }
 
 /// Applies a file's catalog: makes it the active version if it differs, with its lanes, teams and limits. One transaction.
-/// Lanes that the API declared stay beside the file's.
+/// Lanes that the API declared stay beside the file's; those that nobody declares any more close.
 pub async fn apply_catalog(conn: &mut store::PgConnection, catalog: &Catalog, by: &str) -> Result<i64, ApplyError> {
     store::config::lock(conn).await?;
     store::lane::follow_file(conn, catalog.lanes.iter(), by).await?;
@@ -53,8 +53,10 @@ pub async fn apply_catalog(conn: &mut store::PgConnection, catalog: &Catalog, by
     if !lanes.is_empty() {
         check_lanes(&lanes)?;
     }
+    let before = store::config::load_active(conn).await?.map(|active| active.catalog);
+    let lanes = before.iter().fold(lanes, lanes::with_closing);
+    let before = before.unwrap_or_default();
     let catalog = Catalog { lanes, ..catalog.clone() };
-    let before = store::config::load_active(conn).await?.map(|active| active.catalog).unwrap_or_default();
     let applied = store::config::apply(conn, &catalog, by).await?;
     limits::apply(conn, &catalog).await?;
     if let Applied::New(version) = applied {

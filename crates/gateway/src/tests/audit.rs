@@ -90,7 +90,10 @@ async fn pages_join_and_times_and_objects_narrow_them(pool: PgPool) {
         let Some(next) = page["next"].as_str() else { break };
         cursor = format!("&cursor={next}");
     }
-    assert_eq!(seen, [job.to_string(), job.to_string()].into_iter().chain(vec!["lane:bulk".to_owned(); 4]).collect::<Vec<_>>());
+    assert_eq!(
+        seen,
+        [job.to_string(), job.to_string()].into_iter().chain(vec!["lane:bulk".to_owned(); 4]).collect::<Vec<_>>()
+    );
     let narrow = "?object=lane:bulk&from=2026-01-01T01:00:00Z&to=2026-01-01T02:00:00Z";
     assert_eq!(lines(&world, &operator, narrow).await.len(), 2);
     assert_eq!(lines(&world, &operator, &format!("?object={job}")).await.len(), 2);
