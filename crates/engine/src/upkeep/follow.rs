@@ -23,6 +23,8 @@ use crate::{
 };
 
 const LOOK: Duration = Duration::from_secs(1);
+/// Changes of a file that its line of the audit names.
+const NAMED: usize = 50;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -62,7 +64,9 @@ pub async fn apply_catalog(conn: &mut store::PgConnection, catalog: &Catalog, by
     if let Applied::New(version) = applied {
         // What has been in force is not refused when a gateway starts.
         limits::check(conn, &catalog).await?;
-        let details = json!({ "version": version, "host": by, "changed": changed(&before, &catalog) });
+        let mut changed = changed(&before, &catalog);
+        let more = changed.split_off(changed.len().min(NAMED));
+        let details = json!({ "version": version, "host": by, "changed": changed, "and_more": more.len() });
         let change = Change { object: Object::Config, key_id: None, action: Action::Apply, details };
         audit::record_change(conn, change).await?;
     }
