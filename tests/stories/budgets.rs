@@ -124,7 +124,9 @@ async fn a_dollar_is_not_exceeded_when_replicas_die() {
     assert!(kills >= 3, "it was over after {kills} kills");
     let spent = charged(&world).await;
     assert!(spent <= DOLLAR, "{spent} pico-dollars were charged");
-    world.check().await;
+    e2e::oracle::idle::wait(&world.db).await;
+    // The provider may know of calls that the ledger does not have: sent a moment before their replica died. They are unproven.
+    e2e::oracle::budgets::check(&world.db).await;
     let shown = budget(&world.admin, "dollar").await;
     let accounted = pico(&shown, "spent") + pico(&shown, "unproven");
     assert!((DOLLAR * 99 / 100..=DOLLAR).contains(&accounted), "{kills} kills, {spent} charged: {shown}");

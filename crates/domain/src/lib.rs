@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod line;
 pub mod manifest;
 pub mod money;
+pub mod pace;
 pub mod role;
 pub mod schedule;
 pub mod tags;

@@ -1,5 +1,6 @@
 //! Claiming: which waiting requests run next. `fill` decides, by the `account`s of teams and the `turns` of lanes; `once` does it
-//! in one transaction, which `decide` and `judge` are parts of; `run` keeps the slots full.
+//! in one transaction, which `decide` and `judge` are parts of; `pause` is for how long who was refused is left alone; `run` keeps
+//! the slots full.
 
 pub mod account;
 mod calls;
@@ -7,6 +8,7 @@ mod decide;
 pub mod fill;
 mod judge;
 mod once;
+pub mod pause;
 mod request;
 mod slots;
 pub mod turns;

@@ -99,7 +99,7 @@ async fn book(
 ) -> i64 {
     let row =
         meter::row(engine.worker_id, &engine.clock, &admitted.catalog, &admitted.subject, attempt, ended, is_final);
-    let tokens = row.prompt_total.unwrap_or(0) + row.output_text.unwrap_or(0) + row.output_reasoning.unwrap_or(0);
+    let tokens = row.tokens();
     engine.settler.put(Op::Direct(Box::new(Booking { ledger: row, reservation }))).await;
     tokens
 }

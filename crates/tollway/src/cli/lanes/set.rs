@@ -55,6 +55,9 @@ pub struct Set {
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     aging_s: Option<u64>,
+    /// Take no new work; what is in it is served
+    #[arg(long)]
+    closed: bool,
 }
 
 pub async fn run(client: &Client, set: Set, common: &Common) -> Outcome {
