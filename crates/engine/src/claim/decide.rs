@@ -106,6 +106,9 @@ pub(super) fn decide(
         false
     };
     fill(engine.slots.total(), free, &mut lane_states, &mut share_states, &mut supply, &mut gate);
+    for (lane, state) in lane_states.iter().enumerate() {
+        engine.slots.claims(lanes[lane], state.in_use - in_use[lane]);
+    }
     decision.levels = share_states.iter().map(|share| share.level).collect();
     decision.costs = bills.iter().map(|bill| bill.known as i64).collect();
     let served = (0..lanes.len()).filter(|lane| lane_states[*lane].in_use > in_use[*lane]);

@@ -121,10 +121,16 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
             () = engine.bell.heard() => rung = true,
             // What is free now may be reserved for others; what becomes free need not be.
             () = engine.slots.freed((free + enough).min(engine.settings.slots)), if free < engine.settings.slots => {}
-            () = engine.slots.left() => {}
+            () = left(&engine) => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// Synchronous calls ended for which requests may have waited; some more will have, a moment later.
+async fn left(engine: &Engine) {
+    engine.slots.left().await;
+    tokio::time::sleep(engine.slots.gather()).await;
 }
 
 #[cfg(test)]

@@ -145,7 +145,10 @@ async fn pump(
         error: failure.as_ref().map(|error| error.class),
     };
     let tokens = book(&engine, &admitted, &attempt, reservation, &ended, true).await;
-    permit.settle_tokens(tokens);
+    match &failure {
+        None => permit.settle_tokens(tokens),
+        Some(error) => permit.failed(error.class, ended.usage.and_then(|usage| usage.total())),
+    }
     admitted.permit.settle_tokens(tokens);
     drop(permit);
     match failure {
