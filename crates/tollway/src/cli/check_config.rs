@@ -119,6 +119,7 @@ fn show(loaded: &Loaded, catalog: &ActiveCatalog, probes: &[Probe]) -> std::io::
     line(format!("retention      {} days", config.retention.days))?;
     let lanes: Vec<&str> = catalog.lanes.keys().map(domain::Lane::as_str).collect();
     line(format!("lanes          {}", lanes.join(", ")))?;
+    line(format!("budgets        {}", config.budgets.len()))?;
     line(format!("teams          {}\n", catalog.teams.len()))?;
     let mut routes: Vec<_> = catalog.routes.values().collect();
     routes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -167,6 +168,7 @@ fn document(loaded: &Loaded, catalog: &ActiveCatalog, probes: &[Probe]) -> Value
         "retention_days": loaded.config.retention.days,
         "lanes": catalog.lanes.keys().collect::<Vec<_>>(),
         "teams": catalog.teams.keys().collect::<Vec<_>>(),
+        "budgets": loaded.config.budgets.keys().collect::<Vec<_>>(),
         "routes": routes.iter().map(|route| json!({
             "name": &*route.name,
             "deployments": route.spec.deployments,
