@@ -13,6 +13,7 @@ mod commands;
 mod declared;
 mod report;
 
+mod alerts;
 mod budgets;
 mod fair;
 mod lanes;

@@ -12,6 +12,7 @@ use store::{PgPool, Pools};
 use crate::{
     Engine, Settings,
     admit::KeyCache,
+    budgets::Budgets,
     call::Providers,
     catalog::{ActiveCatalog, CatalogWatch},
     claim::{Bell, Slots},
@@ -43,6 +44,7 @@ pub async fn engine(pool: &PgPool, lease: Duration) -> (Arc<Engine>, IntentQueue
         catalog: CatalogWatch::new(catalog()),
         keys: KeyCache::new(),
         limits: Limiter::default(),
+        budgets: Budgets::default(),
         places: Places::new(settings.max_uploads),
         health: Health::default(),
         slots: Slots::new(settings.slots),
