@@ -145,9 +145,12 @@ impl Health {
         true
     }
 
-    /// Deployments whose every probe failed for at least so long, with that time. One that nobody calls any more says nothing new.
+    /// Deployments whose every probe failed for at least so long, with that time. Of one that nobody calls any more nothing is known.
     pub fn down_for(&self, least: Duration) -> Vec<(Arc<str>, Duration)> {
-        let lasted = |record: &Record| record.down.map(|(first, last)| last.saturating_duration_since(first));
+        let lasted = |record: &Record| {
+            let (first, last) = record.down.filter(|(_, last)| last.elapsed() <= LONGEST_RETRY_AFTER)?;
+            Some(last.saturating_duration_since(first))
+        };
         let records = self.records();
         let down = records.iter().filter_map(|(name, record)| Some((Arc::clone(name), lasted(record)?)));
         down.filter(|(_, lasted)| *lasted >= least).collect()
