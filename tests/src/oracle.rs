@@ -1,7 +1,7 @@
 //! Oracle O: what must hold after every story, however its processes died. Jobs add up, the provider's own journal and the
 //! ledger tell the same calls, nothing is held by anybody, and lake and report say what the ledger says.
 
-mod budgets;
+pub mod budgets;
 mod calls;
 pub mod idle;
 mod jobs;

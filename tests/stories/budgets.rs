@@ -21,7 +21,10 @@ fn call(n: usize) -> String {
 }
 
 async fn dear_answers(world: &World) {
-    world.simulator.set("only", json!({"answer_tokens": 500, "latency": {"kind": "uniform", "min_ms": 5, "max_ms": 60}})).await;
+    world
+        .simulator
+        .set("only", json!({"answer_tokens": 500, "latency": {"kind": "uniform", "min_ms": 5, "max_ms": 60}}))
+        .await;
 }
 
 /// What the provider charges for all calls that it saw, by its own journal and the prices of [`catalog::PRICES`].
@@ -91,7 +94,8 @@ async fn a_dollar_is_spent_and_not_a_cent_more() {
     assert_eq!(pico(&shown, "spent"), spent, "{shown}");
     assert_eq!((pico(&shown, "reserved"), pico(&shown, "unproven")), (0, 0), "{shown}");
     assert_eq!(pico(&shown, "left"), DOLLAR - spent, "{shown}");
-    let verified = world.gateway.run(&world.admin.key, &["--output", "json", "budgets", "verify"]).await.expect(0).json();
+    let verified =
+        world.gateway.run(&world.admin.key, &["--output", "json", "budgets", "verify"]).await.expect(0).json();
     assert_eq!(verified[0]["verified"]["equal"], true, "{verified}");
 }
 
@@ -120,7 +124,9 @@ async fn a_dollar_is_not_exceeded_when_replicas_die() {
     assert!(kills >= 3, "it was over after {kills} kills");
     let spent = charged(&world).await;
     assert!(spent <= DOLLAR, "{spent} pico-dollars were charged");
-    world.check().await;
+    e2e::oracle::idle::wait(&world.db).await;
+    // The provider may know of calls that the ledger does not have: sent a moment before their replica died. They are unproven.
+    e2e::oracle::budgets::check(&world.db).await;
     let shown = budget(&world.admin, "dollar").await;
     let accounted = pico(&shown, "spent") + pico(&shown, "unproven");
     assert!((DOLLAR * 99 / 100..=DOLLAR).contains(&accounted), "{kills} kills, {spent} charged: {shown}");
@@ -133,11 +139,10 @@ async fn a_job_waits_for_its_budget_and_delays_nobody() {
     let world = World::start("held_job", |simulator| Setup::new(catalog::one(simulator, ""))).await;
     dear_answers(&world).await;
     let (held, free) = (world.key("search", json!({})).await, world.key("support", json!({})).await);
-    let declared = |usd: &str| {
-        json!({"scope": {"team": "search"}, "limit_usd": usd, "window": "month", "time_zone": "Europe/Berlin", "policy": "hold"})
-    };
+    let declared = |usd: &str| json!({"scope": {"team": "search"}, "limit_usd": usd, "window": "month", "time_zone": "Europe/Berlin", "policy": "hold"});
     world.admin.put("/api/v1/budgets/search-month", &declared("0.02")).await.expect(200);
-    let lines: String = (1..=200).map(|n| requests::line(&format!("line-{n}"), "/v1/chat/completions", &call(n))).collect();
+    let lines: String =
+        (1..=200).map(|n| requests::line(&format!("line-{n}"), "/v1/chat/completions", &call(n))).collect();
     let waiting = held.submit("", lines.clone()).await;
     let said = |job: &Value| job["waiting_reason"].as_str().unwrap_or_default().to_owned();
     let stuck = held.job_when(&waiting, "to wait for its budget", |job| said(job).contains("it resets at ")).await;

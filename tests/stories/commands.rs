@@ -95,6 +95,18 @@ async fn what_works_beside_a_gateway() {
         "{}",
         probed.stdout
     );
+    assert!(probed.stdout.contains("beside the API's lanes and limits: fits"), "{}", probed.stdout);
+    world.admin.post("/api/v1/teams", json!({"name": "search"}).to_string()).await.expect(201);
+    let limit = json!({"scope": "team:search", "kind": "slots", "cap": 5});
+    world.admin.put("/api/v1/limits", &limit).await.expect(200);
+    let whole = "\n[teams.search]\nweight = 2\n[teams.search.lanes.bulk]\nslots = 6\n";
+    world.gateway.edit(|file| file + whole);
+    let probed = world.gateway.run(key, &["check-config", "--probe"]).await.expect(7);
+    let reason = "slots 6 of lane:bulk:team:search contradicts slots 5 of team:search";
+    assert!(probed.stdout.contains(reason), "{}", probed.stdout);
+    let weight = world.db.number("select weight::bigint from team where name = 'search'").await;
+    assert_eq!(weight, 1, "what was only tried has changed something");
+    world.gateway.edit(|file| file.replace(whole, ""));
     world.gateway.run(key, &["migrate"]).await.expect(0);
     world.check().await;
     let proved = world.gateway.run(key, &["lake", "verify"]).await.expect(0);

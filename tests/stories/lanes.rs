@@ -155,6 +155,42 @@ async fn callers_and_jobs_share_what_a_lane_may_have() {
     world.check().await;
 }
 
+const AGING: &str = "
+[lanes.prod]
+class = 'strict'
+[lanes.patient]
+class = 'weighted'
+aging_s = 1
+[lanes.forbearing]
+class = 'weighted'
+aging_s = 0
+";
+
+/// A strict lane that saturates all slots keeps a weighted one waiting for so long as that is willing to, and no longer.
+#[tokio::test]
+async fn a_lane_that_ages_is_served_beside_a_strict_one_and_one_told_not_to_is_not() {
+    let setup = |simulator: &_| Setup { slots: 4, ..Setup::new(catalog::one(simulator, "") + AGING) };
+    let world = World::start("aging", setup).await;
+    world.simulator.set_latency("only", 50).await;
+    let caller = world.key("search", json!({"lanes": ["prod", "patient", "forbearing"]})).await;
+    let prod = caller.submit("?lane=prod", requests::chat(20_000)).await;
+    world.simulator.has_seen(20).await;
+    let patient = caller.submit("?lane=patient", requests::chat(50)).await;
+    let forbearing = caller.submit("?lane=forbearing", requests::chat(50)).await;
+    let served = |job: &Value| job["counts"]["succeeded"].as_i64().is_some_and(|n| n >= 4);
+    caller.job_when(&patient, "to be served once a second", served).await;
+    let waiting = caller.job(&forbearing).await;
+    assert_eq!((pending(&waiting), &waiting["in_flight"]), (50, &json!(0)), "{waiting}");
+    assert!(pending(&caller.job(&patient).await) > 20, "it took more than its turn of a strict lane");
+    assert!(pending(&caller.job(&prod).await) > 1_000, "the strict lane did not saturate the slots");
+    caller.post(&format!("/api/v1/jobs/{prod}/cancel"), "").await.expect(200);
+    for id in [&patient, &forbearing] {
+        assert_eq!(caller.ended(id).await["counts"]["succeeded"], 50);
+    }
+    caller.ended(&prod).await;
+    world.check().await;
+}
+
 fn pending(job: &Value) -> i64 {
     job["counts"]["pending"].as_i64().unwrap_or_else(|| panic!("{job}"))
 }

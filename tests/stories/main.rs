@@ -4,6 +4,7 @@ mod after;
 mod bad_input;
 mod direct;
 mod life;
+mod progress;
 mod results;
 mod retry;
 mod schedules;
@@ -11,6 +12,7 @@ mod submit;
 
 mod commands;
 mod declared;
+mod reload;
 mod report;
 
 mod alerts;

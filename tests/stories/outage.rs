@@ -186,3 +186,36 @@ async fn a_refused_credential_ends_no_request() {
     assert_eq!(job["counts"]["succeeded"], 3, "{job}");
     world.check().await;
 }
+
+/// Nobody answers at the deployment of the one team, and the other team, in the same lane, does not notice.
+#[tokio::test]
+async fn a_team_whose_provider_is_down_delays_nobody() {
+    let setup = |simulator: &Simulator| {
+        let dead = catalog::deployment_at("http://127.0.0.1:1/v1", "dead", "sim-chat", "");
+        let routes = catalog::route("gone", &["dead"]);
+        Setup { slots: 8, ..Setup::new(catalog::one(simulator, "") + &dead + &routes) }
+    };
+    let world = World::start("team_down", setup).await;
+    world.simulator.set_latency("only", 20).await;
+    let (stuck, other) = (world.key("stuck", json!({})).await, world.key("other", json!({})).await);
+    let took = async |id: &str| {
+        let job = other.ended(id).await;
+        assert_eq!(job["counts"]["succeeded"], 200, "{job}");
+        let took = "select (extract(epoch from job.finished_at - job.created_at) * 1000)::bigint
+                    from job join team using (team_id) where team.name = 'other' order by job_id desc limit 1";
+        world.db.number(took).await
+    };
+    let alone = took(&other.submit("", requests::chat(200)).await).await;
+    let big = stuck.submit("", requests::chat(20_000).replace("\"chat\"", "\"gone\"")).await;
+    let is_stuck = |job: &Value| matches!(job["waits"]["reason"].as_str(), Some("provider_down" | "provider_cooling"));
+    stuck.job_when(&big, "to say what it waits for", is_stuck).await;
+    for _ in 0..3 {
+        let beside = took(&other.submit("", requests::chat(200)).await).await;
+        assert!(beside <= alone * 3 / 2 + 500, "alone it took {alone} ms, and beside the other {beside} ms");
+    }
+    let job = stuck.job(&big).await;
+    assert_eq!((&job["counts"]["failed"], &job["counts"]["pending"]), (&json!(0), &json!(20_000)), "{job}");
+    stuck.post(&format!("/api/v1/jobs/{big}/cancel"), "").await.expect(200);
+    stuck.ended(&big).await;
+    world.check().await;
+}

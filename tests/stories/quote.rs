@@ -80,6 +80,10 @@ async fn what_a_submission_would_refuse_has_no_quote() {
     std::fs::write(&file, requests::chat(3)).unwrap();
     let path = Path::new(&file).to_str().unwrap();
     let told = world.gateway.run(&caller.key, &["quote", path]).await.expect(0);
-    assert!(told.stdout.contains("3 requests in lane bulk") && told.stdout.contains("Set max_tokens"), "{}", told.stdout);
+    assert!(
+        told.stdout.contains("3 requests in lane bulk") && told.stdout.contains("Set max_tokens"),
+        "{}",
+        told.stdout
+    );
     world.gateway.run(&caller.key, &["quote", "/nowhere"]).await.expect(4);
 }

@@ -1,6 +1,6 @@
 //! Jobs that come again and again, once for each tick however many gateways there are.
 
-use e2e::{SOON, Setup, World, catalog, requests, until};
+use e2e::{SOON, Setup, World, catalog, receiver::Receiver, requests, until};
 use serde_json::{Value, json};
 
 async fn world(story: &str) -> World {
@@ -64,6 +64,21 @@ async fn a_tick_is_passed_over_while_the_last_job_runs() {
     world.admin.post(&format!("/api/v1/jobs/{job}/cancel"), "").await.expect(200);
     until("the next job", SOON, async || (jobs(&world).await > 1).then_some(())).await;
     world.admin.delete(&format!("/api/v1/schedules/{id}")).await.expect(204);
+}
+
+/// What a submission can say of its job, the command line can say of a schedule's.
+#[tokio::test]
+async fn the_command_line_says_all_that_the_api_takes() {
+    let world = world("schedules_cli").await;
+    let receiver = Receiver::start(&[]).await;
+    let file = world.dir.path().join("daily.jsonl");
+    std::fs::write(&file, requests::chat(2)).expect("the folder is ours");
+    let create = ["--output", "json", "schedules", "create", file.to_str().expect("a plain path"), "--name", "often"];
+    let more = ["--cron", "* * * * * *", "--max-attempts", "2", "--webhook", &receiver.url];
+    let made = world.gateway.run(&world.admin.key, &[create.as_slice(), &more].concat()).await.expect(0).json();
+    until("a webhook of a tick's job", SOON, async || (!receiver.got().is_empty()).then_some(())).await;
+    world.admin.delete(&format!("/api/v1/schedules/{}", made["id"].as_str().expect("an id"))).await.expect(204);
+    assert_eq!(world.db.number("select min(max_attempts)::bigint from job").await, 2);
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ words! {
         /// Its deadline passed; what was left of it ended.
         Expire = "expire",
         Delete = "delete",
-        /// A lane or a limit was declared or changed.
+        /// A lane, a limit or a budget was declared or changed.
         Set = "set",
         Remove = "remove",
         Create = "create",
@@ -37,14 +37,16 @@ words! {
     }
 }
 
-/// What something was done to, as people write it: `job_…`, `lane:NAME`, `limit:SCOPE`, `key:ID`, `team:NAME`,
-/// `schedule:sch_…`, `config`.
+/// What something was done to, as people write it: `job_…`, `lane:NAME`, `limit:SCOPE`, `budget:NAME`, `key:ID`,
+/// `team:NAME`, `schedule:sch_…`, `config`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Object {
     Job(JobId),
     Lane(Lane),
     /// A limit's scope, such as `lane:bulk:team:search`; its kind is a detail.
     Limit(String),
+    /// By name.
+    Budget(String),
     Key(String),
     Team(String),
     Schedule(ScheduleId),
@@ -53,7 +55,7 @@ pub enum Object {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no object: job_…, lane:NAME, limit:SCOPE, key:ID, team:NAME, schedule:sch_… or config")]
+#[error("{0:?} is no object: job_…, lane:NAME, limit:SCOPE, budget:NAME, key:ID, team:NAME, schedule:sch_… or config")]
 pub struct BadObject(String);
 
 impl fmt::Display for Object {
@@ -62,6 +64,7 @@ impl fmt::Display for Object {
             Self::Job(id) => id.fmt(f),
             Self::Lane(lane) => write!(f, "lane:{lane}"),
             Self::Limit(scope) => write!(f, "limit:{scope}"),
+            Self::Budget(name) => write!(f, "budget:{name}"),
             Self::Key(id) => write!(f, "key:{id}"),
             Self::Team(name) => write!(f, "team:{name}"),
             Self::Schedule(id) => write!(f, "schedule:{id}"),
@@ -84,6 +87,7 @@ impl FromStr for Object {
         match what {
             "lane" => rest.parse().map(Self::Lane).map_err(|_| bad()),
             "limit" => Ok(Self::Limit(rest.to_owned())),
+            "budget" => Ok(Self::Budget(rest.to_owned())),
             "key" => Ok(Self::Key(rest.to_owned())),
             "team" => Ok(Self::Team(rest.to_owned())),
             "schedule" => rest.parse().map(Self::Schedule).map_err(|_| bad()),
@@ -112,8 +116,8 @@ mod tests {
 
     #[test]
     fn an_object_is_read_as_it_is_shown() {
-        let objects = ["job_0000000000001", "lane:bulk", "limit:lane:bulk:team:a", "key:abcdefghijkl", "team:search"];
-        for text in objects.into_iter().chain(["schedule:sch_0000000000001", "config"]) {
+        let objects = ["job_0000000000001", "lane:bulk", "limit:lane:bulk:team:a", "key:abcdefghijkl", "budget:b"];
+        for text in objects.into_iter().chain(["team:search", "schedule:sch_0000000000001", "config"]) {
             assert_eq!(text.parse::<Object>().unwrap().to_string(), text);
         }
         for text in ["", "bulk", "lane:", "lane:No Lane", "lanes:bulk", "job_1", "schedule:job_0000000000001"] {

@@ -3,7 +3,7 @@
 
 mod lane;
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -208,6 +208,11 @@ fn default_total_ms() -> u64 {
 }
 
 impl Catalog {
+    /// The lanes of this catalog, or those by default when it names none.
+    pub fn lanes_in_force(&self) -> Cow<'_, BTreeMap<Lane, LaneRule>> {
+        if self.lanes.is_empty() { Cow::Owned(Self::default_lanes()) } else { Cow::Borrowed(&self.lanes) }
+    }
+
     /// The lanes that exist when the operator names none.
     pub fn default_lanes() -> BTreeMap<Lane, LaneRule> {
         BTreeMap::from([

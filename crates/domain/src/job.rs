@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{after::After, attempt::words, ids::JobId, lane::Lane, money::Total, tags::Tags, waits::Waits};
+use crate::{after::After, attempt::words, ids::JobId, lane::Lane, money::Total, pace::Pace, tags::Tags, waits::Waits};
 
 words! {
     /// Terminal states never change.
@@ -63,6 +63,9 @@ pub struct Job {
     /// Why its next request waits; null when none does.
     #[serde(default)]
     pub waits: Option<Waits>,
+    /// None of it once it has ended.
+    #[serde(flatten)]
+    pub pace: Pace,
     pub retry_of: Option<JobId>,
     /// Nothing of it runs before that job has ended.
     pub after: Option<After>,
@@ -72,6 +75,36 @@ pub struct Job {
     pub deadline_at: Option<DateTime<Utc>>,
     /// When its bodies and results will be purged; set when it ends.
     pub purge_at: Option<DateTime<Utc>>,
+}
+
+/// What changes of a job while it runs: an event of its stream. Each of it is rendered as in [`Job`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Progress {
+    pub state: JobState,
+    pub counts: Counts,
+    pub in_flight: i64,
+    pub cost_usd: Total,
+    pub unpriced: i64,
+    pub waiting_reason: Option<String>,
+    #[serde(default)]
+    pub waits: Option<Waits>,
+    #[serde(flatten)]
+    pub pace: Pace,
+}
+
+impl From<&Job> for Progress {
+    fn from(job: &Job) -> Self {
+        Self {
+            state: job.state,
+            counts: job.counts,
+            in_flight: job.in_flight,
+            cost_usd: job.cost_usd,
+            unpriced: job.unpriced,
+            waiting_reason: job.waiting_reason.clone(),
+            waits: job.waits.clone(),
+            pace: job.pace,
+        }
+    }
 }
 
 /// What can be said of a job when it is submitted. In JSON the object of a first line `{"job":{…}}`.

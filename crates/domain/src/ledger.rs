@@ -95,3 +95,10 @@ pub struct LedgerRow {
     pub price_version: Option<String>,
     pub price_status: String,
 }
+
+impl LedgerRow {
+    /// What it used of limits in tokens; 0 where the provider said nothing.
+    pub fn tokens(&self) -> i64 {
+        [self.prompt_total, self.output_text, self.output_reasoning].into_iter().flatten().sum()
+    }
+}

@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod line;
 pub mod manifest;
 pub mod money;
+pub mod pace;
 pub mod role;
 pub mod schedule;
 pub mod tags;

@@ -69,7 +69,7 @@ impl ActiveCatalog {
     pub fn build(version: i64, catalog: Catalog) -> Result<Self, BadCatalog> {
         let prices =
             pricing::PriceList::shipped().with_own(&catalog.prices).map_err(|e| BadCatalog::Price(e.to_string()))?;
-        let lanes = if catalog.lanes.is_empty() { Catalog::default_lanes() } else { catalog.lanes };
+        let lanes = catalog.lanes_in_force().into_owned();
         check_lanes(&lanes)?;
         let mut deployments = HashMap::new();
         for (name, spec) in catalog.deployments {
@@ -108,6 +108,12 @@ impl ActiveCatalog {
             requests: most(self.quotas.pending_requests),
             bytes: most(self.quotas.pending_gb.saturating_mul(1 << 30)),
         }
+    }
+
+    /// The lanes that take new work, as an error names them.
+    pub fn open_lanes(&self) -> String {
+        let open = self.lanes.iter().filter(|(_, rule)| !rule.closed);
+        open.map(|(lane, _)| lane.as_str()).collect::<Vec<_>>().join(", ")
     }
 
     pub fn route(&self, name: &str) -> Option<&Arc<ActiveRoute>> {

@@ -55,7 +55,8 @@ impl From<CheckError> for KeyError {
 
 /// Makes a key. It is in the answer and nowhere else. `by` is the key that asks.
 pub async fn create(engine: &Engine, new: NewKey, by: &str) -> Result<(Minted, KeyRow), KeyError> {
-    check(&new, &engine.catalog.get().lanes.keys().collect::<Vec<_>>())?;
+    let catalog = engine.catalog.get();
+    check(&new, &catalog.lanes.iter().filter(|(_, rule)| !rule.closed).map(|(lane, _)| lane).collect::<Vec<_>>())?;
     let NewKey { team, name, role, lanes, caps } = new;
     let mut tx = engine.pools.api.begin().await?;
     // A limit of its team could change meanwhile, and contradict its own.

@@ -79,6 +79,9 @@ mod tests {
         let keys = |value: &Value| -> BTreeSet<String> { value.as_object().unwrap().keys().cloned().collect() };
         assert_eq!(properties("Job"), keys(&sent));
         assert_eq!(properties("Counts"), keys(&sent["counts"]));
+        let event = serde_json::to_value(domain::job::Progress::from(&job)).unwrap();
+        assert_eq!(properties("JobEvent"), keys(&event));
+        assert!(properties("Job").is_superset(&keys(&event)), "an event says what the job does not");
         let params = serde_json::to_value(domain::job::JobParams::default()).unwrap();
         assert_eq!(properties("JobParams"), keys(&params));
     }
@@ -95,6 +98,7 @@ mod tests {
             backoff_ms: Some(1),
             backoff_max_ms: Some(1),
             aging_s: Some(1),
+            closed: true,
             max_percent: 50,
             ..LaneRule::new(LaneClass::Strict, 1)
         };

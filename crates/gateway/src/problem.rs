@@ -7,7 +7,10 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use engine::{admit::AuthError, budgets::Refusal};
+use engine::{
+    admit::AuthError,
+    budgets::{Refusal, Why},
+};
 use serde_json::{Map, Value, json};
 
 macro_rules! kinds {
@@ -136,6 +139,9 @@ impl Problem {
 /// Names the budget, what is left of it, and when it resets.
 pub fn over_budget(refusal: &Refusal) -> Problem {
     let Refusal { rule, left, resets_at, .. } = refusal;
+    if refusal.why == Why::Unpriced {
+        return Problem::new(Kind::Invalid, format_args!("{refusal}.")).with("param", "model");
+    }
     let problem = Problem::new(Kind::BudgetExceeded, format_args!("{refusal}."))
         .with("budget", &*rule.name)
         .with("unit", rule.unit.as_str())

@@ -195,3 +195,6 @@ pub async fn one_at_a_time(conn: &mut PgConnection, team_id: i64) -> Result<()> 
     query!("select pg_advisory_xact_lock(hashtextextended('tollway_after', $1))", team_id).execute(conn).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

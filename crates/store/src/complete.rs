@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use domain::pace::{LATELY_S, LONGER_S};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction, query};
 
 use crate::{Result, copy::Rows};
@@ -83,15 +84,18 @@ pub async fn add_tallies(conn: &mut PgConnection, worker_id: i64, tallies: &BTre
     // numeric has no type of its own here: it travels as text, exactly.
     let costs: Vec<String> = tallies.values().map(|t| t.cost_pico.to_string()).collect();
     query!(
-        "insert into job_tally as t (job_id, worker_id, succeeded, failed, attempts, unpriced, cost_pico)
-         select n.job_id, $1, n.succeeded, n.failed, n.attempts, n.unpriced, n.cost::numeric
+        "insert into job_tally as t (job_id, worker_id, succeeded, failed, attempts, unpriced, cost_pico, lately, longer)
+         select n.job_id, $1, n.succeeded, n.failed, n.attempts, n.unpriced, n.cost::numeric, n.succeeded + n.failed,
+                n.succeeded + n.failed
          from unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[])
              as n(job_id, succeeded, failed, attempts, unpriced, cost)
          order by n.job_id
          on conflict (job_id, worker_id) do update set
              succeeded = t.succeeded + excluded.succeeded, failed = t.failed + excluded.failed,
              attempts = t.attempts + excluded.attempts, unpriced = t.unpriced + excluded.unpriced,
-             cost_pico = t.cost_pico + excluded.cost_pico",
+             cost_pico = t.cost_pico + excluded.cost_pico,
+             lately = tollway_faded(t.lately, t.faded_at, $8) + excluded.lately,
+             longer = tollway_faded(t.longer, t.faded_at, $9) + excluded.longer, faded_at = now()",
         worker_id,
         &jobs,
         &column(|t| t.succeeded),
@@ -99,8 +103,34 @@ pub async fn add_tallies(conn: &mut PgConnection, worker_id: i64, tallies: &BTre
         &column(|t| t.attempts),
         &column(|t| t.unpriced),
         &costs,
+        LATELY_S,
+        LONGER_S,
     )
     .execute(conn)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[sqlx::test(migrations = "../../migrations")]
+    async fn what_was_counted_fades_with_the_seconds_since(pool: PgPool) -> Result<()> {
+        let mut conn = pool.acquire().await?;
+        let ended = |succeeded, failed| BTreeMap::from([(7, Tally { succeeded, failed, ..Tally::default() })]);
+        let mut after = async |idle: &str, tally| -> Result<(f64, f64)> {
+            let earlier = "update job_tally set faded_at = faded_at - $1::text::interval";
+            sqlx::query(earlier).bind(idle).execute(&mut *conn).await?;
+            add_tallies(&mut conn, 1, &tally).await?;
+            sqlx::query_as("select lately, longer from job_tally").fetch_one(&mut *conn).await
+        };
+        assert_eq!(after("0 s", ended(90, 10)).await?, (100.0, 100.0));
+        let (lately, longer) = after("10 s", ended(5, 0)).await?;
+        // 100 e⁻¹ and 100 e^(−1/6), and 5; some milliseconds passed by themselves.
+        assert!((lately - 41.79).abs() < 0.5 && (longer - 89.65).abs() < 0.5, "{lately} {longer}");
+        let (lately, longer) = after("9 years", ended(0, 1)).await?;
+        assert!((lately - 1.0).abs() < 1e-9 && (longer - 1.0).abs() < 1e-9, "{lately} {longer}");
+        Ok(())
+    }
 }

@@ -1,5 +1,7 @@
 //! The operator's catalog, versioned: the highest version is active and all replicas follow it.
 
+use std::time::Duration;
+
 use domain::{Catalog, catalog::TeamRule};
 use sqlx::{PgConnection, types::Json};
 
@@ -80,6 +82,18 @@ pub async fn newer_than(conn: &mut PgConnection, version: i64) -> Result<Option<
     .fetch_optional(conn)
     .await?;
     Ok(row.map(|row| ActiveConfig { version: row.version, catalog: row.document.0 }))
+}
+
+/// Whether the active version has been so for longer than this.
+pub async fn is_older_than(conn: &mut PgConnection, age: Duration) -> Result<bool> {
+    let is_older = sqlx::query_scalar!(
+        r#"select applied_at < now() - make_interval(secs => $1) as "is_older!"
+           from config_version order by version desc limit 1"#,
+        age.as_secs_f64(),
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(is_older.unwrap_or(false))
 }
 
 fn weights(catalog: &Catalog) -> (Vec<String>, Vec<i32>) {

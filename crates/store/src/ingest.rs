@@ -129,22 +129,34 @@ pub async fn begin_append(pool: &PgPool) -> Result<Transaction<'static, Postgres
 /// Adds the items and empties the buffer, inside a transaction. `flow_ids` are all flows of the job so far: by them an
 /// abandoned upload finds its items. False, with nothing written: the upload was given up in this worker's place.
 pub async fn append(conn: &mut PgConnection, upload: Upload, flow_ids: &[i64], items: &mut Items) -> Result<bool> {
+    if !count_in(conn, upload, flow_ids, items.len() as i64, items.bytes() as i64).await? {
+        return Ok(false);
+    }
+    copy::send(conn, COPY_ITEMS, &mut items.0).await?;
+    Ok(true)
+}
+
+/// Counts requests that are being added to a job in state `uploading`. False, with nothing written: the upload was given up in
+/// this worker's place.
+pub(crate) async fn count_in(
+    conn: &mut PgConnection,
+    upload: Upload,
+    flow_ids: &[i64],
+    requests: i64,
+    bytes: i64,
+) -> Result<bool> {
     let ours = query!(
         "update job set flow_ids = $3, accepted = accepted + $4, bytes = bytes + $5
          where job_id = $1 and state = 'uploading' and upload_worker = $2",
         upload.job_id,
         upload.worker_id,
         flow_ids,
-        items.len() as i64,
-        items.bytes() as i64,
+        requests,
+        bytes,
     )
-    .execute(&mut *conn)
+    .execute(conn)
     .await?;
-    if ours.rows_affected() == 0 {
-        return Ok(false);
-    }
-    copy::send(conn, COPY_ITEMS, &mut items.0).await?;
-    Ok(true)
+    Ok(ours.rows_affected() > 0)
 }
 
 /// Whether a new job may run.

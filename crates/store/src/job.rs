@@ -5,7 +5,12 @@ mod terms;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use domain::{After, AfterOn, Counts, Job, JobId, JobState, Lane, Tags, money::Total, waits::Waits};
+use domain::{
+    After, AfterOn, Counts, Job, JobId, JobState, Lane, Tags,
+    money::Total,
+    pace::{Faded, LATELY_S, LONGER_S, Pace},
+    waits::Waits,
+};
 use sqlx::{PgConnection, query, query_as, query_scalar};
 
 pub use self::terms::{Terms, set_terms, terms};
@@ -45,6 +50,9 @@ struct JobRow {
     in_flight: i64,
     cost_pico: String,
     unpriced: i64,
+    lately: f64,
+    longer: f64,
+    age_s: f64,
     wait_reason: Option<String>,
     wait_detail: Option<String>,
     wait_until: Option<DateTime<Utc>>,
@@ -67,10 +75,12 @@ impl TryFrom<JobRow> for Job {
 
     fn try_from(r: JobRow) -> Result<Self> {
         let waits = r.wait_reason.map(|reason| Waits::of_stored(&reason, r.wait_detail, r.wait_until));
+        let state = JobState::from_word(&r.state)
+            .ok_or_else(|| sqlx::Error::Decode(format!("job state {}", r.state).into()))?;
+        let faded = Faded { lately: r.lately, longer: r.longer, age_s: r.age_s };
         Ok(Self {
             id: JobId(r.job_id),
-            state: JobState::from_word(&r.state)
-                .ok_or_else(|| sqlx::Error::Decode(format!("job state {}", r.state).into()))?,
+            state,
             team: r.team,
             lane: r.lane.parse::<Lane>().map_err(decode)?,
             name: r.name,
@@ -89,6 +99,7 @@ impl TryFrom<JobRow> for Job {
             unpriced: r.unpriced,
             waiting_reason: waits.as_ref().filter(|waits| waits.is_held_up()).map(Waits::text),
             waits,
+            pace: if state.is_terminal() { Pace::default() } else { Pace::new(faded, r.pending) },
             retry_of: r.retry_of.map(JobId),
             after: after_of(r.after_job, r.after_on.as_deref()),
             created_at: r.created_at,
@@ -125,6 +136,8 @@ async fn select(conn: &mut PgConnection, scope: Scope, one: Option<JobId>, list:
                   coalesce(p.waiting + p.leased + p.retrying, 0)::bigint as "pending!", coalesce(p.leased, 0)::bigint as "in_flight!",
                   (j.cost_pico + coalesce(n.cost_pico, 0))::text as "cost_pico!",
                   (j.unpriced + coalesce(n.unpriced, 0))::bigint as "unpriced!",
+                  coalesce(n.lately, 0) as "lately!", coalesce(n.longer, 0) as "longer!",
+                  coalesce(extract(epoch from now() - j.started_at), 0)::double precision as "age_s!",
                   case when j.state = 'paused' then 'paused' else w.reason end as wait_reason,
                   w.detail as "wait_detail?", w.until as "wait_until?",
                   j.retry_of, j.after_job, j.after_on, j.created_at, j.started_at, j.finished_at, j.deadline_at, j.purge_at
@@ -138,7 +151,8 @@ async fn select(conn: &mut PgConnection, scope: Scope, one: Option<JobId>, list:
            ) j
            join team t on t.team_id = j.team_id
            left join lateral (
-               select sum(succeeded) as succeeded, sum(failed) as failed, sum(cost_pico) as cost_pico, sum(unpriced) as unpriced
+               select sum(succeeded) as succeeded, sum(failed) as failed, sum(cost_pico) as cost_pico, sum(unpriced) as unpriced,
+                      sum(tollway_faded(lately, faded_at, $7)) as lately, sum(tollway_faded(longer, faded_at, $8)) as longer
                from job_tally where job_id = j.job_id
            ) n on true
            left join lateral (
@@ -160,6 +174,8 @@ async fn select(conn: &mut PgConnection, scope: Scope, one: Option<JobId>, list:
         list.lane.as_ref().map(Lane::as_str),
         list.before.map(|id| id.0),
         list.limit,
+        LATELY_S,
+        LONGER_S,
     )
     .fetch_all(conn)
     .await?

@@ -1,5 +1,7 @@
 //! Lanes: who declared which, and what waits in them.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use domain::{Lane, catalog::LaneRule, waits::Waits};
 use sqlx::{PgConnection, query, query_scalar, types::Json};
@@ -76,15 +78,27 @@ pub async fn follow_file<'a>(
     Ok(())
 }
 
-/// Jobs of the lane that have not ended, counted up to `most`.
-pub async fn unfinished_jobs(conn: &mut PgConnection, lane: &Lane, most: i64) -> Result<i64> {
+pub async fn has_unfinished_jobs(conn: &mut PgConnection, lane: &Lane) -> Result<bool> {
     query_scalar!(
-        r#"select count(*) as "n!" from (select 1 from job where finished_at is null and lane = $1 limit $2) j"#,
+        r#"select exists (select 1 from job where finished_at is null and lane = $1) as "any!""#,
         lane.as_str(),
-        most,
     )
     .fetch_one(conn)
     .await
+}
+
+/// Lanes that are not among these, and in which requests wait or run.
+pub async fn unknown_with_work(conn: &mut PgConnection, known: &BTreeMap<Lane, LaneRule>) -> Result<Vec<Lane>> {
+    let known: Vec<String> = known.keys().map(ToString::to_string).collect();
+    let lanes = query_scalar!(
+        "select distinct s.lane from share s
+         where s.lane <> all ($1)
+           and exists (select 1 from flow f where f.lane = s.lane and f.team_id = s.team_id)",
+        &known,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(lanes.iter().filter_map(|lane| lane.parse().ok()).collect())
 }
 
 /// Ids of keys in force that may use the lane, at most `most`.

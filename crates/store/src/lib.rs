@@ -42,11 +42,17 @@ pub use sqlx::{Error, PgConnection, PgPool};
 pub type Transaction<'c> = sqlx::Transaction<'c, sqlx::Postgres>;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The SQLSTATE by which the database refused what it was given: tried again as it is, it would be refused again. `None`: the
-/// connection, the server or the moment was to blame.
+/// The SQLSTATE by which the database refused a row for what is in it: tried again as it is, it would be refused again. `None`:
+/// the connection, the server, the schema or the moment was to blame.
 pub fn refusal(error: &Error) -> Option<String> {
-    let code = error.as_database_error()?.code()?;
-    // Data, constraints, statements, limits of a row: see the manual, appendix A.
-    let refuses = ["22", "23", "42", "54"].iter().any(|class| code.starts_with(class));
+    let error = error.as_database_error()?;
+    let code = error.code()?;
+    let refuses = match code.get(..2)? {
+        // Data, and limits of a row: see the manual, appendix A.
+        "22" | "54" => true,
+        // A missing partition is a violation too, of no constraint.
+        "23" => code == "23502" || error.constraint().is_some(),
+        _ => false,
+    };
     refuses.then(|| code.into_owned())
 }

@@ -5,7 +5,7 @@ use sqlx::{PgConnection, query, query_as};
 
 use crate::{
     Result,
-    ingest::Upload,
+    ingest::{Upload, count_in},
     job::Scope,
     result::{PageSize, ResultRow},
 };
@@ -133,18 +133,7 @@ pub async fn copy(
     copies: &Copies,
 ) -> Result<Copied> {
     let n = copies.lines.len() as u64;
-    let ours = query!(
-        "update job set flow_ids = $3, accepted = accepted + $4, bytes = bytes + $5
-         where job_id = $1 and state = 'uploading' and upload_worker = $2",
-        upload.job_id,
-        upload.worker_id,
-        flow_ids,
-        n as i64,
-        copies.bytes,
-    )
-    .execute(&mut *conn)
-    .await?;
-    if ours.rows_affected() == 0 {
+    if !count_in(conn, upload, flow_ids, n as i64, copies.bytes).await? {
         return Ok(Copied::Lost);
     }
     let copied = query!(

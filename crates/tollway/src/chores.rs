@@ -32,7 +32,7 @@ enum Chore {
     Partitions,
     /// Recurring jobs whose tick has come are submitted.
     Schedules,
-    /// What abandoned uploads, old webhooks, old alerts and past windows of budgets left.
+    /// What abandoned uploads, old webhooks, old alerts, removed lanes and past windows of budgets left.
     Sweep,
 }
 
@@ -126,6 +126,7 @@ async fn work(chore: Chore, engine: &Engine, lake: &LakeStore) -> anyhow::Result
         Chore::Tallies => upkeep::fold_tallies(engine).await?,
         Chore::Partitions => upkeep::rotate_partitions(engine).await?,
         Chore::Sweep => {
+            engine::lanes::forget_drained(engine).await?;
             let mut conn = pool.acquire().await?;
             store::ingest::sweep(&mut conn).await?;
             store::idempotency::prune(&mut conn).await?;

@@ -80,7 +80,7 @@ pub async fn run(args: Dev, common: &Common) -> Outcome {
             format: common.output,
             data: data.clone(),
         };
-        let serving = Serving { config, roles: Roles::ALL, config_file: Some(config_file.clone()) };
+        let serving = Serving { config, roles: Roles::ALL, config_file: Some(config_file.clone()), reload: None };
         serve::run(serving, stop.clone(), move |address| welcome(setup, address, key, config_file)).await?;
         Ok::<_, Failure>(())
     }

@@ -9,6 +9,7 @@ mod embedded;
 mod logging;
 mod paths;
 mod profile;
+mod reload;
 mod serve;
 mod shutdown;
 

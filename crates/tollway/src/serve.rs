@@ -27,7 +27,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{chores, config::Config};
+use crate::{
+    chores,
+    config::Config,
+    reload::{self, Reload},
+};
 
 /// Reports running at once, and how long one may take.
 const REPORTS: usize = 2;
@@ -41,6 +45,8 @@ pub struct Serving {
     pub roles: Roles,
     /// Handed to child processes as `--config`, so that they find the same database and lake.
     pub config_file: Option<PathBuf>,
+    /// How it hears that the configuration is to be read again; `None`: it is not.
+    pub reload: Option<Reload>,
 }
 
 /// Runs until `stop` is cancelled, then lets running calls end. `started` is told the address once requests are taken.
@@ -49,7 +55,7 @@ pub async fn run(
     stop: CancellationToken,
     started: impl FnOnce(SocketAddr) -> anyhow::Result<()> + Send,
 ) -> anyhow::Result<()> {
-    let Serving { config, roles, config_file } = serving;
+    let Serving { config, roles, config_file, reload } = serving;
     let listener = match roles.api {
         true => Some(
             TcpListener::bind(&config.server.listen)
@@ -65,6 +71,10 @@ pub async fn run(
     let running = Running::start(&engine, roles, intents, settlements);
     let chores =
         roles.maintenance.then(|| tokio::spawn(chores::run(Arc::clone(&engine), lake, running.background.clone())));
+    if let Some(reload) = reload {
+        let (engine, stop) = (Arc::clone(&engine), stop.clone());
+        tokio::spawn(async move { reload::run(reload, &engine, config, stop).await });
+    }
     let drain = engine.settings.drain;
     let left = match listener {
         Some(listener) => {

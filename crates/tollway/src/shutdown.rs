@@ -1,31 +1,32 @@
 //! A signal asks the process to end in order; a second one does not ask.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Cancelled by the first SIGINT, SIGTERM or SIGHUP (a terminal that was closed). The second ends the process at once; an
 /// embedded database then goes on, and the next `dev` adopts it.
 pub fn on_signal() -> std::io::Result<CancellationToken> {
+    let (stop, hangup) = but_for_hangup()?;
+    on(hangup, 129, stop.clone());
+    Ok(stop)
+}
+
+/// The same, but SIGHUP is the caller's, as services take it.
+pub fn but_for_hangup() -> std::io::Result<(CancellationToken, Signal)> {
     let stop = CancellationToken::new();
-    let mut signals = [
-        (signal(SignalKind::interrupt())?, 130),
-        (signal(SignalKind::terminate())?, 143),
-        (signal(SignalKind::hangup())?, 129),
-    ];
-    let told = stop.clone();
+    on(signal(SignalKind::interrupt())?, 130, stop.clone());
+    on(signal(SignalKind::terminate())?, 143, stop.clone());
+    Ok((stop, signal(SignalKind::hangup())?))
+}
+
+/// `code` is the exit code of who does not wait.
+fn on(mut signal: Signal, code: i32, stop: CancellationToken) {
     tokio::spawn(async move {
-        loop {
-            let [interrupt, terminate, hangup] = &mut signals;
-            let code = tokio::select! {
-                _ = interrupt.0.recv() => interrupt.1,
-                _ = terminate.0.recv() => terminate.1,
-                _ = hangup.0.recv() => hangup.1,
-            };
-            if told.is_cancelled() {
+        while signal.recv().await.is_some() {
+            if stop.is_cancelled() {
                 std::process::exit(code);
             }
-            told.cancel();
+            stop.cancel();
         }
     });
-    Ok(stop)
 }

@@ -48,6 +48,9 @@ pub struct LaneRule {
     /// A weighted lane that got no slot for so long gets one before the strict ones; 0: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aging_s: Option<u64>,
+    /// It takes no new work; what is in it is served.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
 }
 
 fn one() -> u32 {
@@ -78,7 +81,13 @@ impl LaneRule {
             backoff_ms: None,
             backoff_max_ms: None,
             aging_s: None,
+            closed: false,
         }
+    }
+
+    /// The same for a lane that was removed, until nothing is left in it. What was reserved for it is the others' at once.
+    pub fn closing(&self) -> Self {
+        Self { closed: true, reserve_percent: 0, ..self.clone() }
     }
 
     pub fn max_attempts(&self) -> i16 {

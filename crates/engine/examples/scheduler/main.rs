@@ -45,3 +45,22 @@ fn main() {
     world.run();
     world.report.print(&world.size, world.now, began.elapsed());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use teams::{BULK, PROD, STANDARD};
+
+    /// Small enough for each run of the tests, so that the simulation cannot rot: prod waits for nobody, and teams share evenly.
+    #[test]
+    fn prod_goes_first_and_teams_share_evenly() {
+        let mut world = World::new(Size { requests: 200_000, teams: 1_000, replicas: 4, slots: 64, seed: 1 });
+        world.run();
+        let wait = |lane| world.report.percentile(lane, 0.99);
+        let (prod, standard, bulk) = (wait(PROD), wait(STANDARD), wait(BULK));
+        assert!(prod < 0.5, "prod waits {prod} s");
+        assert!(prod < standard && standard < bulk, "prod {prod} s, standard {standard} s, bulk {bulk} s");
+        let jain = world.report.jain_min();
+        assert!(jain >= 0.99, "Jain's index of the least even window is {jain}");
+    }
+}

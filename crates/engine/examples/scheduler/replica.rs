@@ -1,10 +1,11 @@
 //! One replica: its slots, its accounts, and its claims, which decide as the gateway's do.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use engine::claim::{
     account::{self, Account, FIRST_GUESS, per_weight},
     fill::{LaneState, ShareState, fill},
+    pause,
     turns::{self, Asking, Turn},
 };
 
@@ -18,8 +19,8 @@ use crate::{
 const CLAIM: u64 = 3_000;
 /// Of lanes of which nothing else is said.
 const PATIENCE: u64 = 30_000_000;
-const SHORTEST_PAUSE: u64 = 25_000;
-const LONGEST_PAUSE: u64 = 1_000_000;
+/// How long who waits for a provider that is down is left alone at first.
+const DOWN: Duration = Duration::from_millis(25);
 const FLOWS: usize = 8;
 const MOST_FLOWS: usize = 4_096;
 const WEIGHTS: [u32; 3] = [1, 4, 1];
@@ -179,11 +180,12 @@ impl Replica {
             let held = flows.clone().any(|flow| refused[flow]);
             state.held_since = if held && calls == 0 { state.held_since.or(Some(now)) } else { None };
             state.competing &= !held;
-            let after = match state.held_since {
+            let asked = if up[state.route] { pause::at_limit(share.cost) } else { DOWN };
+            let so_far = Duration::from_micros(state.held_since.map_or(0, |since| now - since));
+            let after = match held {
                 _ if state.jobs.is_empty() => After::Rests,
-                Some(since) => After::Held(now + ((now - since) / 8).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)),
-                None if held => After::Held(now + SHORTEST_PAUSE),
-                None => After::Awake,
+                true => After::Held(now + pause::while_held(asked, so_far).as_micros() as u64),
+                false => After::Awake,
             };
             self.locked.push((*team, after));
         }

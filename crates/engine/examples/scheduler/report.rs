@@ -50,7 +50,14 @@ impl Report {
         }
     }
 
-    fn percentile(&self, lane: usize, part: f64) -> f64 {
+    /// The least even window.
+    #[cfg(test)]
+    pub fn jain_min(&self) -> f64 {
+        self.windows.iter().map(|window| window.0).fold(f64::NAN, f64::min)
+    }
+
+    /// In seconds; `lane` is a place in [`LANES`].
+    pub fn percentile(&self, lane: usize, part: f64) -> f64 {
         let total: u64 = self.waits[lane].iter().sum();
         let mut seen = 0;
         let reached = |count: &u64| {

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 
 use chrono::{DateTime, Utc};
@@ -32,7 +32,12 @@ impl Book {
         let known: HashMap<i64, &Arc<Rule>> = before.rules.iter().map(|rule| (rule.id, rule)).collect();
         let mut book = Self { revision, ..Self::default() };
         for row in rows {
-            let state = known.get(&row.budget_id).map(|rule| Arc::clone(&rule.state)).unwrap_or_default();
+            let before = known.get(&row.budget_id);
+            let state = before.map(|rule| Arc::clone(&rule.state)).unwrap_or_default();
+            if before.is_some_and(|rule| rule.budget != row.budget) {
+                // How it stood says nothing of how it stands.
+                state.lock().unwrap_or_else(PoisonError::into_inner).view = None;
+            }
             let rule = Arc::new(Rule::new(row.budget_id, &row.name, row.budget, state));
             match rule.budget.scope.dimensions().min() {
                 Some(rarest) => {

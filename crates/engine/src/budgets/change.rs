@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{
-    Budget, Catalog,
+    Action, Budget, Catalog, Object,
     budget::{BadBudget, Known, check, check_beside, check_name},
 };
+use serde_json::json;
 use store::{
     PgConnection,
+    audit::{self, Change},
     budget::{BudgetRow, Declarer},
 };
 
@@ -37,6 +39,8 @@ pub async fn set(engine: &Engine, name: &str, budget: &Budget, by: &str) -> Resu
     let catalog = store::config::load_active(&mut tx).await?.map(|active| active.catalog).unwrap_or_default();
     check_among(&mut tx, &catalog, name, budget, &rows).await?;
     store::budget::set(&mut tx, name, budget, Declarer { is_file: false, by }).await?;
+    let before = rows.iter().find(|row| row.name == name).map(|row| &row.budget);
+    record(&mut tx, name, before, Some(budget), by).await?;
     store::budget::wake_held(&mut tx).await?;
     tx.commit().await?;
     follow(engine).await;
@@ -49,14 +53,34 @@ pub async fn remove(engine: &Engine, name: &str, by: &str) -> Result<(), BudgetE
     store::budget::lock_changes(&mut tx).await?;
     let rows = store::budget::active(&mut tx).await?;
     check_owner(&rows, name)?;
-    if !rows.iter().any(|row| row.name == name) {
+    let Some(row) = rows.iter().find(|row| row.name == name) else {
         return Err(BudgetError::NotFound(name.chars().take(64).collect()));
-    }
+    };
     store::budget::remove(&mut tx, name, by).await?;
+    record(&mut tx, name, Some(&row.budget), None, by).await?;
     store::budget::wake_held(&mut tx).await?;
     tx.commit().await?;
     follow(engine).await;
     Ok(())
+}
+
+async fn record(
+    conn: &mut PgConnection,
+    name: &str,
+    before: Option<&Budget>,
+    after: Option<&Budget>,
+    by: &str,
+) -> store::Result<()> {
+    if before == after {
+        return Ok(());
+    }
+    let change = Change {
+        object: Object::Budget(name.to_owned()),
+        key_id: Some(by),
+        action: if after.is_some() { Action::Set } else { Action::Remove },
+        details: json!({ "from": before, "to": after }),
+    };
+    audit::record_change(conn, change).await
 }
 
 fn check_owner(rows: &[BudgetRow], name: &str) -> Result<(), BudgetError> {

@@ -22,6 +22,8 @@ use crate::Engine;
 const TICK: Duration = Duration::from_millis(250);
 /// Between two rounds that demand alone starts.
 const SHORTEST: Duration = Duration::from_millis(5);
+/// What was granted for requests of jobs is theirs for so many ticks: flows that were refused for long are asked once a second.
+const KEPT: u32 = 6;
 
 /// Runs until cancelled. `granted` is called whenever a request of a job that was refused may try again.
 pub async fn run(engine: Arc<Engine>, granted: impl Fn() + Send, stop: CancellationToken) {
@@ -208,11 +210,6 @@ fn gather(state: &mut State, rule: &Arc<Rule>, now: DateTime<Utc>, occasion: Occ
     let is_tight = state.view.is_some_and(|view| view.is_tight);
     let is_idle = !waits && state.recent == 0 && state.before == 0;
     let mut needs: Vec<i128> = state.waiting.values().copied().collect();
-    state.kept = match occasion {
-        // What was granted for requests of jobs is theirs until they have been asked again.
-        Occasion::Demand | Occasion::News => state.kept,
-        Occasion::Tick | Occasion::End => 0,
-    };
     let mut for_jobs = 0;
     if !state.unmet.is_empty() {
         // Each of them again and again is the same need.
@@ -223,6 +220,10 @@ fn gather(state: &mut State, rule: &Arc<Rule>, now: DateTime<Utc>, occasion: Occ
     }
     let (recent, was_refused) = (state.recent.max(state.before), state.was_refused);
     if occasion == Occasion::Tick {
+        state.kept_ticks = state.kept_ticks.saturating_sub(1);
+        if state.kept_ticks == 0 {
+            state.kept = 0;
+        }
         (state.before, state.recent, state.was_refused) = (state.recent, 0, false);
     }
     if waits {
@@ -232,9 +233,9 @@ fn gather(state: &mut State, rule: &Arc<Rule>, now: DateTime<Utc>, occasion: Occ
     for cell in &mut state.cells {
         let is_current = cell.span.contains(now);
         let account = &mut cell.account;
-        if !is_current || passes || occasion == Occasion::End || is_idle && occasion == Occasion::Tick {
+        if !is_current || passes || occasion == Occasion::End {
             account.keep(0);
-        } else if is_tight {
+        } else if is_tight || is_idle && occasion == Occasion::Tick {
             // Also when somebody waits here: what is too little for him may do for others.
             account.keep(kept);
         }
@@ -315,6 +316,9 @@ impl State {
         if one.is_current {
             self.view = Some(view);
             self.kept = self.kept.max(one.for_jobs).min(after.free());
+            if one.for_jobs > 0 {
+                self.kept_ticks = KEPT;
+            }
         }
         let Some(cell) = self.cells.iter_mut().find(|cell| cell.span.start == one.ask.cell) else { return };
         // What Postgres had of it before this process began afresh.

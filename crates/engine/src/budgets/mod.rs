@@ -155,3 +155,6 @@ impl Budgets {
         Some(self.followed.load(Ordering::Acquire)).filter(|revision| *revision >= 0)
     }
 }
+
+#[cfg(test)]
+mod tests;

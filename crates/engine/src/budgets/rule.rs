@@ -44,6 +44,8 @@ pub(super) struct State {
     pub unmet: Vec<i128>,
     /// Granted for them, and kept until they come again.
     pub kept: i128,
+    /// For how many ticks more.
+    pub kept_ticks: u32,
     /// What was taken in this tick, and in the one before.
     pub recent: i128,
     pub before: i128,

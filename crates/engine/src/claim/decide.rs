@@ -14,6 +14,7 @@ use super::{
     JobInfo,
     account::per_weight,
     fill::{LaneState, ShareState, fill},
+    pause,
     slots::Bill,
     turns::Asking,
 };
@@ -27,8 +28,6 @@ use crate::{
 
 /// A flow whose route is not declared is looked at again after this.
 const NO_ROUTE: Duration = Duration::from_secs(5);
-/// The shortest that one which a limit refused is left alone.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(4);
 
 /// A request that was admitted: where it goes, and what it holds.
 pub(super) struct Admitted {
@@ -98,7 +97,7 @@ pub(super) fn decide(
                     decision.admitted.push(one);
                     return true;
                 }
-                Err((route::LIMIT_PAUSE, obstacle)) => (limit_pause(charges[n]), obstacle),
+                Err((route::LIMIT_PAUSE, obstacle)) => (pause::at_limit(charges[n]), obstacle),
                 Err(refusal) => refusal,
             },
         };
@@ -106,17 +105,14 @@ pub(super) fn decide(
         false
     };
     fill(engine.slots.total(), free, &mut lane_states, &mut share_states, &mut supply, &mut gate);
+    for (lane, state) in lane_states.iter().enumerate() {
+        engine.slots.claims(lanes[lane], state.in_use - in_use[lane]);
+    }
     decision.levels = share_states.iter().map(|share| share.level).collect();
     decision.costs = bills.iter().map(|bill| bill.known as i64).collect();
     let served = (0..lanes.len()).filter(|lane| lane_states[*lane].in_use > in_use[*lane]);
     decision.marks = served.map(|lane| (lanes[lane].clone(), lane_states[lane].mark)).collect();
     decision
-}
-
-/// A slot is free again when a call ends, so short calls are looked after more often: at a limit of three calls of 20 ms, a pause
-/// of 25 ms would leave most of it unused. `cost`: what a call of the team takes, in µs.
-fn limit_pause(cost: u64) -> Duration {
-    Duration::from_micros(cost / 4).clamp(SHORTEST_PAUSE, route::LIMIT_PAUSE)
 }
 
 fn share_states(

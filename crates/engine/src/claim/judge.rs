@@ -1,14 +1,14 @@
 //! What a claim leaves behind of each flow and share it looked at: how far it came, and when it is worth another look.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use store::claim::{FlowRow, RetryRow, ShareRow, Verdicts};
 
-use super::decide::{Decision, flows_of};
-
-/// The longest that a flow which was refused by a limit is left alone.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+use super::{
+    decide::{Decision, flows_of},
+    pause,
+};
 
 /// Of one flow.
 pub(super) struct Verdict {
@@ -37,6 +37,7 @@ pub(super) fn flows(
     decision: &Decision,
     now: DateTime<Utc>,
 ) -> Vec<Verdict> {
+    let held = |since: Option<DateTime<Utc>>| since.and_then(|at| (now - at).to_std().ok()).unwrap_or_default();
     let verdict = |(n, flow): (usize, &FlowRow)| {
         let retried = retries.iter().filter(|r| r.flow_id == flow.flow_id).count() as i64;
         let advance = (granted[n] - retried).max(0) as i32;
@@ -50,20 +51,13 @@ pub(super) fn flows(
         Verdict {
             advance,
             asleep,
-            blocked_until: refusal.map(|(after, _)| now + pause(*after, held_since, now)),
+            blocked_until: refusal.map(|(after, _)| now + pause::while_held(*after, held(held_since))),
             reason: refusal.map(|(_, obstacle)| obstacle.stored()),
             held_since,
             untouched: granted[n] == 0 && refusal.is_none() && !asleep && !flow.has_reason,
         }
     };
     flows.iter().enumerate().map(verdict).collect()
-}
-
-/// The longer it has been refused, the less it loses by another moment: a thousand teams that wait at their caps for long calls
-/// to end must not cost each claim a thousand looks.
-fn pause(asked: Duration, held_since: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Duration {
-    let held = held_since.and_then(|since| (now - since).to_std().ok()).unwrap_or_default();
-    asked.max((held / 8).min(LONGEST_PAUSE))
 }
 
 /// All verdicts, those of the shares with them. A share of which nothing that was read can run now sleeps until its first flow
@@ -114,19 +108,4 @@ pub(super) async fn all(
         verdicts.share_asleep.push(unread.is_some() && wake.is_none());
     }
     Ok(verdicts)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_is_held_for_long_is_asked_more_rarely() {
-        let now = DateTime::UNIX_EPOCH + Duration::from_secs(1_000);
-        let asked = Duration::from_millis(25);
-        let held = |seconds| pause(asked, Some(now - Duration::from_secs(seconds)), now);
-        assert_eq!(pause(asked, None, now), asked);
-        assert_eq!((held(0), held(2), held(100)), (asked, Duration::from_millis(250), LONGEST_PAUSE));
-        assert_eq!(pause(Duration::from_secs(30), Some(now), now), Duration::from_secs(30), "a provider that says so");
-    }
 }

@@ -1,5 +1,6 @@
 //! Claiming: which waiting requests run next. `fill` decides, by the `account`s of teams and the `turns` of lanes; `once` does it
-//! in one transaction, which `decide` and `judge` are parts of; `run` keeps the slots full.
+//! in one transaction, which `decide` and `judge` are parts of; `pause` is for how long who was refused is left alone; `run` keeps
+//! the slots full.
 
 pub mod account;
 mod calls;
@@ -7,6 +8,7 @@ mod decide;
 pub mod fill;
 mod judge;
 mod once;
+pub mod pause;
 mod request;
 mod slots;
 pub mod turns;
@@ -121,10 +123,16 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
             () = engine.bell.heard() => rung = true,
             // What is free now may be reserved for others; what becomes free need not be.
             () = engine.slots.freed((free + enough).min(engine.settings.slots)), if free < engine.settings.slots => {}
-            () = engine.slots.left() => {}
+            () = left(&engine) => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// Synchronous calls ended for which requests may have waited; some more will have, a moment later.
+async fn left(engine: &Engine) {
+    engine.slots.left().await;
+    tokio::time::sleep(engine.slots.gather()).await;
 }
 
 #[cfg(test)]

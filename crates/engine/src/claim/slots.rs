@@ -103,6 +103,13 @@ impl Slots {
         turns::look(&mut table.lanes, asking, self.total, now, guess)
     }
 
+    /// The claim under way fills so many slots of the lane, once it is committed.
+    pub fn claims(&self, lane: &Lane, n: usize) {
+        if let Some(turn) = self.table().lanes.get_mut(lane) {
+            turn.claiming = n;
+        }
+    }
+
     /// A claim served the lane up to this mark.
     pub fn served(&self, lane: &Lane, mark: i64) {
         turns::served(&mut self.table().lanes, lane, mark, self.now());
@@ -131,7 +138,9 @@ impl Slots {
     pub fn take(self: &Arc<Self>, lane: &Lane, team_id: i64, charged: u64) -> SlotGuard {
         let (now, mut table) = (self.now(), self.table());
         table.all.start(now);
-        table.lanes.entry(lane.clone()).or_default().account.start(now);
+        let turn = table.lanes.entry(lane.clone()).or_default();
+        turn.account.start(now);
+        turn.claiming = turn.claiming.saturating_sub(1);
         let account = table.shares.entry((lane.clone(), team_id)).or_default();
         account.start(now);
         account.billed(charged);
@@ -142,7 +151,7 @@ impl Slots {
     pub fn enter(self: &Arc<Self>, lane: &Lane, most: Option<usize>, again: bool) -> Option<CallGuard> {
         let (now, mut table) = (self.now(), self.table());
         let turn = table.lanes.entry(lane.clone()).or_default();
-        match (turn.calls.start(turn.account.running(), most, now), most) {
+        match (turn.calls.start(turn.account.running() + turn.claiming, most, now), most) {
             (true, _) => {
                 if again {
                     turn.calls.came_again();
@@ -204,51 +213,4 @@ impl Drop for CallGuard {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_is_free_again_when_its_guard_is_gone() {
-        let slots = Slots::new(2);
-        let (first, second) = (slots.take(&Lane::prod(), 1, 0), slots.take(&Lane::bulk(), 1, 0));
-        assert_eq!(slots.free(), 0);
-        drop(first);
-        assert_eq!(slots.free(), 1);
-        let asking = |lane| Asking { lane, strict: false, weight: 1, wants: true, most: None, patience: None };
-        let standings = slots.lanes(&[asking(Lane::prod()), asking(Lane::bulk())]);
-        assert_eq!(standings.iter().map(|s| s.in_use).collect::<Vec<_>>(), [0, 1]);
-        drop(second);
-        assert_eq!(slots.free(), 2);
-    }
-
-    #[test]
-    fn what_was_used_is_billed_once() {
-        let slots = Slots::new(2);
-        let bill = || slots.bill(std::iter::once((Lane::bulk(), 7, 0)))[0];
-        assert_eq!((bill().due, bill().cost), (0, FIRST_GUESS));
-        let guard = slots.take(&Lane::bulk(), 7, 500_000_000);
-        std::thread::sleep(Duration::from_millis(2));
-        drop(guard);
-        let Bill { due, cost, known } = bill();
-        assert_eq!(500_000_000 + due, cost as i64, "in the end it is what the call took");
-        assert!(cost >= 2_000 && cost == known, "{cost} {known}");
-        assert_eq!(bill().due, 0);
-    }
-
-    #[test]
-    fn synchronous_calls_and_requests_of_a_lane_count_together() {
-        let slots = Slots::new(10);
-        let rule = |max_percent| LaneRule { max_percent, ..LaneRule::new(domain::catalog::LaneClass::Weighted, 1) };
-        assert_eq!(
-            (slots.most(&rule(100)), slots.most(&rule(30)), Slots::new(0).most(&rule(30))),
-            (None, Some(3), None)
-        );
-        let enter = |most| slots.enter(&Lane::bulk(), most, false);
-        let (_request, calls) = (slots.take(&Lane::bulk(), 1, 0), [enter(Some(3)), enter(Some(3))]);
-        assert!(calls.iter().all(Option::is_some) && enter(Some(3)).is_none(), "two calls beside one request of three");
-        assert!((0..500).map(|_| slots.enter(&Lane::prod(), None, false)).all(|call| call.is_some()));
-        assert_eq!(slots.free(), 9, "the queue's own");
-        drop(calls);
-        assert!(enter(Some(3)).is_some());
-    }
-}
+mod tests;

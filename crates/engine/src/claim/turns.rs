@@ -20,6 +20,8 @@ pub struct Turn {
     /// Of its queued requests.
     pub account: Account,
     pub calls: Calls,
+    /// Slots of a lane with a maximum that the claim under way may fill: no call starts in them meanwhile.
+    pub claiming: usize,
     /// Slot-time it used for its weight; raised to where the others stand when it comes back after a rest.
     level: i64,
     /// See [`super::fill::LaneState::mark`].
@@ -149,6 +151,7 @@ impl Turn {
             self.calls.see_queue(now);
         }
         let kept = one.most.map_or(0, |most| self.calls.kept(most, now));
+        self.claiming = one.most.filter(|_| one.wants).map_or(0, |most| most.saturating_sub(self.in_use() + kept));
         let full = one.most.is_some_and(|most| self.in_use() + kept >= most);
         let wants = one.wants && !full;
         Entry { level: self.level, competes: self.competing && wants, wants, full, kept, moved }

@@ -74,6 +74,9 @@ pub(super) async fn admit(engine: &Engine, caller: &Caller, direct: &Direct) -> 
     if !caller.may_use(&lane) || !catalog.lanes.contains_key(&lane) {
         return Err(DirectError::LaneForbidden(lane));
     }
+    if catalog.lanes[&lane].closed {
+        return Err(DirectError::LaneClosed { lane, open: catalog.open_lanes() });
+    }
     let now = engine.clock.now();
     let subject = Subject {
         request_id: RequestId { job: JobId::new(now), line: 0 }.to_string(),

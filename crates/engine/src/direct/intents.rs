@@ -124,7 +124,8 @@ pub async fn run(engine: Arc<Engine>, queue: IntentQueue) {
             Err(error) => {
                 warn!(%error, calls = batch.len(), "Intents could not be written; their calls get no answer");
                 batch.clear();
-                failing.store(true, Ordering::Release);
+                // What is refused for what is in it says nothing of the next.
+                failing.store(store::refusal(&error).is_none(), Ordering::Release);
             }
         }
     }
@@ -158,13 +159,16 @@ mod tests {
         let (engine, queue) = testing::engine(&pool, Duration::from_secs(30)).await;
         let writing = tokio::spawn(run(Arc::clone(&engine), queue));
         assert!(engine.intents.write(&pessimist(&engine)).reached().await);
-        sqlx::raw_sql("alter table intent rename to away").execute(&pool).await.unwrap();
+        let away = "create function away() returns trigger language plpgsql as
+                        $$ begin raise exception 'shutting down' using errcode = '57P01'; end $$;
+                    create trigger away before insert on intent for each row execute function away();";
+        sqlx::raw_sql(away).execute(&pool).await.unwrap();
         assert!(engine.intents.can_be_written());
         assert!(!engine.intents.write(&pessimist(&engine)).reached().await);
         while engine.intents.can_be_written() {
             tokio::task::yield_now().await;
         }
-        sqlx::raw_sql("alter table away rename to intent").execute(&pool).await.unwrap();
+        sqlx::raw_sql("drop trigger away on intent").execute(&pool).await.unwrap();
         while !engine.intents.can_be_written() {
             tokio::time::sleep(PROBE).await;
         }

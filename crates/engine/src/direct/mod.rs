@@ -54,6 +54,8 @@ pub enum DirectError {
     Unpriced(String),
     #[error("this key may not use the lane {0}")]
     LaneForbidden(Lane),
+    #[error("the lane {lane} is closed: it takes no new calls; there are {open}")]
+    LaneClosed { lane: Lane, open: String },
     #[error("{0}")]
     Invalid(String),
     /// A cap of the caller's, or of all deployments, is full.

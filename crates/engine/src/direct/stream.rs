@@ -99,7 +99,7 @@ async fn book(
 ) -> i64 {
     let row =
         meter::row(engine.worker_id, &engine.clock, &admitted.catalog, &admitted.subject, attempt, ended, is_final);
-    let tokens = row.prompt_total.unwrap_or(0) + row.output_text.unwrap_or(0) + row.output_reasoning.unwrap_or(0);
+    let tokens = row.tokens();
     engine.settler.put(Op::Direct(Box::new(Booking { ledger: row, reservation }))).await;
     tokens
 }
@@ -145,7 +145,10 @@ async fn pump(
         error: failure.as_ref().map(|error| error.class),
     };
     let tokens = book(&engine, &admitted, &attempt, reservation, &ended, true).await;
-    permit.settle_tokens(tokens);
+    match &failure {
+        None => permit.settle_tokens(tokens),
+        Some(error) => permit.failed(error.class, ended.usage.and_then(|usage| usage.total())),
+    }
     admitted.permit.settle_tokens(tokens);
     drop(permit);
     match failure {

@@ -55,7 +55,7 @@ pub(super) async fn run(engine: &Engine, mut admitted: Admitted) -> Result<Direc
             is_final,
         );
         let cost = row.contracted_cost.map(Money);
-        let tokens = row.prompt_total.unwrap_or(0) + row.output_text.unwrap_or(0) + row.output_reasoning.unwrap_or(0);
+        let tokens = row.tokens();
         match &outcome.result {
             Ok(_) => permit.settle_tokens(tokens),
             Err(error) => permit.failed(error.class, error.usage.and_then(|usage| usage.total())),

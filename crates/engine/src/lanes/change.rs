@@ -10,13 +10,11 @@ use store::{
     audit::{self, Change},
 };
 
-use super::merged;
+use super::{merged, with_closing};
 use crate::{Engine, limits, upkeep};
 
 /// Keys that a refusal names.
 const NAMED: i64 = 5;
-/// Jobs that it counts.
-const COUNTED: i64 = 1_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LaneError {
@@ -26,8 +24,6 @@ pub enum LaneError {
     NotFound(Lane),
     #[error(transparent)]
     Bad(#[from] BadLanes),
-    #[error("lane {lane} has {jobs} jobs that have not ended; let them end or cancel them first")]
-    HasWork { lane: Lane, jobs: String },
     #[error("keys name the lane {lane}, such as {}; revoke them first", keys.join(", "))]
     HasKeys { lane: Lane, keys: Vec<String> },
     #[error("the database cannot be reached")]
@@ -46,15 +42,10 @@ pub async fn set(engine: &Engine, lane: &Lane, rule: &LaneRule, by: &str) -> Res
     Ok(())
 }
 
-/// Removes a lane in which nothing is left and that no key names.
+/// Removes a lane that no key names. What is left in it is served under the rule that it had.
 pub async fn remove(engine: &Engine, lane: &Lane, by: &str) -> Result<(), LaneError> {
     let mut tx = engine.pools.api.begin().await?;
     let before = lock(&mut tx, lane).await?.ok_or_else(|| LaneError::NotFound(lane.clone()))?;
-    let jobs = store::lane::unfinished_jobs(&mut tx, lane, COUNTED).await?;
-    if jobs > 0 {
-        let jobs = if jobs < COUNTED { jobs.to_string() } else { format!("{COUNTED} or more") };
-        return Err(LaneError::HasWork { lane: lane.clone(), jobs });
-    }
     let keys = store::lane::keys_naming(&mut tx, lane, NAMED).await?;
     if !keys.is_empty() {
         return Err(LaneError::HasKeys { lane: lane.clone(), keys });
@@ -78,8 +69,8 @@ async fn lock(conn: &mut PgConnection, lane: &Lane) -> Result<Option<LaneRule>, 
     if rows.iter().any(|row| row.lane == *lane && row.is_file_managed) {
         return Err(LaneError::FileManaged(lane.clone()));
     }
-    let mut lanes = if rows.is_empty() { Catalog::default_lanes() } else { merged(&rows) };
-    Ok(lanes.remove(lane))
+    let declared = Catalog { lanes: merged(&rows), ..Catalog::default() };
+    Ok(declared.lanes_in_force().get(lane).cloned())
 }
 
 async fn record(
@@ -99,10 +90,14 @@ async fn record(
 
 /// Makes the lanes as they are declared now part of the active configuration.
 async fn apply(conn: &mut PgConnection, by: &str) -> Result<(), LaneError> {
-    let lanes = merged(&store::lane::list(conn).await?);
-    check_lanes(&lanes)?;
+    let rows = store::lane::list(conn).await?;
+    let lanes = merged(&rows);
+    // When nobody declares any, those by default hold.
+    if !rows.is_empty() {
+        check_lanes(&lanes)?;
+    }
     let active = store::config::load_active(conn).await?.map(|active| active.catalog).unwrap_or_default();
-    let next = Catalog { lanes, ..active };
+    let next = Catalog { lanes: with_closing(lanes, &active), ..active };
     store::config::apply(conn, &next, by).await?;
     limits::apply(conn, &next).await?;
     Ok(())

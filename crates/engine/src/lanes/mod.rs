@@ -1,7 +1,9 @@
 //! Lanes: those that are in force, and changing them while everything runs. The file's lanes are its own; the API adds others
-//! and changes those that exist by default where the file declares none.
+//! and changes those that exist by default where the file declares none. One that is removed is closed, and goes once nothing is
+//! left in it.
 
 mod change;
+mod closing;
 mod show;
 
 use std::collections::BTreeMap;
@@ -10,6 +12,7 @@ use domain::{Catalog, Lane, catalog::LaneRule};
 use store::lane::LaneRow;
 
 pub use change::{LaneError, remove, set};
+pub use closing::{forget_drained, with_closing};
 pub use show::{Shown, show};
 
 /// The lanes that hold when these were declared; empty when nobody declared any, and those by default hold.

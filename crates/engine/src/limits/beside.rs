@@ -70,17 +70,18 @@ impl<'a> Caps<'a> {
 
     /// Whether a limit can stand beside the others. `of` is how people call what it is of.
     pub fn check(&self, found: &Found, of: &impl ToString, kind: &str, cap: i64) -> Result<(), Contradiction> {
-        let whole = found.outer.iter().map(|scope| (scope, "it is part of"));
-        let parts = found.inner.iter().map(|scope| (scope, "is part of it"));
-        for (scope, why) in whole.chain(parts) {
-            let Some(other) = self.get(scope, kind) else { continue };
-            let is_whole = found.outer.as_ref() == Some(scope);
-            if if is_whole { other < cap } else { other > cap } {
-                let (of, other_of) = (of.to_string(), found.named(scope));
-                return Err(Contradiction { kind: kind.to_owned(), of, cap, other_of, other, why });
+        let known = |scope: &String, why| Some((scope.clone(), self.get(scope, kind)?, why));
+        let whole =
+            found.outer.iter().filter_map(|scope| known(scope, "it is part of")).filter(|(_, whole, _)| *whole < cap);
+        let parts =
+            found.inner.iter().filter_map(|scope| known(scope, "is part of it")).filter(|(_, part, _)| *part > cap);
+        match whole.chain(parts).next() {
+            None => Ok(()),
+            Some((scope, other, why)) => {
+                let (of, other_of) = (of.to_string(), found.named(&scope));
+                Err(Contradiction { kind: kind.to_owned(), of, cap, other_of, other, why })
             }
         }
-        Ok(())
     }
 }
 
@@ -103,10 +104,11 @@ pub async fn check(conn: &mut PgConnection, catalog: &Catalog) -> Result<(), Che
     }
     let teams: HashMap<String, i64> =
         store::team::list(conn).await?.into_iter().map(|team| (team.name, team.team_id)).collect();
+    let lanes = catalog.lanes_in_force();
     for (name, team) in &catalog.teams {
         let Some(id) = teams.get(name).copied() else { continue };
         let keys = keys.get(&id).into_iter().flatten().map(String::as_str);
-        let whole = Found::team(name, id, catalog.lanes.keys(), keys);
+        let whole = Found::team(name, id, lanes.keys(), keys);
         for (kind, cap) in team.caps().each() {
             caps.check(&whole, &Target::Team(name.clone()), kind, cap)?;
         }

@@ -11,7 +11,7 @@ use store::{
 use super::{
     Target,
     beside::{Caps, Contradiction, Found},
-    deployment_scope, key_scope, lane_scope, lanes, part, reload,
+    deployment_scope, key_scope, lane_scope, part, reload,
 };
 use crate::Engine;
 
@@ -96,7 +96,7 @@ async fn write(conn: &mut PgConnection, target: &Target, kind: &str, cap: Option
         Target::Key(id) => store::key::set_cap(conn, id, kind, cap).await?,
         Target::Deployment(name) => {
             let catalog = store::config::load_active(conn).await?.map(|active| active.catalog).unwrap_or_default();
-            part(conn, name, kind, cap, &lanes(&catalog)).await?;
+            part(conn, name, kind, cap, &catalog.lanes_in_force()).await?;
         }
         Target::Team(_) | Target::Lane { .. } => {}
     }

@@ -10,7 +10,6 @@ mod rule;
 mod target;
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, HashMap},
     sync::{Arc, RwLock},
 };
@@ -148,7 +147,7 @@ pub async fn apply(conn: &mut store::PgConnection, catalog: &Catalog) -> store::
     // Deployments whose limits the API set.
     for row in store::limit::active(conn).await?.into_iter().filter(|row| row.managed_by == "api") {
         if let Some(name) = row.scope.strip_prefix("deployment:").filter(|name| !parts::is_part(name)) {
-            part(conn, name, &row.kind, Some(row.cap), &lanes(catalog)).await?;
+            part(conn, name, &row.kind, Some(row.cap), &catalog.lanes_in_force()).await?;
         }
     }
     Ok(())
@@ -169,13 +168,6 @@ async fn part(
         store::limit::set(conn, scope, kind, cap).await?;
     }
     Ok(())
-}
-
-fn lanes(catalog: &Catalog) -> Cow<'_, BTreeMap<Lane, LaneRule>> {
-    match catalog.lanes.is_empty() {
-        true => Cow::Owned(Catalog::default_lanes()),
-        false => Cow::Borrowed(&catalog.lanes),
-    }
 }
 
 pub fn team_scope(team_id: i64) -> String {
@@ -215,7 +207,7 @@ pub fn declared(catalog: &Catalog, team_id: impl Fn(&str) -> Option<i64>) -> Vec
         let caps = deployment.caps();
         all.extend(of(deployment_scope(name), caps));
         for (kind, cap) in caps.each() {
-            let parts = parts::of(name, cap, &lanes(catalog)).into_iter();
+            let parts = parts::of(name, cap, &catalog.lanes_in_force()).into_iter();
             all.extend(parts.map(|(scope, cap)| Declared { scope, kind, cap }));
         }
     }

@@ -28,6 +28,11 @@ impl Hold {
         self.caller.cancel();
         self.deployment.cancel();
     }
+
+    /// Frees all but the money, which is settled with the row.
+    fn let_go(&mut self) {
+        (self.slot, self.caller, self.deployment) = (None, Permit::default(), Permit::default());
+    }
 }
 
 /// How a lease ends.
@@ -115,8 +120,8 @@ impl Op {
     /// Frees what it holds before it is committed.
     pub(super) fn let_go(&mut self) {
         match self {
-            Self::Settle(settlement) => drop(std::mem::take(&mut settlement.hold)),
-            Self::Release(release) => drop(std::mem::take(&mut release.hold)),
+            Self::Settle(settlement) => settlement.hold.let_go(),
+            Self::Release(release) => release.hold.let_go(),
             Self::Advance { .. } | Self::Direct(_) => {}
         }
     }

@@ -15,6 +15,8 @@ pub enum SubmitError {
     Param { name: &'static str, reason: String },
     #[error("lane: there is no lane {lane:?}; there are {known}")]
     UnknownLane { lane: String, known: String },
+    #[error("lane: {lane:?} is closed: what is in it is served, and it takes nothing new; there are {open}")]
+    LaneClosed { lane: String, open: String },
     #[error("lane: this key may not use {lane:?}; it may use {allowed}")]
     LaneNotAllowed { lane: String, allowed: String },
     /// The one it is to come after. Or it is another team's.

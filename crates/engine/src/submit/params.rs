@@ -78,14 +78,22 @@ pub fn plan(
 fn lane(asked: Option<Lane>, allowed: &[Lane], catalog: &ActiveCatalog) -> Result<Lane, SubmitError> {
     let bulk = || allowed.iter().find(|lane| **lane == Lane::bulk() && catalog.lanes.contains_key(*lane)).cloned();
     let lane = asked.or_else(bulk).or_else(|| allowed.first().cloned()).unwrap_or_else(Lane::bulk);
-    if !catalog.lanes.contains_key(&lane) {
-        let known = list(catalog.lanes.keys());
-        return Err(SubmitError::UnknownLane { lane: lane.to_string(), known });
-    }
+    check_lane(lane.as_str(), catalog)?;
     if !allowed.contains(&lane) {
         return Err(SubmitError::LaneNotAllowed { lane: lane.to_string(), allowed: list(allowed) });
     }
     Ok(lane)
+}
+
+/// Whether a lane takes new work.
+pub(super) fn check_lane(lane: &str, catalog: &ActiveCatalog) -> Result<(), SubmitError> {
+    match catalog.lanes.iter().find(|(known, _)| known.as_str() == lane) {
+        Some((_, rule)) if rule.closed => {
+            Err(SubmitError::LaneClosed { lane: lane.to_owned(), open: catalog.open_lanes() })
+        }
+        Some(_) => Ok(()),
+        None => Err(SubmitError::UnknownLane { lane: lane.to_owned(), known: catalog.open_lanes() }),
+    }
 }
 
 fn list<'a>(lanes: impl IntoIterator<Item = &'a Lane>) -> String {
@@ -159,6 +167,18 @@ mod tests {
         assert_eq!(later.deadline, Some(start + TimeDelta::seconds(60)));
         let own = planned(JobParams { deadline: Some(start), max_attempts: Some(7), ..JobParams::default() });
         assert_eq!((own.deadline, own.max_attempts), (Some(start), 7));
+    }
+
+    #[test]
+    fn a_closed_lane_takes_nothing_new() {
+        let mut catalog = ActiveCatalog::build(1, domain::Catalog::default()).unwrap();
+        catalog.lanes.insert(Lane::bulk(), catalog.lanes[&Lane::bulk()].closing());
+        let said = lane(None, &[Lane::standard(), Lane::bulk()], &catalog).unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "lane: \"bulk\" is closed: what is in it is served, and it takes nothing new; there are prod, standard"
+        );
+        assert_eq!(lane(Some(Lane::standard()), &[Lane::standard()], &catalog).unwrap(), Lane::standard());
     }
 
     #[test]

@@ -180,12 +180,9 @@ fn check(original: &Original, filter: &RetryFilter) -> Result<(), RetryError> {
     if original.failed + unfinished == 0 { Err(RetryError::Nothing) } else { Ok(()) }
 }
 
-/// The lane of the first job, which must still be declared, and which the key must be allowed to use.
+/// The lane of the first job, which must still take work, and which the key must be allowed to use.
 fn lane_of(original: &Original, allowed: &[Lane], catalog: &ActiveCatalog) -> Result<Lane, SubmitError> {
-    if !catalog.lanes.keys().any(|lane| lane.as_str() == original.lane) {
-        let known = catalog.lanes.keys().map(Lane::as_str).collect::<Vec<_>>().join(", ");
-        return Err(SubmitError::UnknownLane { lane: original.lane.clone(), known });
-    }
+    super::params::check_lane(&original.lane, catalog)?;
     allowed.iter().find(|lane| lane.as_str() == original.lane).cloned().ok_or_else(|| {
         let allowed = allowed.iter().map(Lane::as_str).collect::<Vec<_>>().join(", ");
         SubmitError::LaneNotAllowed { lane: original.lane.clone(), allowed }

@@ -1,14 +1,14 @@
-//! What one catalog says differently from another, by name.
+//! What one configuration says differently from another, by name.
 
 use std::collections::BTreeSet;
 
-use domain::Catalog;
+use serde::Serialize;
 use serde_json::Value;
 
 /// Such as `lanes.bulk` or `prices`, sorted.
-pub fn changed(before: &Catalog, after: &Catalog) -> Vec<String> {
+pub fn changed<T: Serialize>(before: &T, after: &T) -> Vec<String> {
     // Plain data always serializes.
-    let document = |catalog: &Catalog| serde_json::to_value(catalog).unwrap_or_default();
+    let document = |whole: &T| serde_json::to_value(whole).unwrap_or_default();
     let (before, after) = (document(before), document(after));
     let mut names = Vec::new();
     for section in keys(&before, &after) {
@@ -31,7 +31,7 @@ fn keys<'v>(one: &'v Value, other: &'v Value) -> BTreeSet<&'v String> {
 
 #[cfg(test)]
 mod tests {
-    use domain::catalog::TeamRule;
+    use domain::{Catalog, catalog::TeamRule};
 
     use super::*;
 

@@ -14,7 +14,7 @@ use store::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::changed::changed;
+use super::changed;
 use crate::{
     Engine, budgets,
     catalog::{ActiveCatalog, BadCatalog},
@@ -23,6 +23,8 @@ use crate::{
 };
 
 const LOOK: Duration = Duration::from_secs(1);
+/// Changes of a file that its line of the audit names.
+const NAMED: usize = 50;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -47,7 +49,7 @@ impl From<CheckError> for ApplyError {
 }
 
 /// Applies a file's catalog: makes it the active version if it differs, with its lanes, teams and limits. One transaction.
-/// Lanes that the API declared stay beside the file's.
+/// Lanes that the API declared stay beside the file's; those that nobody declares any more close.
 pub async fn apply_catalog(conn: &mut store::PgConnection, catalog: &Catalog, by: &str) -> Result<i64, ApplyError> {
     store::config::lock(conn).await?;
     store::lane::follow_file(conn, catalog.lanes.iter(), by).await?;
@@ -55,15 +57,19 @@ pub async fn apply_catalog(conn: &mut store::PgConnection, catalog: &Catalog, by
     if !lanes.is_empty() {
         check_lanes(&lanes)?;
     }
+    let before = store::config::load_active(conn).await?.map(|active| active.catalog);
+    let lanes = before.iter().fold(lanes, lanes::with_closing);
+    let before = before.unwrap_or_default();
     let catalog = Catalog { lanes, ..catalog.clone() };
-    let before = store::config::load_active(conn).await?.map(|active| active.catalog).unwrap_or_default();
     let applied = store::config::apply(conn, &catalog, by).await?;
     limits::apply(conn, &catalog).await?;
     budgets::follow_file(conn, &catalog, by).await.map_err(|(name, error)| ApplyError::Budget { name, error })?;
     if let Applied::New(version) = applied {
         // What has been in force is not refused when a gateway starts.
         limits::check(conn, &catalog).await?;
-        let details = json!({ "version": version, "host": by, "changed": changed(&before, &catalog) });
+        let mut changed = changed(&before, &catalog);
+        let more = changed.split_off(changed.len().min(NAMED));
+        let details = json!({ "version": version, "host": by, "changed": changed, "and_more": more.len() });
         let change = Change { object: Object::Config, key_id: None, action: Action::Apply, details };
         audit::record_change(conn, change).await?;
     }

@@ -6,13 +6,16 @@ mod finisher;
 mod follow;
 mod heartbeat;
 mod reaper;
+mod reload;
 mod stopper;
 mod waker;
 
+pub use changed::changed;
 pub use finisher::run as finish_jobs;
 pub use follow::{ApplyError, apply_catalog, follow_now, run as follow_catalog};
 pub use heartbeat::{hostname, run as heartbeat};
 pub use reaper::run as reap;
+pub use reload::{ReloadError, reload};
 pub use stopper::run as stop_cancelled;
 pub use waker::{listen, run as wake_retries};
 

@@ -149,10 +149,8 @@ fn ledger_row(
 async fn succeed(engine: &Engine, request: &Request, subject: &Subject, attempt: &Attempt, outcome: Outcome) {
     let ledger = ledger_row(engine, request, subject, attempt, &outcome, true);
     let mut hold = request.take_hold();
-    let tokens =
-        ledger.prompt_total.unwrap_or(0) + ledger.output_text.unwrap_or(0) + ledger.output_reasoning.unwrap_or(0);
-    hold.caller.settle_tokens(tokens);
-    hold.deployment.settle_tokens(tokens);
+    hold.caller.settle_tokens(ledger.tokens());
+    hold.deployment.settle_tokens(ledger.tokens());
     let Ok(answer) = outcome.result else { return };
     let result = result_of(request, attempt, answer);
     let settlement =

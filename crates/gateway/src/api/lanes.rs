@@ -3,7 +3,7 @@
 use axum::{Json, body::Body, extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
 use domain::{
-    Lane,
+    Catalog, Lane,
     catalog::{BadLanes, LaneClass, LaneRule},
     waits::Waits,
 };
@@ -27,6 +27,8 @@ pub struct LaneView {
     name: String,
     /// `file`, `api`, or `default` for those that exist when nobody declares any; `None`: it is no longer declared.
     managed_by: Option<&'static str>,
+    /// `open`; `closed`: it takes no new work; `closing`: it was removed, and goes once nothing is left in it.
+    state: &'static str,
     #[serde(flatten)]
     rule: RuleView,
     waiting: i64,
@@ -58,6 +60,7 @@ struct RuleView {
     backoff_max_ms: Option<u64>,
     /// 0: never.
     aging_s: Option<u64>,
+    closed: Option<bool>,
 }
 
 pub async fn list(State(app): State<App>, Who(caller): Who) -> Result<Json<Page<LaneView>>, Problem> {
@@ -88,15 +91,23 @@ pub async fn remove(State(app): State<App>, Who(caller): Who, Id(lane): Id<Lane>
 async fn views(app: &App, scope: Scope) -> Result<Vec<LaneView>, Problem> {
     let Shown { mut busy, declared, slots } = lanes::show(&app.engine, scope).await?;
     let catalog = app.engine.catalog.get();
+    let in_force = Catalog { lanes: lanes::merged(&declared), ..Catalog::default() };
+    let in_force = in_force.lanes_in_force();
     let mut data = Vec::new();
     for (lane, rule) in &catalog.lanes {
         let at = busy.iter().position(|row| row.lane == lane.as_str());
+        if at.is_none() && !in_force.contains_key(lane) {
+            continue;
+        }
         let mut view = LaneView::of(lane.as_str(), at.map(|at| busy.swap_remove(at)), slots);
-        view.managed_by = Some(match declared.iter().find(|row| row.lane == *lane) {
-            Some(row) if row.is_file_managed => "file",
-            Some(_) => "api",
-            None => "default",
-        });
+        if in_force.contains_key(lane) {
+            view.state = if rule.closed { "closed" } else { "open" };
+            view.managed_by = Some(match declared.iter().find(|row| row.lane == *lane) {
+                Some(row) if row.is_file_managed => "file",
+                Some(_) => "api",
+                None => "default",
+            });
+        }
         // As each replica rounds, but over all of them.
         view.reserve_slots = (slots * i64::from(rule.reserve_percent) + 99) / 100;
         view.max_slots = slots * i64::from(rule.max_percent) / 100;
@@ -123,6 +134,7 @@ impl RuleView {
             backoff_ms: whole(first.as_millis()),
             backoff_max_ms: whole(longest.as_millis()),
             aging_s: Some(rule.aging().map_or(0, |after| after.as_secs())),
+            closed: Some(rule.closed),
         }
     }
 }
@@ -132,6 +144,7 @@ impl LaneView {
         let mut view = Self {
             name: name.to_owned(),
             managed_by: None,
+            state: "closing",
             rule: RuleView::default(),
             waiting: 0,
             retrying: 0,
@@ -162,7 +175,7 @@ fn refused(error: LaneError) -> Problem {
         LaneError::NotFound(lane) => Problem::not_found(format_args!("lane {:?}", lane.as_str())),
         LaneError::Bad(BadLanes::Rule { key, .. }) => Problem::new(Kind::Invalid, error).with("param", key),
         LaneError::Bad(BadLanes::Reserves(_)) => Problem::new(Kind::Invalid, error).with("param", "reserve_percent"),
-        LaneError::Bad(BadLanes::None) | LaneError::HasWork { .. } => Problem::new(Kind::Conflict, error),
+        LaneError::Bad(BadLanes::None) => Problem::new(Kind::Conflict, error),
         LaneError::HasKeys { ref keys, .. } => {
             let keys = keys.clone();
             Problem::new(Kind::Conflict, error).with("keys", keys)

@@ -172,7 +172,9 @@ pub fn refused(error: SubmitError) -> Problem {
     }
     let kind = match &error {
         SubmitError::Param { name, .. } => return Problem::new(Kind::Invalid, &error).with("param", *name),
-        SubmitError::UnknownLane { .. } => return Problem::new(Kind::Invalid, &error).with("param", "lane"),
+        SubmitError::UnknownLane { .. } | SubmitError::LaneClosed { .. } => {
+            return Problem::new(Kind::Invalid, &error).with("param", "lane");
+        }
         SubmitError::LaneNotAllowed { .. } => return Problem::new(Kind::Forbidden, &error).with("param", "lane"),
         SubmitError::NoSuchJob { job } => return no_job(*job).with("param", "after"),
         SubmitError::Line { place, reason } => {

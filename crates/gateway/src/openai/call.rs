@@ -104,7 +104,9 @@ fn problem(error: DirectError) -> Problem {
     match error {
         DirectError::UnknownModel(model) => unknown_model(&model),
         DirectError::Unpriced(_) => Problem::new(Kind::Invalid, error).with("param", "model"),
-        DirectError::LaneForbidden(_) => Problem::new(Kind::Forbidden, error).with("param", "x-tollway-lane"),
+        DirectError::LaneForbidden(_) | DirectError::LaneClosed { .. } => {
+            Problem::new(Kind::Forbidden, error).with("param", "x-tollway-lane")
+        }
         DirectError::Invalid(_) => Problem::new(Kind::BadRequest, error),
         DirectError::Limited { retry_after, .. } => Problem::new(Kind::Limited, error).retry_after(retry_after),
         DirectError::Budget(refusal) => over_budget(&refusal),

@@ -73,19 +73,74 @@ async fn what_cannot_be_is_refused_and_changes_nothing(pool: PgPool) {
     assert_eq!(versions, 1);
 }
 
+/// What waits in a removed lane is served as before, and nothing new comes in. Then the lane goes.
 #[sqlx::test(migrations = "../../migrations")]
-async fn a_lane_with_work_stays(pool: PgPool) {
+async fn a_removed_lane_closes_and_goes_once_it_is_empty(pool: PgPool) {
     let asked = Asked::new(World::with_default_lanes(pool).await).await;
-    asked.put("night", json!({"class": "weighted"})).await;
-    let team = asked.world.team("search").await;
-    sqlx::query("insert into job (job_id, team_id, key_id, lane, state) values (1, $1, 'k', 'night', 'paused')")
-        .bind(team.team_id)
-        .execute(&asked.world.pool)
-        .await
-        .unwrap();
-    let refused = asked.delete("night").await;
-    assert_eq!(refused.status, 409);
-    assert!(refused.json["detail"].as_str().unwrap().contains("1 jobs that have not ended"), "{}", refused.json);
+    asked.put("night", json!({"class": "strict", "weight": 2, "reserve_percent": 20, "max_attempts": 2})).await;
+    let (team, pool) = (asked.world.team("search").await.team_id, &asked.world.pool);
+    let job =
+        "insert into job (job_id, team_id, key_id, lane, state, accepted) values (1, $1, 'k', 'night', 'paused', 9)";
+    sqlx::query(job).bind(team).execute(pool).await.unwrap();
+    let flow = "insert into flow (flow_id, job_id, team_id, lane, route, endpoint, key_id, priority, tail_pos, max_in, max_attempts)
+                values (1, 1, $1, 'night', 'r', 1, 'k', 0, 9, 1, 5)";
+    sqlx::query(flow).bind(team).execute(pool).await.unwrap();
+    assert_eq!(asked.delete("night").await.status, 204);
+
+    let catalog = asked.world.app.engine.catalog.get();
+    let rule = &catalog.lanes[&"night".parse().unwrap()];
+    assert_eq!((rule.closed, rule.reserve_percent, rule.weight, rule.max_attempts), (true, 0, 2, Some(2)));
+    assert_eq!(asked.lanes().await.first().map(String::as_str), Some("night null 2"));
+    let list = asked.world.ask("GET", "/api/v1/lanes", Some(&asked.key), "").await.json;
+    assert_eq!((&list["data"][0]["state"], &list["data"][1]["state"]), (&json!("closing"), &json!("open")), "{list}");
+    let key = json!({"team": "search", "name": "ci", "role": "submit", "lanes": ["night"]}).to_string();
+    assert_eq!(asked.world.ask("POST", "/api/v1/keys", Some(&asked.key), &key).await.status, 422);
+    assert_eq!(asked.delete("night").await.status, 404, "it was removed already");
+
+    let sweep = async || {
+        engine::lanes::forget_drained(&asked.world.app.engine).await.unwrap();
+        asked.world.app.engine.catalog.get().lanes.contains_key(&"night".parse().unwrap())
+    };
+    sqlx::query("update config_version set applied_at = now() - interval '2 minutes'").execute(pool).await.unwrap();
+    assert!(sweep().await, "it went with work in it");
+    sqlx::query("delete from flow").execute(pool).await.unwrap();
+    sqlx::query("update job set state = 'completed', finished_at = now()").execute(pool).await.unwrap();
+    sqlx::query("update config_version set applied_at = now()").execute(pool).await.unwrap();
+    assert!(sweep().await, "a replica may not have heard of its end yet");
+    sqlx::query("update config_version set applied_at = now() - interval '2 minutes'").execute(pool).await.unwrap();
+    assert!(!sweep().await, "nothing is left in it");
+    let audit = asked.world.ask("GET", "/api/v1/audit?object=lane:night", Some(&asked.key), "").await.json;
+    assert_eq!((&audit["data"][0]["action"], &audit["data"][0]["key_id"]), (&json!("remove"), &Value::Null), "{audit}");
+}
+
+/// Such as an earlier version stranded.
+#[sqlx::test(migrations = "../../migrations")]
+async fn work_in_a_lane_that_nobody_knows_is_taken_up(pool: PgPool) {
+    let asked = Asked::new(World::new(pool).await).await;
+    let (team, pool) = (asked.world.team("search").await.team_id, &asked.world.pool);
+    for lane in ["old", "idle"] {
+        sqlx::query("insert into share (lane, team_id) values ($1, $2)")
+            .bind(lane)
+            .bind(team)
+            .execute(pool)
+            .await
+            .unwrap();
+    }
+    let flow = "insert into flow (flow_id, job_id, team_id, lane, route, endpoint, key_id, priority, tail_pos, max_in, max_attempts)
+                values (1, 1, $1, 'old', 'r', 1, 'k', 0, 9, 1, 5)";
+    sqlx::query(flow).bind(team).execute(pool).await.unwrap();
+    sqlx::query("update config_version set applied_at = now() - interval '2 minutes'").execute(pool).await.unwrap();
+    engine::lanes::forget_drained(&asked.world.app.engine).await.unwrap();
+    assert_eq!(asked.lanes().await, ["prod file 1", "standard file 4", "bulk file 1", "old null 1"]);
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_closed_lane_is_declared_and_takes_nothing_new(pool: PgPool) {
+    let asked = Asked::new(World::new(pool).await).await;
+    let made = asked.put("night", json!({"class": "weighted", "closed": true})).await;
+    assert_eq!((made.status, &made.json["state"], &made.json["managed_by"]), (200, &json!("closed"), &json!("api")));
+    let made = asked.put("night", json!({"class": "weighted"})).await;
+    assert_eq!((&made.json["state"], &made.json["closed"]), (&json!("open"), &json!(false)));
 }
 
 /// The file declares the three that the world starts with.

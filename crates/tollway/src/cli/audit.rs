@@ -12,7 +12,7 @@ use super::{
 
 #[derive(Debug, Args)]
 pub struct Audit {
-    /// A job's id, lane:NAME, limit:SCOPE, key:ID, team:NAME, schedule:ID or config
+    /// lane:NAME, limit:SCOPE, budget:NAME, key:ID, team:NAME, schedule:ID, config or a job
     #[arg(long, value_name = "OBJECT")]
     object: Option<Object>,
     /// Nothing older, such as 2026-11-01T00:00:00Z

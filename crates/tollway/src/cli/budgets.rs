@@ -51,7 +51,7 @@ struct Set {
     /// Where its days and months begin, such as Europe/Berlin
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     time_zone: String,
-    /// What it is of: team, environment, feature, customer, key, job, deployment, provider, or a tag; may be given again
+    /// What it is of: team, environment, feature, customer, key, job, deployment, provider or a tag
     #[arg(long = "of", value_name = "KEY=VALUE")]
     of: Vec<String>,
     /// reject, hold, downgrade or alert

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use engine::catalog::ActiveCatalog;
+use engine::{catalog::ActiveCatalog, upkeep};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub struct CheckConfig {
-    /// Also connect to the database and ask every deployment for its models
+    /// Also ask the database what the API declared, and every deployment for its models
     #[arg(long)]
     probe: bool,
 }
@@ -52,7 +52,7 @@ pub async fn run(args: CheckConfig, common: &Common) -> Outcome {
 }
 
 async fn probe(loaded: &Loaded, catalog: &ActiveCatalog) -> Vec<Probe> {
-    let mut probes = vec![probe_database(loaded).await];
+    let mut probes = vec![probe_database(loaded).await, probe_beside(loaded).await];
     let http = providers::HttpClients::new();
     let mut deployments: Vec<_> = catalog.deployments.values().collect();
     deployments.sort_by(|a, b| a.name.cmp(&b.name));
@@ -81,6 +81,27 @@ async fn probe_database(loaded: &Loaded) -> Probe {
         Err(_) => (false, format!("did not answer within {PATIENCE:?}")),
     };
     Probe { what: "database".to_owned(), is_fine, said }
+}
+
+/// Whether the file can stand beside what the API declared: applied as at a start, and taken back.
+async fn probe_beside(loaded: &Loaded) -> Probe {
+    let apply = async {
+        let pools = local::connect(&loaded.config)?;
+        if !store::connect::is_migrated(&pools.api).await? {
+            return Ok("not asked: the schema is not there yet, or not up to date");
+        }
+        let mut tx = pools.api.begin().await?;
+        let applied = upkeep::apply_catalog(&mut tx, &loaded.config.catalog(), &upkeep::hostname()).await;
+        tx.rollback().await?;
+        applied.map_err(|error| Failure::new(Exit::Refused, error))?;
+        Ok::<_, Failure>("fits")
+    };
+    let (is_fine, said) = match tokio::time::timeout(PATIENCE, apply).await {
+        Ok(Ok(said)) => (true, said.to_owned()),
+        Ok(Err(failure)) => (false, failure.message),
+        Err(_) => (false, format!("was not told within {PATIENCE:?}")),
+    };
+    Probe { what: "beside the API's lanes and limits".to_owned(), is_fine, said }
 }
 
 fn show(loaded: &Loaded, catalog: &ActiveCatalog, probes: &[Probe]) -> std::io::Result<()> {

@@ -25,7 +25,7 @@ enum Command {
     List,
     /// Declare a lane, or change it; what is left out has its default
     Set(set::Set),
-    /// Remove a lane in which nothing is left and that no key names
+    /// Remove a lane that no key names; what is left in it is still served
     Remove { name: String },
 }
 
@@ -38,7 +38,7 @@ pub async fn run(args: Lanes, common: &Common) -> Outcome {
             client.send(client.request(Method::DELETE, &format!("api/v1/lanes/{}", segment(&name)))).await?;
             match common.output {
                 Format::Json => output::json(&serde_json::json!({ "removed": name }))?,
-                _ => line(format!("Lane {name} is removed."))?,
+                _ => line(format!("Lane {name} is removed: it takes nothing new, and what is left in it is served."))?,
             }
             Ok(Exit::Done)
         }

@@ -6,6 +6,7 @@ use engine::Roles;
 use super::{Common, Exit, Failure, Outcome};
 use crate::{
     config,
+    reload::Reload,
     serve::{Serving, run as run_gateway},
     shutdown,
 };
@@ -19,8 +20,9 @@ pub struct Serve {
 
 pub async fn run(args: Serve, common: &Common) -> Outcome {
     let loaded = config::load(common.config.as_deref(), std::env::vars())?;
-    let stop = shutdown::on_signal()?;
-    let serving = Serving { config: loaded.config, roles: args.role, config_file: loaded.file };
+    let (stop, hangup) = shutdown::but_for_hangup()?;
+    let reload = Some(Reload { hangup, given: common.config.clone() });
+    let serving = Serving { config: loaded.config, roles: args.role, config_file: loaded.file, reload };
     run_gateway(serving, stop, |address| {
         tracing::info!(%address, roles = %args.role, "Tollway is ready");
         Ok(())

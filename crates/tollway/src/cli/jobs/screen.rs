@@ -5,9 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::{Counts, Job, JobState, money::Total};
+use domain::{Counts, Job, JobState, job::Progress, pace::Pace};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::{Deserialize, Serialize};
 
 use crate::cli::{
     Exit, Format, Outcome,
@@ -16,24 +15,6 @@ use crate::cli::{
 
 /// Between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-
-/// The data of an event.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Progress {
-    state: JobState,
-    counts: Counts,
-    in_flight: i64,
-    cost_usd: Total,
-    unpriced: i64,
-    waiting_reason: Option<String>,
-    /// Requests that end in a second, lately.
-    rate_per_s: Option<f64>,
-    eta_s: Option<f64>,
-    #[serde(default)]
-    eta_low_s: Option<f64>,
-    #[serde(default)]
-    eta_high_s: Option<f64>,
-}
 
 pub enum Screen {
     Bar(ProgressBar),
@@ -107,20 +88,23 @@ fn sentence(progress: &Progress) -> String {
     let mut parts = vec![format!("{}/{}", count(done(counts)), count(counts.accepted))];
     match &progress.waiting_reason {
         Some(reason) if progress.in_flight == 0 => parts.push(format!("{}: {reason}", progress.state.as_str())),
-        _ => parts.extend(progress.rate_per_s.map(|rate| format!("{rate:.0}/s"))),
+        _ => parts.push(format!("{:.0}/s", progress.pace.rate_per_s)),
     }
-    parts.extend(progress.eta_s.map(|seconds| {
-        let range = progress.eta_low_s.zip(progress.eta_high_s).map(|(low, high)| (duration(low), duration(high)));
-        match range {
-            Some((low, high)) if low != high => format!("{low} to {high} left"),
-            _ => format!("{} left", duration(seconds)),
-        }
-    }));
+    parts.extend(time_left(&progress.pace));
     if counts.failed > 0 {
         parts.push(format!("{} failed", count(counts.failed)));
     }
     parts.push(format!("${}", progress.cost_usd));
     parts.join("  ")
+}
+
+/// Such as `40s to 2m 5s left`; `None`: it cannot be told.
+pub fn time_left(pace: &Pace) -> Option<String> {
+    let text = |seconds: i64| duration(seconds as f64);
+    pace.eta_s.map(|eta| match pace.eta_low_s.zip(pace.eta_high_s).map(|(low, high)| (text(low), text(high))) {
+        Some((low, high)) if low != high => format!("{low} to {high} left"),
+        _ => format!("{} left", text(eta)),
+    })
 }
 
 fn ending(job: &Job) -> String {

@@ -2,6 +2,7 @@
 
 use domain::{AuditLine, Job, JobId};
 
+use super::screen;
 use crate::cli::{
     Common, Exit, Format, Outcome, audit,
     client::{Client, Page},
@@ -66,6 +67,10 @@ fn page(job: &Job) -> String {
     }
     if counts.pending > 0 {
         row("  pending", format!("{}, {} of them in flight", count(counts.pending), count(job.in_flight)));
+    }
+    if job.pace.rate_per_s > 0.0 {
+        let left = screen::time_left(&job.pace).map_or_else(String::new, |left| format!(", {left}"));
+        row("rate", format!("{} a second{left}", job.pace.rate_per_s));
     }
     let unpriced = match job.unpriced {
         0 => String::new(),

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use domain::JobId;
+use domain::{JobId, job::Progress};
 use futures::StreamExt;
 use reqwest::{Method, header};
 
 use super::{
     events::{Event, Events},
-    screen::{Progress, Screen},
+    screen::Screen,
 };
 use crate::cli::{Common, Exit, Failure, Outcome, client::Client, output::note};
 

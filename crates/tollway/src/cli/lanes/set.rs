@@ -32,7 +32,7 @@ pub struct Set {
     /// Percent of all slots and deployments kept for it
     #[arg(long = "reserve", value_name = "PERCENT", default_value_t = 0)]
     reserve_percent: u8,
-    /// Percent of all slots that it may use at most
+    /// Percent of all slots and deployments that it may use at most
     #[arg(long = "max", value_name = "PERCENT", default_value_t = 100)]
     max_percent: u8,
     /// Deadline of jobs that name none, in seconds from their start
@@ -55,6 +55,9 @@ pub struct Set {
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     aging_s: Option<u64>,
+    /// Take no new work; what is in it is served
+    #[arg(long)]
+    closed: bool,
 }
 
 pub async fn run(client: &Client, set: Set, common: &Common) -> Outcome {

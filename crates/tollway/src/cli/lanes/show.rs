@@ -15,6 +15,7 @@ use crate::cli::{
 struct Lane {
     name: String,
     class: Option<String>,
+    state: Option<String>,
     weight: Option<u32>,
     waiting: i64,
     retrying: i64,
@@ -63,7 +64,10 @@ fn row(lane: Lane, now: DateTime<Utc>) -> Vec<String> {
     };
     vec![
         lane.name,
-        optional(lane.class),
+        match (lane.class, lane.state.filter(|state| state != "open")) {
+            (Some(class), Some(state)) => format!("{class}, {state}"),
+            (class, state) => optional(class.or(state)),
+        },
         optional(lane.weight),
         count(lane.waiting),
         count(lane.retrying),

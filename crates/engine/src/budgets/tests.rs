@@ -1,0 +1,180 @@
+//! What calls hold of budgets, without Postgres: grants are given by hand.
+
+use chrono::TimeDelta;
+use domain::{Catalog, Endpoint, Lane, LedgerRow};
+use serde_json::{Value, json};
+use store::budget::BudgetRow;
+
+use super::*;
+use crate::{
+    catalog::ActiveCatalog,
+    meter::{self, Subject},
+};
+
+/// Of a model at $1 a token in and out: what a call holds is its tokens in dollars.
+fn deployment(model: &str) -> Arc<ActiveDeployment> {
+    let price = json!({"provider": "openai", "model": "m", "input": "1000000", "output": "1000000"});
+    let catalog: Catalog = serde_json::from_value(json!({
+        "deployments": {"d": {"kind": "openai", "base_url": "http://127.0.0.1:9/v1", "model": model}},
+        "routes": {"r": {"deployments": ["d"]}},
+        "prices": [price],
+    }))
+    .unwrap();
+    Arc::clone(ActiveCatalog::build(1, catalog).unwrap().deployment("d").unwrap())
+}
+
+fn row(budget_id: i64, budget: Value) -> BudgetRow {
+    let budget = serde_json::from_value(budget).unwrap();
+    BudgetRow { budget_id, name: format!("b{budget_id}"), budget, is_file_managed: false, is_counted: true }
+}
+
+/// 100 tokens in, 17 of them added, and 100 out.
+fn ask(team: &str) -> Ask {
+    Ask {
+        team: team.into(),
+        key: "k".into(),
+        job: None,
+        tags: Arc::default(),
+        endpoint: Endpoint::ChatCompletions,
+        est_in: 83,
+        max_out: Some(100),
+    }
+}
+
+fn now() -> DateTime<Utc> {
+    "2026-11-23T12:59:59Z".parse().unwrap()
+}
+
+fn grant(budgets: &Budgets, id: i64, amount: i128) {
+    let rules = budgets.book().rules.clone();
+    let rule = rules.iter().find(|rule| rule.id == id).unwrap();
+    rule.state().cell(rule, now()).account.granted += amount;
+}
+
+/// Used and reserved of a budget's cell at `at`.
+fn stands(budgets: &Budgets, id: i64, at: DateTime<Utc>) -> (i128, i128) {
+    let rules = budgets.book().rules.clone();
+    let rule = rules.iter().find(|rule| rule.id == id).unwrap();
+    let account = rule.state().cell(rule, at).account;
+    (account.used, account.reserved)
+}
+
+fn charged(tokens: i64) -> LedgerRow {
+    let subject = Subject {
+        request_id: "r".into(),
+        job_id: None,
+        custom_id: None,
+        team: "a".into(),
+        tags: Arc::default(),
+        key_id: "k".into(),
+        lane: Lane::prod(),
+        model: "r".into(),
+        submitted_at: now(),
+        est_in: 0,
+        max_out: None,
+    };
+    let mut row = meter::undeclared_row(1, &subject, (uuid::Uuid::nil(), 1), "d", now(), now());
+    (row.prompt_total, row.contracted_cost) = (Some(tokens), Some(tokens * 1_000_000));
+    row
+}
+
+fn reserve(budgets: &Budgets, team: &str) -> Result<Reservation, Refusal> {
+    budgets.reserve(&ask(team), &deployment("m"), now(), Pressing::Patient)
+}
+
+const TOKENS: i128 = 200;
+
+#[test]
+fn a_call_is_held_of_all_budgets_or_of_none() {
+    let budgets = Budgets::default();
+    let tokens = json!({"limit_tokens": 1_000, "window": "day"});
+    let of_team = json!({"scope": {"team": "a"}, "limit_tokens": 300, "window": "day"});
+    budgets.turn_to(1, vec![row(1, tokens), row(2, of_team)]);
+    grant(&budgets, 1, 1_000);
+    grant(&budgets, 2, 300);
+    let first = reserve(&budgets, "a").unwrap();
+    let refusal = reserve(&budgets, "a").unwrap_err();
+    assert_eq!((&*refusal.rule.name, refusal.asked), ("b2", TOKENS));
+    assert_eq!((stands(&budgets, 1, now()), stands(&budgets, 2, now())), ((TOKENS, TOKENS), (TOKENS, TOKENS)));
+    let other = reserve(&budgets, "b").unwrap();
+    first.settle(&charged(50));
+    other.release();
+    assert_eq!((stands(&budgets, 1, now()), stands(&budgets, 2, now())), ((50, 0), (50, 0)));
+}
+
+#[test]
+fn what_was_sent_and_dropped_stays_used() {
+    let budgets = Budgets::default();
+    budgets.turn_to(1, vec![row(1, json!({"limit_tokens": 1_000, "window": "day"}))]);
+    grant(&budgets, 1, 1_000);
+    drop(reserve(&budgets, "a").unwrap());
+    assert_eq!(stands(&budgets, 1, now()), (0, 0), "it was not made");
+    let sent = reserve(&budgets, "a").unwrap();
+    sent.mark_sent();
+    drop(sent);
+    assert_eq!(stands(&budgets, 1, now()), (TOKENS, 0), "nobody knows what it cost");
+    assert!(budgets.calls.all().is_empty());
+}
+
+#[test]
+fn a_charge_belongs_to_the_window_in_which_it_was_held() {
+    let budgets = Budgets::default();
+    budgets.turn_to(1, vec![row(1, json!({"limit_tokens": 1_000, "window": "hour"}))]);
+    grant(&budgets, 1, 1_000);
+    let held = reserve(&budgets, "a").unwrap();
+    let next = now() + TimeDelta::seconds(5);
+    assert!(
+        budgets.reserve(&ask("a"), &deployment("m"), next, Pressing::Patient).is_err(),
+        "nothing was granted there"
+    );
+    held.settle(&charged(120));
+    assert_eq!((stands(&budgets, 1, now()), stands(&budgets, 1, next)), ((120, 0), (0, 0)));
+}
+
+#[test]
+fn calls_under_way_are_counted_under_a_budget_that_comes() {
+    let budgets = Budgets::default();
+    let under_way = reserve(&budgets, "a").unwrap();
+    let usd = |team: &str| json!({"scope": {"team": team}, "limit_usd": "1", "window": "month"});
+    budgets.turn_to(1, vec![row(1, usd("a")), row(2, usd("b"))]);
+    assert_eq!(stands(&budgets, 1, now()), (TOKENS * 1_000_000_000_000, TOKENS * 1_000_000_000_000));
+    assert_eq!(stands(&budgets, 2, now()), (0, 0));
+    under_way.settle(&charged(3));
+    assert_eq!(stands(&budgets, 1, now()), (3_000_000, 0));
+}
+
+#[test]
+fn a_process_that_begins_afresh_forgets_what_others_booked() {
+    let budgets = Budgets::default();
+    budgets.turn_to(1, vec![row(1, json!({"limit_tokens": 1_000, "window": "day"}))]);
+    grant(&budgets, 1, 1_000);
+    let old = reserve(&budgets, "a").unwrap();
+    budgets.start_afresh();
+    assert!(reserve(&budgets, "a").is_err(), "its grants are Postgres's to know");
+    old.settle(&charged(1));
+    assert_eq!(stands(&budgets, 1, now()), (0, 0));
+}
+
+#[test]
+fn without_a_price_only_tokens_can_be_held() {
+    let unpriced = |budget: Value| {
+        let budgets = Budgets::default();
+        budgets.turn_to(1, vec![row(1, budget)]);
+        grant(&budgets, 1, 1_000);
+        let reserved = budgets.reserve(&ask("a"), &deployment("unknown"), now(), Pressing::Patient);
+        reserved.map(Reservation::release).map_err(|refusal| refusal.why)
+    };
+    assert_eq!(unpriced(json!({"limit_usd": "1", "window": "day"})), Err(Why::Unpriced));
+    assert_eq!(unpriced(json!({"limit_usd": "1", "window": "day", "policy": "alert"})), Ok(()));
+    assert_eq!(unpriced(json!({"limit_tokens": 1_000, "window": "day"})), Ok(()));
+}
+
+#[test]
+fn a_soft_budget_is_exceeded_when_nothing_else_fits() {
+    let budgets = Budgets::default();
+    let soft = json!({"limit_tokens": 100, "window": "day", "soft": true, "policy": "downgrade"});
+    budgets.turn_to(1, vec![row(1, soft)]);
+    let reserve = |pressing| budgets.reserve(&ask("a"), &deployment("m"), now(), pressing);
+    assert!(reserve(Pressing::Now).is_err_and(|refusal| refusal.is_final()));
+    assert!(reserve(Pressing::Overdraw).is_ok());
+}
