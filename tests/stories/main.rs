@@ -15,6 +15,7 @@ mod declared;
 mod reload;
 mod report;
 
+mod alerts;
 mod budgets;
 mod fair;
 mod lanes;

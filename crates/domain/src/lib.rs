@@ -1,6 +1,7 @@
 //! The nouns of Tollway, without any I/O. Modules stand in the order in which a request meets them.
 
 pub mod after;
+pub mod alert;
 pub mod attempt;
 pub mod audit;
 pub mod budget;
@@ -21,6 +22,7 @@ pub mod usage;
 pub mod waits;
 
 pub use after::{After, AfterOn};
+pub use alert::{Alert, AlertKind};
 pub use attempt::{AttemptReason, AttemptStatus, ErrorClass};
 pub use audit::{Action, AuditLine, Object};
 pub use budget::Budget;

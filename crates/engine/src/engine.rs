@@ -6,6 +6,7 @@ use store::Pools;
 
 use crate::{
     admit::KeyCache,
+    alerts::Receiver,
     budgets::Budgets,
     call::Providers,
     catalog::CatalogWatch,
@@ -40,6 +41,8 @@ pub struct Settings {
     pub max_uploads: usize,
     /// Hosts on private addresses may receive webhooks.
     pub webhooks_to_private_hosts: bool,
+    /// Who is told of alerts.
+    pub alerts: Vec<Receiver>,
 }
 
 impl Default for Settings {
@@ -54,6 +57,7 @@ impl Default for Settings {
             max_upload: 20 << 30,
             max_uploads: 32,
             webhooks_to_private_hosts: false,
+            alerts: Vec::new(),
         }
     }
 }

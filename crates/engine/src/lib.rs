@@ -9,6 +9,7 @@ pub mod running;
 pub mod stops;
 
 pub mod admit;
+pub mod alerts;
 pub mod budgets;
 pub mod call;
 pub mod claim;

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::{
-    Engine, Roles, admit, budgets, claim, direct, direct::IntentQueue, limits, settle, settle::Queue, upkeep, work,
+    Engine, Roles, admit, alerts, budgets, claim, direct, direct::IntentQueue, limits, settle, settle::Queue, upkeep,
+    work,
 };
 
 /// Everything of a process that runs by itself, until [`Running::end`].
@@ -44,8 +45,10 @@ impl Running {
             loops.spawn(upkeep::finish_jobs(e(), stop()));
             loops.spawn(upkeep::wake_retries(e(), stop()));
         }
+        loops.spawn(alerts::tell_of_outages(e(), stop()));
         if roles.maintenance {
             loops.spawn(upkeep::reap(e(), stop()));
+            loops.spawn(alerts::deliver(e(), stop()));
         }
         let working = roles.worker.then(|| {
             loops.spawn(upkeep::listen(e(), stop()));

@@ -18,8 +18,8 @@ use engine::admit::Permission::{
 
 use crate::{
     api::{
-        audit, budgets, calls, change, events, history, jobs, keys, lanes, limits, quotes, reports, results, retry,
-        schedules, submit, teams,
+        alerts, audit, budgets, calls, change, events, history, jobs, keys, lanes, limits, quotes, reports, results,
+        retry, schedules, submit, teams,
     },
     app::App,
     door::{
@@ -69,6 +69,9 @@ pub(crate) fn routes() -> Vec<Route> {
         get   ("/api/v1/budgets/{id}",        Needs(ReadLimits),   budgets::get),
         put   ("/api/v1/budgets/{id}",        Needs(ManageLimits), budgets::put),
         delete("/api/v1/budgets/{id}",        Needs(ManageLimits), budgets::remove),
+        get   ("/api/v1/alerts",              Needs(ReadLimits),   alerts::list),
+        post  ("/api/v1/alerts/test",         Needs(ManageLimits), alerts::test),
+        get   ("/api/v1/alerts/{id}",         Needs(ReadLimits),   alerts::get),
         get   ("/api/v1/calls/{id}",          Needs(ReadCalls),    calls::get),
         get   ("/api/v1/reports/spend",       Needs(ReadSpend),    reports::spend),
 

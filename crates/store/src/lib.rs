@@ -5,6 +5,7 @@ pub mod connect;
 pub mod copy;
 
 pub mod after;
+pub mod alert;
 pub mod audit;
 pub mod budget;
 pub mod claim;

@@ -1,6 +1,6 @@
 //! Chores by the clock, under apalis-cron. A tick fires on every replica; an advisory lock lets one of them do it.
 
-use std::{str::FromStr, sync::Arc};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use apalis::prelude::*;
@@ -10,6 +10,9 @@ use lake::{LakeError, LakeStore};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+/// Alerts can be listed for so long.
+const KEPT_ALERTS: Duration = Duration::from_secs(90 * 24 * 3600);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Chore {
     /// Ledger rows become files of the lake.
@@ -17,6 +20,9 @@ enum Chore {
     /// Small files of past days become large ones.
     Compact,
     Webhooks,
+    /// Budgets that reached a threshold, and what else people are told of.
+    Budgets,
+    Troubles,
     Vacuum,
     /// Statements are planned anew for tables that have grown.
     Plans,
@@ -26,14 +32,16 @@ enum Chore {
     Partitions,
     /// Recurring jobs whose tick has come are submitted.
     Schedules,
-    /// What abandoned uploads, old webhooks, removed lanes and past windows of budgets left.
+    /// What abandoned uploads, old webhooks, old alerts, removed lanes and past windows of budgets left.
     Sweep,
 }
 
 /// Second, minute, hour, day, month, weekday; UTC.
-const CHORES: [(Chore, &str); 9] = [
+const CHORES: [(Chore, &str); 11] = [
     (Chore::Export, "*/15 * * * * *"),
     (Chore::Webhooks, "*/2 * * * * *"),
+    (Chore::Budgets, "*/3 * * * * *"),
+    (Chore::Troubles, "*/30 * * * * *"),
     (Chore::Schedules, "* * * * * *"),
     (Chore::Vacuum, "30 * * * * *"),
     (Chore::Plans, "*/5 * * * * *"),
@@ -104,6 +112,12 @@ async fn work(chore: Chore, engine: &Engine, lake: &LakeStore) -> anyhow::Result
         Chore::Webhooks => {
             engine::webhook::deliver_due(engine).await?;
         }
+        Chore::Budgets => {
+            engine::alerts::tell_of_budgets(engine).await?;
+        }
+        Chore::Troubles => {
+            engine::alerts::tell_of_troubles(engine).await?;
+        }
         Chore::Schedules => {
             engine::schedules::run_due(engine).await?;
         }
@@ -117,6 +131,7 @@ async fn work(chore: Chore, engine: &Engine, lake: &LakeStore) -> anyhow::Result
             store::ingest::sweep(&mut conn).await?;
             store::idempotency::prune(&mut conn).await?;
             store::outbox::prune(&mut conn, engine.settings.retention).await?;
+            store::alert::prune(&mut conn, KEPT_ALERTS).await?;
             drop(conn);
             engine::budgets::sweep(engine).await?;
         }

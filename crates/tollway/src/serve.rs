@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration, time::Insta
 use anyhow::Context;
 use domain::ids::time_id;
 use engine::{
-    Engine, Roles, Running,
+    Engine, Roles, Running, Settings,
     admit::KeyCache,
     budgets::Budgets,
     call::Providers,
@@ -113,7 +113,7 @@ fn children(config_file: Option<PathBuf>) -> anyhow::Result<Children> {
 
 /// Connects, migrates, applies the file's catalog and takes a place among the workers.
 async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, IntentQueue, Queue)> {
-    let settings = config.settings();
+    let settings = Settings { alerts: config.receivers()?, ..config.settings() };
     let pools =
         store::connect(config.database_url()?.expose_secret(), config.pool_sizes()).context("the database's URL")?;
     wait_for(&pools).await?;

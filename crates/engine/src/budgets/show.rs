@@ -5,7 +5,10 @@ use domain::{
     Budget,
     budget::{Unit, Window},
 };
-use store::budget::{BudgetRow, Standing, Verified};
+use store::{
+    PgConnection,
+    budget::{BudgetRow, Standing, Verified},
+};
 
 use crate::Engine;
 
@@ -29,9 +32,29 @@ pub async fn show(engine: &Engine) -> store::Result<Vec<Shown>> {
     let now = engine.clock.now();
     let mut conn = engine.pools.api.acquire().await?;
     let rows = store::budget::active(&mut conn).await?;
-    let windows: Vec<_> = rows.iter().map(|row| window(row.budget_id, &row.budget, now)).collect();
-    let standings = store::budget::standing(&mut conn, &windows).await?;
-    Ok(rows.into_iter().zip(standings).map(|(row, standing)| shown(row, standing, now)).collect())
+    show_at(&mut conn, rows.into_iter().map(|row| (row, now)).collect()).await
+}
+
+/// How they stand, and before each that was reset in the last hour how it stood then: calls of the old window still come in, and
+/// nobody may have looked at its end. Without those whose past is not counted yet.
+pub(crate) async fn show_with_last(conn: &mut PgConnection, now: DateTime<Utc>) -> store::Result<Vec<Shown>> {
+    let mut asked = Vec::new();
+    for row in store::budget::active(conn).await?.into_iter().filter(|row| row.is_counted) {
+        let window = row.budget.window;
+        let start = window.span(row.budget.time_zone, now).start;
+        if window.length().is_none() && window != Window::Total && now - start < TimeDelta::hours(1) {
+            asked.push((row.clone(), start - TimeDelta::microseconds(1)));
+        }
+        asked.push((row, now));
+    }
+    show_at(conn, asked).await
+}
+
+/// Each at a moment of its own.
+async fn show_at(conn: &mut PgConnection, asked: Vec<(BudgetRow, DateTime<Utc>)>) -> store::Result<Vec<Shown>> {
+    let windows: Vec<_> = asked.iter().map(|(row, at)| window(row.budget_id, &row.budget, *at)).collect();
+    let standings = store::budget::standing(conn, &windows).await?;
+    Ok(asked.into_iter().zip(standings).map(|((row, at), standing)| shown(row, standing, at)).collect())
 }
 
 /// The same, and beside each what the ledger adds up to.
@@ -55,7 +78,7 @@ pub(super) fn window(budget_id: i64, budget: &Budget, now: DateTime<Utc>) -> (i6
     }
 }
 
-fn shown(row: BudgetRow, standing: Standing, now: DateTime<Utc>) -> Shown {
+pub(crate) fn shown(row: BudgetRow, standing: Standing, now: DateTime<Utc>) -> Shown {
     let (window, zone) = (row.budget.window, row.budget.time_zone);
     let left = (row.budget.cap() - standing.taken).max(0);
     let elapsed = window.elapsed(zone, now).num_seconds().max(1);

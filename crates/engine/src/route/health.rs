@@ -37,11 +37,13 @@ struct Record {
     failures_in_a_row: u32,
     /// It cools because it fails, not because it is busy.
     is_down: bool,
+    /// The first and the last of the failures for which it is down.
+    down: Option<(Instant, Instant)>,
 }
 
 impl Default for Record {
     fn default() -> Self {
-        Self { state: State::Closed, coolings: 0, failures_in_a_row: 0, is_down: false }
+        Self { state: State::Closed, coolings: 0, failures_in_a_row: 0, is_down: false, down: None }
     }
 }
 
@@ -137,9 +139,21 @@ impl Health {
             record.coolings += 1;
         }
         record.is_down = !matches!(class, ErrorClass::Throttled | ErrorClass::Overloaded);
+        record.down = record.is_down.then(|| (record.down.map_or(now, |(first, _)| first), now));
         let until = (now + pause).max(cooling.unwrap_or(now));
         record.state = State::Cooling { until };
         true
+    }
+
+    /// Deployments whose every probe failed for at least so long, with that time. Of one that nobody calls any more nothing is known.
+    pub fn down_for(&self, least: Duration) -> Vec<(Arc<str>, Duration)> {
+        let lasted = |record: &Record| {
+            let (first, last) = record.down.filter(|(_, last)| last.elapsed() <= LONGEST_RETRY_AFTER)?;
+            Some(last.saturating_duration_since(first))
+        };
+        let records = self.records();
+        let down = records.iter().filter_map(|(name, record)| Some((Arc::clone(name), lasted(record)?)));
+        down.filter(|(_, lasted)| *lasted >= least).collect()
     }
 
     /// Deployments that take no calls now, with the time left.
@@ -212,6 +226,23 @@ mod tests {
         assert_eq!(health.ready("a"), Err(PROBE_PAUSE));
         health.succeeded("a");
         assert_eq!(health.ready("a"), Ok(()));
+    }
+
+    #[test]
+    fn a_deployment_is_down_for_as_long_as_its_probes_fail() {
+        let (health, now) = (Health::default(), Instant::now());
+        let minute = Duration::from_secs(60);
+        let fails = |class, after: Duration| health.failed_at(&deployment(), class, Some(Duration::ZERO), now + after);
+        fails(ErrorClass::Connect, Duration::ZERO);
+        assert_eq!(health.down_for(minute), [], "one failure is no outage");
+        fails(ErrorClass::Connect, 2 * minute);
+        assert_eq!(health.down_for(minute), [(deployment(), 2 * minute)]);
+        fails(ErrorClass::Throttled, 3 * minute);
+        assert_eq!(health.down_for(minute), [], "it is busy, not down");
+        fails(ErrorClass::Connect, 4 * minute);
+        health.succeeded("a");
+        fails(ErrorClass::Connect, 6 * minute);
+        assert_eq!(health.down_for(minute), []);
     }
 
     #[test]

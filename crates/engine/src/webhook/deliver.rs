@@ -1,14 +1,14 @@
 //! Delivers what waits in the outbox. A row is taken for the length of a lease and no transaction is open during the call, so
 //! a receiver that hangs holds nothing up but itself.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use rand::RngExt;
-use reqwest::{Client, StatusCode, header, redirect};
+use reqwest::Client;
 use secrecy::ExposeSecret;
-use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
+use standardwebhooks::Webhook;
 use store::{
     PgPool,
     outbox::{self, Due},
@@ -16,26 +16,14 @@ use store::{
 use tracing::{info, warn};
 
 use super::{
-    egress::{BadUrl, Egress, check_url},
+    post::{Failure, Message, build_client, pause, post},
     secret_bytes,
 };
 use crate::Engine;
 
-/// For one delivery, from the name's resolution to the answer's head.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Taken at once and delivered side by side, so that the lease is never shorter than the work.
 const BATCH: i64 = 20;
 const LEASE: Duration = Duration::from_secs(60);
-/// After the first failure, the second, …; when they are used up, the webhook is given up. Together about a day.
-const PAUSES: [Duration; 7] = [
-    Duration::from_secs(5),
-    Duration::from_secs(60),
-    Duration::from_secs(600),
-    Duration::from_secs(3_600),
-    Duration::from_secs(4 * 3_600),
-    Duration::from_secs(8 * 3_600),
-    Duration::from_secs(11 * 3_600),
-];
 
 /// Delivers everything that is due; gives the number that arrived. Errors are the database's: a receiver's go into the row.
 pub async fn deliver_due(engine: &Engine) -> store::Result<usize> {
@@ -77,7 +65,7 @@ impl Sender<'_> {
     async fn deliver(self, client: &Result<Client, String>, due: Due, now: DateTime<Utc>) -> store::Result<bool> {
         let outcome = match client {
             Ok(client) => self.post(client, &due, now).await,
-            Err(reason) => Err(Failure { reason: reason.clone(), is_final: false }),
+            Err(reason) => Err(Failure::of_ours(reason)),
         };
         let mut conn = self.pool.acquire().await?;
         let Err(failure) = outcome else {
@@ -92,75 +80,11 @@ impl Sender<'_> {
     }
 
     async fn post(self, client: &Client, due: &Due, now: DateTime<Utc>) -> Result<(), Failure> {
-        let url = check_url(&due.url, self.private_allowed)?;
-        let id = due.webhook_id.to_string();
-        let timestamp = now.timestamp();
-        let signature = Webhook::from_bytes(secret_bytes(self.pepper, due.team_id))
-            .and_then(|key| key.sign(&id, timestamp, due.payload.as_bytes()))
+        let key = Webhook::from_bytes(secret_bytes(self.pepper, due.team_id))
             .map_err(|error| Failure { reason: error.to_string(), is_final: true })?;
-        let answer = client
-            .post(url)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(HEADER_WEBHOOK_ID, id)
-            .header(HEADER_WEBHOOK_TIMESTAMP, timestamp)
-            .header(HEADER_WEBHOOK_SIGNATURE, signature)
-            .body(due.payload.clone())
-            .send()
-            .await?;
-        match answer.status() {
-            status if status.is_success() => Ok(()),
-            // The receiver's way to say that it wants no more of them.
-            StatusCode::GONE => Err(Failure { reason: "the receiver answered 410".into(), is_final: true }),
-            status => Err(Failure { reason: format!("the receiver answered {}", status.as_u16()), is_final: false }),
-        }
+        let message = Message { id: due.webhook_id, url: &due.url, payload: &due.payload, key: Some(&key) };
+        post(client, message, self.private_allowed, now).await
     }
-}
-
-struct Failure {
-    /// Without the URL: it may hold a token.
-    reason: String,
-    is_final: bool,
-}
-
-impl From<BadUrl> for Failure {
-    fn from(bad: BadUrl) -> Self {
-        Self { reason: bad.to_string(), is_final: true }
-    }
-}
-
-impl From<reqwest::Error> for Failure {
-    fn from(error: reqwest::Error) -> Self {
-        let error = error.without_url();
-        let mut reason = error.to_string();
-        let mut cause = error.source();
-        while let Some(inner) = cause {
-            reason = format!("{reason}: {inner}");
-            cause = inner.source();
-        }
-        Self { reason, is_final: false }
-    }
-}
-
-fn build_client(private_allowed: bool) -> Result<Client, String> {
-    // Makes ring the process's default for TLS, if that was not done yet.
-    let _ = providers::HttpClients::new();
-    let built = Client::builder()
-        .user_agent(concat!("tollway/", env!("CARGO_PKG_VERSION")))
-        .dns_resolver(std::sync::Arc::new(Egress { private_allowed }))
-        // A redirect or a proxy would lead past the filter.
-        .redirect(redirect::Policy::none())
-        .no_proxy()
-        .referer(false)
-        .timeout(PATIENCE)
-        .pool_max_idle_per_host(0)
-        .build();
-    built.map_err(|error| format!("no HTTP client: {error}"))
-}
-
-/// How long to wait after the try of this number failed; `None` after the last.
-fn pause(tries: i32, jitter: f64) -> Option<Duration> {
-    let nth = usize::try_from(tries - 1).ok()?;
-    PAUSES.get(nth).map(|pause| pause.mul_f64(jitter))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod deliver;
 mod egress;
+pub(crate) mod post;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};

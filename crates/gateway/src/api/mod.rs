@@ -1,5 +1,6 @@
 //! The native API, one module per noun.
 
+pub mod alerts;
 pub mod audit;
 pub mod budgets;
 pub mod calls;

@@ -1,5 +1,6 @@
 //! The router with a real engine and a real database behind it.
 
+mod alerts;
 mod audit;
 mod budgets;
 mod isolation;

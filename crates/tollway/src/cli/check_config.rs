@@ -42,6 +42,7 @@ pub async fn run(args: CheckConfig, common: &Common) -> Outcome {
         Ok(_) | Err(ConfigError::NoPepper) => {}
         Err(error) => return Err(error.into()),
     }
+    loaded.config.receivers()?;
     let probes = if args.probe { probe(&loaded, &catalog).await } else { Vec::new() };
     match common.output {
         Format::Json => output::json(&document(&loaded, &catalog, &probes))?,
@@ -117,6 +118,10 @@ fn show(loaded: &Loaded, catalog: &ActiveCatalog, probes: &[Probe]) -> std::io::
     line(format!("pepper         {}", pepper(loaded)))?;
     line(format!("lake           {}", config.lake_url()))?;
     line(format!("retention      {} days", config.retention.days))?;
+    if !config.alerts.is_empty() {
+        let receivers: Vec<&str> = config.alerts.keys().map(String::as_str).collect();
+        line(format!("alerts         to {}", receivers.join(", ")))?;
+    }
     let lanes: Vec<&str> = catalog.lanes.keys().map(domain::Lane::as_str).collect();
     line(format!("lanes          {}", lanes.join(", ")))?;
     line(format!("budgets        {}", config.budgets.len()))?;
@@ -166,6 +171,7 @@ fn document(loaded: &Loaded, catalog: &ActiveCatalog, probes: &[Probe]) -> Value
         "pepper": pepper(loaded),
         "lake": loaded.config.lake_url(),
         "retention_days": loaded.config.retention.days,
+        "alerts": loaded.config.alerts.keys().collect::<Vec<_>>(),
         "lanes": catalog.lanes.keys().collect::<Vec<_>>(),
         "teams": catalog.teams.keys().collect::<Vec<_>>(),
         "budgets": loaded.config.budgets.keys().collect::<Vec<_>>(),

@@ -11,6 +11,7 @@ pub mod dev;
 mod migrate;
 mod serve;
 
+mod alerts;
 mod audit;
 mod bootstrap;
 mod budgets;
@@ -93,6 +94,8 @@ enum Command {
     Limits(limits::Limits),
     /// Look after budgets: what was spent, what is left
     Budgets(budgets::Budgets),
+    /// Show what people were told of, and test whether it arrives
+    Alerts(alerts::Alerts),
     /// Look after teams
     #[command(subcommand)]
     Teams(teams::Teams),
@@ -155,6 +158,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Lanes(args) => Box::pin(lanes::run(args, &common)).await,
         Command::Limits(args) => Box::pin(limits::run(args, &common)).await,
         Command::Budgets(args) => Box::pin(budgets::run(args, &common)).await,
+        Command::Alerts(args) => Box::pin(alerts::run(args, &common)).await,
         Command::Teams(args) => teams::run(args, &common).await,
         Command::Keys(args) => Box::pin(keys::run(args, &common)).await,
         Command::Audit(args) => audit::run(args, &common).await,

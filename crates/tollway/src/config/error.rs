@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
+use engine::alerts::BadReceiver;
+
 use super::secret::BadSecret;
 
 /// Where a setting was made.
@@ -33,6 +35,11 @@ pub enum ConfigError {
     Invalid { place: Place, message: String },
     #[error("{key}: {source}")]
     Secret { key: &'static str, source: BadSecret },
+    #[error("alerts.{name}.{key}: {source}")]
+    ReceiverSecret { name: String, key: &'static str, source: BadSecret },
+    // It says which key.
+    #[error("alerts.{name}.{source}")]
+    Receiver { name: String, source: BadReceiver },
     #[error(
         "no database is configured: set DATABASE_URL, or url = \"env:NAME\" under [database]; `tollway dev` brings one along"
     )]

@@ -6,7 +6,7 @@ use domain::{budget, catalog::Caps};
 use toml::Table;
 
 use super::{
-    Config,
+    Config, ReceiverKind,
     error::{ConfigError, Place},
     locate, overrides,
     secret::SecretRef,
@@ -120,6 +120,21 @@ fn check(config: &Config) -> Result<(), Fault<'_>> {
     for (name, budget) in &config.budgets {
         let named = budget::check_name(name).and_then(|()| budget::check(budget));
         named.map_err(|bad| (vec!["budgets", name.as_str()], bad.to_string()))?;
+    }
+    for (name, receiver) in &config.alerts {
+        match (receiver.kind, &receiver.secret) {
+            (ReceiverKind::Webhook, None) => {
+                let message = "must be set: what its messages are signed with, as env:NAME or file:PATH";
+                return Err((vec!["alerts", name, "secret"], message.to_owned()));
+            }
+            (ReceiverKind::Slack, Some(_)) => {
+                return Err((
+                    vec!["alerts", name, "secret"],
+                    "is not for Slack, which checks no signatures".to_owned(),
+                ));
+            }
+            _ => {}
+        }
     }
     for (name, deployment) in &config.deployments {
         if let Some(Err(error)) = deployment.credential.as_deref().map(SecretRef::parse) {

@@ -15,13 +15,14 @@ use domain::{
     Budget, Catalog, Deployment, Lane, Route,
     catalog::{LaneRule, OwnPrice, Quotas, TeamRule},
 };
+use engine::alerts::{Receiver, Wanted};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
 pub use load::{Loaded, load};
 pub use secret::SecretRef;
-pub use sections::{Database, LakeStore, Retention, Secrets, Server, Webhooks, Worker};
+pub use sections::{AlertReceiver, Database, LakeStore, ReceiverKind, Retention, Secrets, Server, Webhooks, Worker};
 
 /// The whole file. Sections that are left out have their defaults.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -41,6 +42,7 @@ pub struct Config {
     pub prices: Vec<OwnPrice>,
     pub quotas: Quotas,
     pub budgets: BTreeMap<String, Budget>,
+    pub alerts: BTreeMap<String, AlertReceiver>,
 }
 
 impl Config {
@@ -68,7 +70,27 @@ impl Config {
             max_upload: self.server.max_upload_gb << 30,
             max_uploads: self.server.max_uploads,
             webhooks_to_private_hosts: self.webhooks.allow_private_hosts,
+            ..engine::Settings::default()
         }
+    }
+
+    /// Who is told of alerts, with their addresses and secrets.
+    pub fn receivers(&self) -> Result<Vec<Receiver>, ConfigError> {
+        let receiver = |(name, declared): (&String, &AlertReceiver)| {
+            let read = |key, reference: &SecretRef| {
+                reference.read().map_err(|source| ConfigError::ReceiverSecret { name: name.clone(), key, source })
+            };
+            let wanted = Wanted {
+                name: name.clone(),
+                url: read("url", &declared.url)?,
+                secret: declared.secret.as_ref().map(|secret| read("secret", secret)).transpose()?,
+                on: declared.on.clone(),
+                teams: declared.teams.clone(),
+            };
+            Receiver::new(wanted, self.webhooks.allow_private_hosts)
+                .map_err(|source| ConfigError::Receiver { name: name.clone(), source })
+        };
+        self.alerts.iter().map(receiver).collect()
     }
 
     pub fn pool_sizes(&self) -> store::connect::PoolSizes {

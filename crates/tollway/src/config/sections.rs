@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use domain::AlertKind;
 use serde::{Deserialize, Serialize};
 
 use super::secret::SecretRef;
@@ -66,6 +67,36 @@ pub struct Webhooks {
 #[serde(default, deny_unknown_fields)]
 pub struct Secrets {
     pub pepper: Option<SecretRef>,
+}
+
+/// Who is told of alerts: `[alerts.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlertReceiver {
+    pub kind: ReceiverKind,
+    /// Whoever knows it can write there, so it is kept as a secret.
+    pub url: SecretRef,
+    /// What a webhook's messages are signed with.
+    pub secret: Option<SecretRef>,
+    /// Left out: all.
+    #[serde(default = "all_kinds")]
+    pub on: Vec<AlertKind>,
+    /// Left out: all, and what concerns no team.
+    #[serde(default)]
+    pub teams: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReceiverKind {
+    /// An incoming webhook of Slack.
+    Slack,
+    /// Signed as the completion webhooks of jobs are.
+    Webhook,
+}
+
+fn all_kinds() -> Vec<AlertKind> {
+    AlertKind::ALL.to_vec()
 }
 
 impl Default for Server {

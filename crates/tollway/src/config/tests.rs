@@ -144,6 +144,7 @@ fn the_example_holds_every_key_with_its_default() {
         ("teams", "[teams.a]\nno_such_key = 1\n"),
         ("quotas", "[quotas]\nno_such_key = 1\n"),
         ("prices", "[[prices]]\nno_such_key = 1\n"),
+        ("alerts", "[alerts.a]\nno_such_key = 1\n"),
     ] {
         let error = toml::from_str::<Config>(wrong).expect_err("refused");
         let unknown = super::unknown::parse(error.message()).expect("an unknown field");
@@ -172,4 +173,31 @@ fn a_section_left_out_has_its_defaults() {
     assert_eq!((settings.retention, settings.max_body), (default.retention, default.max_body));
     assert_eq!((settings.max_lines, settings.max_upload), (default.max_lines, default.max_upload));
     assert_eq!(settings.max_uploads, default.max_uploads);
+}
+
+#[test]
+fn a_receiver_that_could_not_be_told_is_refused() {
+    refused("[alerts.ops]\nkind = 'webhook'\nurl = 'env:URL'\n", &[], {
+        "tollway.toml: alerts.ops.secret: must be set: what its messages are signed with, as env:NAME or file:PATH"
+    });
+    refused("[alerts.ops]\nkind = 'slack'\nurl = 'env:URL'\nsecret = 'env:S'\n", &[], {
+        "tollway.toml:4: alerts.ops.secret: is not for Slack, which checks no signatures"
+    });
+    refused("[alerts.ops]\nkind = 'slack'\nurl = 'https://hooks.slack.com/canary'\n", &[], {
+        "tollway.toml:3: alerts.ops.url: must be env:NAME or file:PATH, where the secret can be read, never the secret itself"
+    });
+    refused("[alerts.ops]\nkind = 'mail'\n", &[], {
+        "tollway.toml:2: alerts.ops.kind: unknown variant `mail`, expected `slack` or `webhook`"
+    });
+}
+
+#[test]
+fn a_receiver_on_a_private_address_is_refused_with_the_reason() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "http://10.0.0.1/hook\n").unwrap();
+    let text = format!("[alerts.ops]\nkind = 'slack'\nurl = 'file:{}'\n", file.path().display());
+    let said = read(&text, &[]).unwrap().receivers().unwrap_err().to_string();
+    assert_eq!(said, "alerts.ops.url: it leads to a private address, which this gateway does not send to");
+    let allowed = read(&text, &[("TOLLWAY_WEBHOOKS__ALLOW_PRIVATE_HOSTS", "true")]).unwrap();
+    assert_eq!(allowed.receivers().unwrap().len(), 1);
 }

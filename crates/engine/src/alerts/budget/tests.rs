@@ -1,0 +1,72 @@
+use domain::Budget;
+use serde_json::{Value, json};
+use store::budget::{BudgetRow, Standing};
+
+use super::*;
+use crate::budgets::shown;
+
+const NOON: &str = "2026-11-23T12:00:00Z";
+
+fn budget(more: Value) -> Budget {
+    let mut budget = json!({"limit_usd": "100", "window": "day", "scope": {"team": "search"}});
+    budget.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    serde_json::from_value(budget).unwrap()
+}
+
+/// What is told of a budget of which so many cents are spent at noon.
+fn told(more: Value, cents: i128) -> Vec<Raised> {
+    let row =
+        BudgetRow { budget_id: 7, name: "b".into(), budget: budget(more), is_file_managed: false, is_counted: true };
+    let spent = cents * 10_000_000_000;
+    let standing = Standing { spent, taken: spent, ..Standing::default() };
+    let now = NOON.parse().unwrap();
+    of(&shown(row, standing, now), now).collect()
+}
+
+fn thresholds(raised: &[Raised]) -> Vec<(i32, Vec<i32>)> {
+    raised.iter().map(|one| (one.key.threshold, one.silent.iter().map(|key| key.threshold).collect())).collect()
+}
+
+#[test]
+fn the_highest_threshold_speaks_for_those_below() {
+    assert_eq!(thresholds(&told(json!({}), 4_900)), []);
+    assert_eq!(thresholds(&told(json!({"thresholds": [90]}), 4_900)), []);
+    assert_eq!(thresholds(&told(json!({"window": "total"}), 8_500)), [(80, vec![50])]);
+    let full = told(json!({}), 9_950);
+    assert_eq!(full[0].said.title, "Budget b is used up");
+    assert_eq!((full[0].team.as_deref(), full[0].object.as_str()), (Some("search"), "b"));
+    assert_eq!(thresholds(&full), [(100, vec![80, 50])]);
+}
+
+#[test]
+fn a_message_says_what_is_spent_and_what_happens() {
+    let told = told(json!({"thresholds": [80]}), 8_500).remove(0);
+    assert_eq!(
+        told.said.text,
+        "$85.00 of $100.00 (85 %) is spent. Window: day; of: team=search. At the limit, calls get 402, and requests of jobs \
+         wait. It resets at 2026-11-24 00:00 UTC."
+    );
+    let fields: Vec<_> = told.said.fields.iter().map(|field| format!("{}: {}", field.name, field.value)).collect();
+    assert_eq!(fields[..3], ["Limit: $100.00", "Spent: $85.00", "Left: $15.00"]);
+}
+
+#[test]
+fn what_will_not_last_is_told_before_it_is_reached() {
+    let told_of = told(json!({"thresholds": [100]}), 6_000);
+    assert_eq!(thresholds(&told_of), [(PROJECTED, vec![])]);
+    assert_eq!(
+        told_of[0].said.text,
+        "At $5.00 an hour, its $100.00 will be used up at 2026-11-23 20:00 UTC, before it resets at 2026-11-24 00:00 UTC. At \
+         the limit, calls get 402, and requests of jobs wait."
+    );
+    assert_eq!(thresholds(&told(json!({"thresholds": [100], "window": "rolling 24h"}), 6_000)), []);
+    assert_eq!(thresholds(&told(json!({"thresholds": [100], "window": "total"}), 6_000)), []);
+}
+
+#[test]
+fn an_alert_holds_for_its_window() {
+    let until = |window: &str| told(json!({"window": window}), 5_000).remove(0).key.until.map(|at| at.to_rfc3339());
+    assert_eq!(until("day").as_deref(), Some("2026-11-24T00:00:00+00:00"));
+    assert_eq!(until("rolling 6h").as_deref(), Some("2026-11-23T18:00:00+00:00"));
+    assert_eq!(until("total"), None);
+}

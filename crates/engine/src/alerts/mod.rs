@@ -1,0 +1,19 @@
+//! Alerts: what people are told of without asking. Whoever sees a cause raises it; the database lets each be raised once, together with
+//! its deliveries; what is here brings them to their receivers, each by itself.
+
+mod budget;
+mod deliver;
+mod message;
+mod raise;
+mod receiver;
+mod threshold;
+mod trial;
+mod trouble;
+
+pub use self::{
+    budget::tell_of_budgets,
+    deliver::deliver,
+    receiver::{BadReceiver, Receiver, Wanted},
+    trial::{NoReceiver, try_out},
+    trouble::{tell_of_outages, tell_of_troubles},
+};

@@ -1,0 +1,161 @@
+//! What goes wrong beside money: providers, failed requests, the lake, prices.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{
+    AlertKind,
+    alert::{Field, Said},
+};
+use store::alert::{FailedJob, Key};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::raise::{Raised, raise_all};
+use crate::{Engine, catalog::ActiveCatalog};
+
+/// A deployment that has failed for so long is down; it is told again as often.
+const A_WHILE: Duration = Duration::from_secs(60);
+const OUTAGE_AGAIN: TimeDelta = TimeDelta::hours(1);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The ledger is exported every quarter of a minute.
+const LATE: TimeDelta = TimeDelta::minutes(15);
+const LATE_AGAIN: TimeDelta = TimeDelta::hours(6);
+const UNPRICED_AGAIN: TimeDelta = TimeDelta::days(7);
+/// A job is told of once; it does not run for so long.
+const JOB_AGAIN: TimeDelta = TimeDelta::days(90);
+/// Looked at together; the rest comes next time.
+const MOST_JOBS: i64 = 1_000;
+const JOBS_NAMED: usize = 5;
+
+/// Tells of deployments that are down as this replica sees them. Each replica looks at its own calls.
+pub async fn tell_of_outages(engine: Arc<Engine>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        let now = engine.clock.now();
+        let down: Vec<Raised> = engine.health.down_for(A_WHILE).iter().map(|(name, _)| outage(name, now)).collect();
+        if let Err(error) = raise_all(&engine.pools.work, &engine.settings.alerts, &down, now).await {
+            warn!(%error, "An outage could not be told of; it is tried again");
+        }
+    }
+}
+
+/// Tells of everything else, as the database knows it. Gives the number of new alerts.
+pub async fn tell_of_troubles(engine: &Engine) -> store::Result<usize> {
+    let now = engine.clock.now();
+    let mut conn = engine.pools.work.acquire().await?;
+    let failed = store::alert::failed_jobs(&mut conn, MOST_JOBS).await?;
+    let oldest = store::alert::oldest_unexported(&mut conn).await?;
+    drop(conn);
+    let mut raised = dead_letters(failed, now);
+    raised.extend(oldest.filter(|oldest| now - *oldest > LATE).map(|oldest| lake_behind(oldest, now)));
+    raised.extend(unpriced(&engine.catalog.get(), now));
+    raise_all(&engine.pools.work, &engine.settings.alerts, &raised, now).await
+}
+
+fn key(kind: AlertKind, about: impl ToString, now: DateTime<Utc>, again: TimeDelta) -> Key {
+    Key { kind, about: about.to_string(), threshold: 0, since: now, until: Some(now + again) }
+}
+
+fn of_nobody(key: Key, title: String, text: String) -> Raised {
+    let said = Said { title, text, fields: Vec::new() };
+    Raised { object: key.about.clone(), key, team: None, said, silent: Vec::new() }
+}
+
+fn outage(deployment: &str, now: DateTime<Utc>) -> Raised {
+    let key = key(AlertKind::ProviderDown, deployment, now, OUTAGE_AGAIN);
+    let text = format!(
+        "Calls to the deployment {deployment} have failed for more than {} s. Its routes use their next deployment; where there is \
+         none, requests of jobs wait, and synchronous calls fail. It is probed until it answers.",
+        A_WHILE.as_secs(),
+    );
+    of_nobody(key, format!("Deployment {deployment} is down"), text)
+}
+
+fn lake_behind(oldest: DateTime<Utc>, now: DateTime<Utc>) -> Raised {
+    let minutes = (now - oldest).num_minutes();
+    let text = format!(
+        "The oldest ledger row that is in no file of the lake was written {minutes} minutes ago. Reports are without what came since; \
+         nothing is lost, the rows stay in the database. The log of the replicas with the role maintenance says why."
+    );
+    of_nobody(key(AlertKind::LakeBehind, "lake", now, LATE_AGAIN), "The lake is behind".to_owned(), text)
+}
+
+/// Deployments that are routed to and have no price.
+fn unpriced(catalog: &ActiveCatalog, now: DateTime<Utc>) -> Vec<Raised> {
+    let routed = catalog.routes.values().flat_map(|route| &route.deployments);
+    let unpriced: BTreeMap<&str, &str> = routed
+        .filter(|deployment| deployment.price.is_none())
+        .map(|deployment| (&*deployment.name, deployment.spec.model.as_str()))
+        .collect();
+    let alert = |(deployment, model): (&str, &str)| {
+        let text = format!(
+            "No price is known of the model {model} of the deployment {deployment}. Its calls are refused, or are in the ledger without a \
+             cost where their route allows it. Declare its price under [[prices]]."
+        );
+        let key = Key { about: format!("{deployment} {model}"), ..key(AlertKind::Unpriced, "", now, UNPRICED_AGAIN) };
+        Raised { object: deployment.to_owned(), ..of_nobody(key, format!("Model {model} has no price"), text) }
+    };
+    unpriced.into_iter().map(alert).collect()
+}
+
+/// One for each team, about its newest job, which speaks for the others.
+fn dead_letters(failed: Vec<FailedJob>, now: DateTime<Utc>) -> Vec<Raised> {
+    let mut by_team = BTreeMap::<String, Vec<FailedJob>>::new();
+    for job in failed {
+        by_team.entry(job.team.clone()).or_default().push(job);
+    }
+    let alert = |(team, jobs): (String, Vec<FailedJob>)| {
+        let mut keys = jobs.iter().map(|job| key(AlertKind::DeadLetters, job.job_id.0, now, JOB_AGAIN));
+        let (first, newest) = (keys.next()?, jobs.first()?);
+        let requests: i64 = jobs.iter().map(|job| job.failed).sum();
+        let title = match jobs.len() {
+            1 => format!("{requests} requests of job {} failed", newest.job_id),
+            n => format!("{requests} requests of {n} jobs of {team} failed"),
+        };
+        let text = format!(
+            "They are not tried again by themselves. `tollway jobs failures {}` says why they failed, `tollway jobs retry` makes a job of \
+             them.",
+            newest.job_id
+        );
+        let named = jobs.iter().take(JOBS_NAMED);
+        let fields = named.map(|job| Field::new(&job.job_id.to_string(), format!("{} failed", job.failed))).collect();
+        let said = Said { title, text, fields };
+        let object = newest.job_id.to_string();
+        Some(Raised { key: first, object, team: Some(team), said, silent: keys.collect() })
+    };
+    by_team.into_iter().filter_map(alert).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::JobId;
+
+    use super::*;
+
+    fn now() -> DateTime<Utc> {
+        "2026-11-23T12:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn a_team_is_told_of_its_failed_jobs_together() {
+        let job = |team: &str, id, failed| FailedJob { job_id: JobId(id), team: team.into(), failed };
+        let raised = dead_letters(vec![job("a", 3, 2), job("b", 9, 1), job("b", 8, 4), job("b", 7, 5)], now());
+        let heard: Vec<_> = raised.iter().map(|one| (one.team.as_deref(), one.key.about.as_str())).collect();
+        assert_eq!(heard, [(Some("a"), "3"), (Some("b"), "9")]);
+        assert_eq!(raised[0].said.title, format!("2 requests of job {} failed", JobId(3)));
+        assert_eq!(raised[1].said.title, "10 requests of 3 jobs of b failed");
+        assert_eq!(raised[1].silent.iter().map(|key| key.about.as_str()).collect::<Vec<_>>(), ["8", "7"]);
+    }
+
+    #[test]
+    fn the_lake_and_outages_are_told_again_while_they_last() {
+        let late = lake_behind(now() - TimeDelta::minutes(20), now());
+        assert!(late.said.text.contains("20 minutes ago"), "{}", late.said.text);
+        assert_eq!((late.key.since, late.key.until), (now(), Some(now() + LATE_AGAIN)));
+        assert_eq!(outage("only", now()).object, "only");
+    }
+}
