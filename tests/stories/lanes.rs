@@ -148,7 +148,7 @@ async fn callers_and_jobs_share_what_a_lane_may_have() {
         answered += calls(&night, "chat", 3).await.iter().filter(|answer| answer.status == 200).count();
     }
     let left = pending(&night.job(&job).await);
-    assert!(answered >= 12 && left < 100, "{answered} of 36 calls were answered, and {left} of 120 requests are left");
+    assert!(answered >= 12 && left <= 110, "{answered} of 36 calls were answered, and {left} of 120 requests are left");
     night.ended(&job).await;
     let at_once = world.simulator.stats().await.deployments["only"].max_in_flight;
     assert!(at_once <= 4, "{at_once} calls at once");
