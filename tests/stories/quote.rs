@@ -36,16 +36,32 @@ async fn a_quote_says_what_a_job_would_cost_and_how_long_it_would_take() {
     let first = caller.post("/api/v1/quotes?lane=standard", file.clone()).await.expect(200).json();
     assert_eq!((&first["requests"], &first["lane"]), (&json!(40), &json!("standard")), "{first}");
     assert_eq!(first["routes"][0]["basis"], json!("assumed"));
-    // 40 × (input at 0.5 + 100 output at 1.5 USD a million tokens).
+    // 40 × (input at 0.5 + 100 output at 1.5 USD a million tokens); 512 tokens are assumed, and 100 are the most.
     let input = first["est_input_tokens"].as_i64().unwrap();
-    assert_eq!(micro(&first["worst_cost_usd"]), input / 2 + 40 * 150, "{first}");
-    assert_eq!(first["worst_cost_usd"], first["expected_cost_usd"], "512 tokens are assumed, and 100 are the most");
+    assert_eq!(micro(&first["expected_cost_usd"]), input / 2 + 40 * 150, "{first}");
+    // What is reserved has room for 18 tokens more of each: the provider's own name of the model, and asking for usage.
+    assert_eq!(micro(&first["worst_cost_usd"]), (input + 40 * 18) / 2 + 40 * 150, "{first}");
     let saves = &first["routes"][0]["deployments"][1]["saves_usd"];
-    assert_eq!(micro(saves), micro(&first["worst_cost_usd"]) * 9 / 10, "{first}");
+    assert_eq!(micro(saves), micro(&first["expected_cost_usd"]) * 9 / 10, "{first}");
     assert!(warned(&first, "cheap would save") && warned(&first, "nobody called it"), "{first}");
     assert_eq!(first["duration_s"], Value::Null);
     assert_eq!(world.db.number("select count(*) from job").await, 0);
     assert_eq!(world.simulator.calls().await, 0);
+
+    let small = json!({"limit_usd": "0.001", "window": "day", "scope": {"team": "search"}});
+    world.admin.put("/api/v1/budgets/small", &small).await.expect(200);
+    let elsewhere = json!({"limit_tokens": 1_000_000, "window": "day", "scope": {"feature": "other"}});
+    world.admin.put("/api/v1/budgets/elsewhere", &elsewhere).await.expect(200);
+    let broke = caller.post("/api/v1/quotes", file.clone()).await.expect(200).json();
+    let budgets = broke["budgets"].as_array().unwrap();
+    assert_eq!(
+        (budgets.len(), &budgets[0]["budget"], &budgets[0]["fits"]),
+        (1, &json!("small"), &json!("no")),
+        "{broke}"
+    );
+    assert_eq!((&budgets[0]["worst"], &budgets[0]["left"]), (&broke["worst_cost_usd"], &json!("0.001")), "{broke}");
+    assert!(warned(&broke, "Budget small has 0.001 USD left"), "{broke}");
+    world.admin.delete("/api/v1/budgets/small").await.expect(204);
 
     let job = caller.submit("", file.clone()).await;
     let cost = caller.ended(&job).await["cost_usd"].clone();

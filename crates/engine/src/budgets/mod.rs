@@ -30,9 +30,9 @@ pub use change::{BudgetError, follow_file, remove, set};
 pub use granter::{follow, give_back, keep_following, run};
 pub use refusal::{Refusal, Why};
 pub use reservation::{Ask, Reservation};
+pub(crate) use show::show_with_last;
 #[cfg(test)]
 pub(crate) use show::shown;
-pub(crate) use show::show_with_last;
 pub use show::{Shown, show, verify};
 pub use spend::book as book_rows;
 pub use sweep::sweep;

@@ -102,7 +102,7 @@ pub fn storable(text: &str) -> String {
 }
 
 /// Input tokens that a provider may count beyond those of the caller's body, which asks for no usage and has another model's name.
-fn added_in(deployment: &ActiveDeployment) -> i64 {
+pub fn added_in(deployment: &ActiveDeployment) -> i64 {
     16 + estimate_tokens(deployment.spec.model.len())
 }
 

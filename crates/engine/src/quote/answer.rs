@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use domain::{Endpoint, Lane, money::Total};
 use serde::Serialize;
 
-use super::sums::Sums;
+use super::{budgets::BudgetQuote, sums::Sums};
 use crate::submit::Plan;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -25,6 +25,8 @@ pub struct Quote {
     pub routes: Vec<RouteQuote>,
     /// How long it would take in the other lanes that the key may use.
     pub lanes: Vec<LaneQuote>,
+    /// What it would take of the budgets that it is under.
+    pub budgets: Vec<BudgetQuote>,
     pub warnings: Vec<String>,
 }
 

@@ -2,6 +2,7 @@
 //! submission, line by line, and nothing is written.
 
 mod answer;
+mod budgets;
 mod pace;
 mod sums;
 
@@ -10,8 +11,11 @@ use domain::{Lane, money::Total};
 use store::{job::Scope, lane::LaneView, recent::RecentCalls};
 use tokio::io::AsyncRead;
 
-pub use self::answer::{Basis, DeploymentQuote, DurationRange, LaneQuote, Quote, RouteQuote};
-use self::{pace::Pace, sums::Sums};
+pub use self::{
+    answer::{Basis, DeploymentQuote, DurationRange, LaneQuote, Quote, RouteQuote},
+    budgets::{BudgetQuote, Fits},
+};
+use self::{budgets::By, pace::Pace, sums::Sums};
 use crate::{
     Engine,
     catalog::ActiveCatalog,
@@ -45,7 +49,9 @@ pub async fn quote<R: AsyncRead + Unpin + Send>(
     let duration = duration_in(&plan.lane);
     let others = who.lanes.iter().filter(|lane| **lane != plan.lane && intake.catalog.lanes.contains_key(*lane));
     let lanes = others.map(|lane| LaneQuote { lane: lane.clone(), duration_s: duration_in(lane) }).collect();
-    Ok(assemble(plan, now, bytes, sums, duration, lanes))
+    let by = By { team, key: who.key_id, tags: &plan.tags };
+    let budgets = budgets::touched(crate::budgets::show(engine).await?, by, &sums);
+    Ok(assemble(plan, now, bytes, sums, duration, lanes, budgets))
 }
 
 fn assemble(
@@ -55,8 +61,10 @@ fn assemble(
     sums: Vec<Sums>,
     duration_s: Option<DurationRange>,
     lanes: Vec<LaneQuote>,
+    budgets: Vec<BudgetQuote>,
 ) -> Quote {
-    let warnings = answer::warnings(&plan, now, &sums, duration_s);
+    let mut warnings = answer::warnings(&plan, now, &sums, duration_s);
+    warnings.extend(budgets.iter().filter_map(BudgetQuote::warning));
     let routes: Vec<RouteQuote> = sums.into_iter().map(Sums::told).collect();
     let total = |of: fn(&RouteQuote) -> Option<Total>| {
         routes.iter().try_fold(Total(0), |sum, route| Some(Total(sum.0 + of(route)?.0)))
@@ -72,6 +80,7 @@ fn assemble(
         duration_s,
         routes,
         lanes,
+        budgets,
         warnings,
     }
 }

@@ -10,6 +10,7 @@ use store::recent::RecentCalls;
 use super::answer::{Basis, DeploymentQuote, RouteQuote};
 use crate::{
     catalog::ActiveDeployment,
+    meter,
     submit::{Flow, Request},
 };
 
@@ -27,6 +28,7 @@ pub struct Sums {
     /// `None`: a request sets no maximum.
     max_out: Option<i64>,
     pub basis: Basis,
+    worst_tokens: i64,
     /// Requests without a maximum.
     pub unbounded: i64,
     /// Of one call of the first deployment.
@@ -59,6 +61,7 @@ impl Sums {
             expected_out: 0,
             max_out: Some(0),
             basis: known.as_ref().map_or(Basis::Assumed, |(_, basis)| *basis),
+            worst_tokens: 0,
             unbounded: 0,
             latency_ms: known.as_ref().map(|(mean, _)| mean.latency_ms),
             usual_out: known.map_or(ASSUMED_OUTPUT, |(mean, _)| mean.output_tokens),
@@ -75,6 +78,9 @@ impl Sums {
         self.expected_out += out;
         self.unbounded += i64::from(max_out.is_none());
         self.max_out = self.max_out.zip(max_out).map(|(sum, most)| sum + most);
+        if let Some(first) = self.deployments.first() {
+            self.worst_tokens += meter::worst_tokens(&first.deployment, self.endpoint, est_in, max_out);
+        }
         let mut dearest = Some(0);
         for one in &mut self.deployments {
             let worst = one.add(self.endpoint, est_in, out, max_out);
@@ -94,6 +100,17 @@ impl Sums {
 
     pub fn first(&self) -> Option<&ActiveDeployment> {
         self.deployments.first().map(|one| &*one.deployment)
+    }
+
+    /// Pico-USD by the first deployment: expected, and at most.
+    pub fn cost(&self) -> (i128, i128) {
+        let first = self.deployments.first();
+        first.map_or((0, 0), |one| (one.expected.unwrap_or_default().0, one.worst.0))
+    }
+
+    /// Tokens in and out: expected, and at most.
+    pub fn tokens(&self) -> (i128, i128) {
+        ((self.est_in + self.expected_out).into(), self.worst_tokens.into())
     }
 
     /// The first deployment without a price.
@@ -149,7 +166,8 @@ impl ByDeployment {
         let usage = Usage { output_text, ..Usage::estimated(est_in, 0) };
         let charge = pricing::charge(price, &usage).ok().and_then(|charge| charge.contracted_cost);
         self.expected = self.expected.zip(charge).map(|(sum, cost)| sum + cost);
-        let worst = i128::from(pricing::estimate(price, est_in, max_out).pico());
+        let most_in = est_in + meter::added_in(&self.deployment);
+        let worst = i128::from(pricing::estimate(price, most_in, max_out).pico());
         self.worst = Total(self.worst.0 + worst);
         Some(worst)
     }

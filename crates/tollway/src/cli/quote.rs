@@ -42,6 +42,7 @@ struct Quote {
     duration_s: Option<Range>,
     routes: Vec<Route>,
     lanes: Vec<InLane>,
+    budgets: Vec<OfBudget>,
     warnings: Vec<String>,
 }
 
@@ -64,6 +65,15 @@ struct ByDeployment {
     expected_cost_usd: Option<Total>,
     worst_cost_usd: Option<Total>,
     saves_usd: Option<Total>,
+}
+
+#[derive(Deserialize)]
+struct OfBudget {
+    budget: String,
+    unit: String,
+    left: String,
+    expected: String,
+    worst: String,
 }
 
 #[derive(Deserialize)]
@@ -100,6 +110,10 @@ fn show(quote: Quote) -> std::io::Result<()> {
     line(format!("Duration  {}", span(quote.duration_s)))?;
     for other in &quote.lanes {
         line(format!("          {} in lane {}", span(other.duration_s), other.lane))?;
+    }
+    for one in &quote.budgets {
+        let OfBudget { budget, unit, left, expected, worst } = one;
+        line(format!("Budget    {budget}: {expected} to {worst} of the {left} {unit} that are left"))?;
     }
     line("")?;
     let rows = quote.routes.iter().flat_map(|route| {
