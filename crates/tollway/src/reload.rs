@@ -13,7 +13,8 @@ use tracing::{error, info, warn};
 use crate::config::{self, Config};
 
 /// Sections of one process, which it takes up when it starts; replicas agree on the others through the database.
-const OF_THE_PROCESS: [&str; 7] = ["server", "database", "worker", "lake", "retention", "webhooks", "secrets"];
+const OF_THE_PROCESS: [&str; 8] =
+    ["server", "database", "worker", "lake", "retention", "webhooks", "secrets", "alerts"];
 
 pub struct Reload {
     pub hangup: Signal,
