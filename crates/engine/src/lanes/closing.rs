@@ -11,7 +11,7 @@ use serde_json::json;
 use store::audit::{self, Change};
 
 use super::merged;
-use crate::{Engine, upkeep};
+use crate::{Engine, limits, upkeep};
 
 /// A replica that has not heard of the removal yet may still take a job: for so long a lane stays whatever is in it.
 const GRACE: Duration = Duration::from_secs(60);
@@ -57,6 +57,7 @@ pub async fn forget_drained(engine: &Engine) -> store::Result<()> {
     }
     let next = Catalog { lanes, ..active.catalog };
     store::config::apply(&mut tx, &next, &upkeep::hostname()).await?;
+    limits::apply(&mut tx, &next).await?;
     tx.commit().await?;
     upkeep::follow_now(engine).await;
     Ok(())

@@ -47,7 +47,8 @@ pub async fn quote<R: AsyncRead + Unpin + Send>(
     let queue = Queue::look(engine, who.team_id).await?;
     let duration_in = |lane: &Lane| queue.pace(engine, &intake.catalog, who, lane).duration(&sums);
     let duration = duration_in(&plan.lane);
-    let others = who.lanes.iter().filter(|lane| **lane != plan.lane && intake.catalog.lanes.contains_key(*lane));
+    let is_open = |lane: &&Lane| intake.catalog.lanes.get(*lane).is_some_and(|rule| !rule.closed);
+    let others = who.lanes.iter().filter(|lane| **lane != plan.lane).filter(is_open);
     let lanes = others.map(|lane| LaneQuote { lane: lane.clone(), duration_s: duration_in(lane) }).collect();
     let by = By { team, key: who.key_id, tags: &plan.tags };
     let budgets = budgets::touched(crate::budgets::show(engine).await?, by, &sums);

@@ -4,7 +4,7 @@ use domain::Catalog;
 
 use super::{ApplyError, apply_catalog, hostname};
 use crate::{
-    Engine,
+    Engine, budgets,
     catalog::{ActiveCatalog, BadCatalog},
     keys, limits,
 };
@@ -29,8 +29,9 @@ pub async fn reload(engine: &Engine, catalog: &Catalog) -> Result<i64, ReloadErr
     let active = store::config::load_active(&mut tx).await?.map(|active| active.catalog).unwrap_or_default();
     let next = ActiveCatalog::build(version, active)?;
     tx.commit().await?;
-    // The caps of a new deployment before the deployment itself; the granter looks again if this failed.
+    // The caps of a new deployment before the deployment itself; granters look again if this failed.
     let _ = limits::reload(engine).await;
+    let _ = budgets::follow(engine).await;
     // Somebody else's change may have been followed meanwhile.
     if engine.catalog.get().version <= version {
         engine.catalog.replace(next);

@@ -77,7 +77,16 @@ async fn what_cannot_be_is_refused_and_changes_nothing(pool: PgPool) {
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_removed_lane_closes_and_goes_once_it_is_empty(pool: PgPool) {
     let asked = Asked::new(World::with_default_lanes(pool).await).await;
-    asked.put("night", json!({"class": "strict", "weight": 2, "reserve_percent": 20, "max_attempts": 2})).await;
+    let rule = json!({"class": "strict", "weight": 2, "reserve_percent": 20, "max_percent": 50, "max_attempts": 2});
+    asked.put("night", rule).await;
+    let slots = json!({"scope": "deployment:sim", "kind": "slots", "cap": 100}).to_string();
+    assert_eq!(asked.world.ask("PUT", "/api/v1/limits", Some(&asked.key), &slots).await.status, 200);
+    let of_night = async || {
+        let limits = asked.world.ask("GET", "/api/v1/limits", Some(&asked.key), "").await.json;
+        let of = |limit: &&Value| limit["scope"].as_str().is_some_and(|scope| scope.ends_with(":night"));
+        limits["data"].as_array().unwrap().iter().filter(of).count()
+    };
+    assert_eq!(of_night().await, 2, "its reserve and its most of the deployment");
     let (team, pool) = (asked.world.team("search").await.team_id, &asked.world.pool);
     let job =
         "insert into job (job_id, team_id, key_id, lane, state, accepted) values (1, $1, 'k', 'night', 'paused', 9)";
@@ -108,7 +117,9 @@ async fn a_removed_lane_closes_and_goes_once_it_is_empty(pool: PgPool) {
     sqlx::query("update config_version set applied_at = now()").execute(pool).await.unwrap();
     assert!(sweep().await, "a replica may not have heard of its end yet");
     sqlx::query("update config_version set applied_at = now() - interval '2 minutes'").execute(pool).await.unwrap();
+    assert_eq!(of_night().await, 1, "its most; its reserve is the others'");
     assert!(!sweep().await, "nothing is left in it");
+    assert_eq!(of_night().await, 0);
     let audit = asked.world.ask("GET", "/api/v1/audit?object=lane:night", Some(&asked.key), "").await.json;
     assert_eq!((&audit["data"][0]["action"], &audit["data"][0]["key_id"]), (&json!("remove"), &Value::Null), "{audit}");
 }
