@@ -34,9 +34,9 @@ fn of(shown: &Shown, now: DateTime<Utc>) -> impl Iterator<Item = Raised> + use<>
     reached(shown, now).into_iter().chain(projected(shown, now))
 }
 
-/// What no call can spend any more. What calls under way hold may come back.
+/// What the ledger has. What is held or unproven changes with every call, and may come back.
 fn gone(shown: &Shown) -> i128 {
-    shown.standing.spent + shown.standing.unproven
+    shown.standing.spent
 }
 
 fn key(shown: &Shown, threshold: i32, now: DateTime<Utc>) -> Key {
