@@ -67,7 +67,7 @@ mod tests {
             let pace = Pace::new(steady(50.0, age_s, 0.0), 1_001);
             assert_eq!(pace.rate_per_s, 50.0, "after {age_s} s");
             let eta = [pace.eta_s, pace.eta_low_s, pace.eta_high_s];
-            assert!(eta.iter().all(|eta| matches!(eta, Some(20 | 21 | 22))), "after {age_s} s: {eta:?}");
+            assert!(eta.iter().all(|eta| matches!(eta, Some(20..=22))), "after {age_s} s: {eta:?}");
         }
     }
 

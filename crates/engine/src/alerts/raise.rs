@@ -121,7 +121,7 @@ mod tests {
                 .await
                 .unwrap();
         assert_eq!(sent, [("a".to_owned(), 2), ("b".to_owned(), 2)]);
-        let shown = alert::list(&mut *pool.acquire().await.unwrap(), None, None, 10).await.unwrap();
+        let shown = alert::list(&mut pool.acquire().await.unwrap(), None, None, 10).await.unwrap();
         assert_eq!(shown.iter().map(|alert| alert.threshold).collect::<Vec<_>>(), [Some(100), Some(80)]);
     }
 }

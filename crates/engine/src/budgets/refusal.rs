@@ -75,7 +75,7 @@ impl std::fmt::Display for Refusal {
         write!(f, "budget {}: ", rule.name)?;
         match why {
             Why::Unpriced => {
-                write!(f, "the model has no price, so nothing can be reserved; the operator can declare one")?
+                write!(f, "the model has no price, so nothing can be reserved; the operator can declare one")?;
             }
             Why::Counting => write!(f, "what was spent before it was declared is being counted")?,
             Why::Unasked => write!(f, "its part of it is on the way; this call may cost {}", said(*asked))?,

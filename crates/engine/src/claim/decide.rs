@@ -193,12 +193,10 @@ fn lane_states(
         .collect()
 }
 
-fn admit(
-    engine: &Engine,
-    job: &JobInfo,
-    flow: &FlowRow,
-    rules: &[Arc<Rule>],
-) -> Result<(Arc<ActiveDeployment>, Permit, Permit, Reservation), (Duration, Obstacle)> {
+/// Where a request goes, and what it holds: of its caller, of its deployment, of its budgets.
+type Placed = (Arc<ActiveDeployment>, Permit, Permit, Reservation);
+
+fn admit(engine: &Engine, job: &JobInfo, flow: &FlowRow, rules: &[Arc<Rule>]) -> Result<Placed, (Duration, Obstacle)> {
     let tokens = i64::from(flow.max_in) + i64::from(flow.max_out.unwrap_or(0));
     let caller =
         engine.limits.try_take(rules, tokens).map_err(|refused| (route::LIMIT_PAUSE, refused.obstacle(&job.team)))?;

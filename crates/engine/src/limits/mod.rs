@@ -56,6 +56,8 @@ impl Refused {
 }
 
 pub type Rules = Arc<[Arc<Rule>]>;
+/// A lane's reserve of a limit, and what all lanes share of it: a call takes from one of the two.
+type OwnOrShared = (Arc<Rule>, Arc<Rule>);
 
 #[derive(Debug, Default)]
 pub struct Limiter {
@@ -107,7 +109,7 @@ impl Limiter {
     }
 
     /// The rules that each call of the lane takes from, and those of which one does: the lane's reserve, and what is shared.
-    fn deployment_rules(&self, name: &str, lane: &Lane) -> (Vec<Arc<Rule>>, Vec<(Arc<Rule>, Arc<Rule>)>) {
+    fn deployment_rules(&self, name: &str, lane: &Lane) -> (Vec<Arc<Rule>>, Vec<OwnOrShared>) {
         let by_scope = self.by_scope.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let Some(whole) = by_scope.get(deployment_scope(name).as_str()) else { return (Vec::new(), Vec::new()) };
         let of = |scope: String| by_scope.get(scope.as_str()).map(Vec::as_slice).unwrap_or_default();

@@ -12,7 +12,7 @@ use super::{
 
 #[derive(Debug, Args)]
 pub struct Audit {
-    /// lane:NAME, limit:SCOPE, budget:NAME, key:ID, team:NAME, schedule:ID, config or a job
+    /// lane:, limit:, budget:, key:, team: or schedule: and its name; config; a job
     #[arg(long, value_name = "OBJECT")]
     object: Option<Object>,
     /// Nothing older, such as 2026-11-01T00:00:00Z

@@ -32,7 +32,7 @@ pub struct Set {
     /// Percent of all slots and deployments kept for it
     #[arg(long = "reserve", value_name = "PERCENT", default_value_t = 0)]
     reserve_percent: u8,
-    /// Percent of all slots and deployments that it may use at most
+    /// Percent of slots and quotas, at most
     #[arg(long = "max", value_name = "PERCENT", default_value_t = 100)]
     max_percent: u8,
     /// Deadline of jobs that name none, in seconds from their start
