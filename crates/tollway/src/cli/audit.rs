@@ -12,7 +12,7 @@ use super::{
 
 #[derive(Debug, Args)]
 pub struct Audit {
-    /// lane:, limit:, budget:, key:, team: or schedule: and its name; config; a job
+    /// lane:NAME, limit:SCOPE, budget:NAME, team:NAME, config, a job, …
     #[arg(long, value_name = "OBJECT")]
     object: Option<Object>,
     /// Nothing older, such as 2026-11-01T00:00:00Z

@@ -51,7 +51,7 @@ struct Set {
     /// Where its days and months begin, such as Europe/Berlin
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     time_zone: String,
-    /// team, feature, customer, environment, key, job, deployment, provider, tag
+    /// team, feature, customer, environment, job, deployment, a tag, …
     #[arg(long = "of", value_name = "KEY=VALUE")]
     of: Vec<String>,
     /// reject, hold, downgrade or alert
