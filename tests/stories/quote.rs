@@ -68,7 +68,8 @@ async fn a_quote_says_what_a_job_would_cost_and_how_long_it_would_take() {
     let second = caller.post("/api/v1/quotes?deadline=2099-01-01T00:00:00Z", file.clone()).await.expect(200).json();
     assert_eq!(second["routes"][0]["basis"], json!("own_calls"));
     let (expected, worst) = (micro(&second["expected_cost_usd"]), micro(&second["worst_cost_usd"]));
-    assert!((micro(&cost)..=worst).contains(&expected), "it cost {cost}: {second}");
+    // Their input is counted by the provider, and estimated here.
+    assert!((expected - micro(&cost)).abs() <= micro(&cost) / 10, "it cost {cost}: {second}");
     assert!(expected < worst, "answers are shorter than they may be: {second}");
     let seconds = |edge| second["duration_s"][edge].as_u64();
     assert!(seconds("low") >= Some(1) && seconds("low") <= seconds("high"), "{second}");
@@ -85,7 +86,7 @@ async fn what_a_submission_would_refuse_has_no_quote() {
     let world = world("no_quote").await;
     let caller = world.key("search", json!({})).await;
     let bad = requests::chat(2) + "{}\n";
-    let refused = caller.post("/api/v1/quotes", bad).await.expect(400).json();
+    let refused = caller.post("/api/v1/quotes", bad).await.expect(422).json();
     assert_eq!((&refused["code"], &refused["line"]), (&json!("bad_line"), &json!(3)), "{refused}");
     caller.post("/api/v1/quotes?lane=prod", requests::chat(1)).await.expect(403);
     caller.post("/api/v1/quotes?deadline=2001-01-01T00:00:00Z", requests::chat(1)).await.expect(422);
