@@ -61,8 +61,18 @@ pub struct Row<'a> {
 impl Row<'_> {
     fn field(&mut self, bytes: &[u8]) -> &mut Self {
         let length = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
+        self.data.reserve(4 + bytes.len());
         self.data.extend_from_slice(&length.to_be_bytes());
         self.data.extend_from_slice(bytes);
+        self
+    }
+    /// Of a size that is known here, length and all in one piece: most of a ledger row is numbers.
+    fn fixed<const N: usize, const ALL: usize>(&mut self, bytes: [u8; N]) -> &mut Self {
+        const { assert!(ALL == N + 4) };
+        let mut all = [0; ALL];
+        all[..4].copy_from_slice(&(N as i32).to_be_bytes());
+        all[4..].copy_from_slice(&bytes);
+        self.data.extend_from_slice(&all);
         self
     }
     pub fn null(&mut self) -> &mut Self {
@@ -77,16 +87,16 @@ impl Row<'_> {
         }
     }
     pub fn i16(&mut self, value: i16) -> &mut Self {
-        self.field(&value.to_be_bytes())
+        self.fixed::<2, 6>(value.to_be_bytes())
     }
     pub fn i32(&mut self, value: i32) -> &mut Self {
-        self.field(&value.to_be_bytes())
+        self.fixed::<4, 8>(value.to_be_bytes())
     }
     pub fn i64(&mut self, value: i64) -> &mut Self {
-        self.field(&value.to_be_bytes())
+        self.fixed::<8, 12>(value.to_be_bytes())
     }
     pub fn bool(&mut self, value: bool) -> &mut Self {
-        self.field(&[u8::from(value)])
+        self.fixed::<1, 5>([u8::from(value)])
     }
     /// text; the caller has made sure that there is no NUL in it, which PostgreSQL cannot store.
     pub fn text(&mut self, value: &str) -> &mut Self {
@@ -96,7 +106,7 @@ impl Row<'_> {
         self.field(value)
     }
     pub fn uuid(&mut self, value: Uuid) -> &mut Self {
-        self.field(value.as_bytes())
+        self.fixed::<16, 20>(*value.as_bytes())
     }
     pub fn time(&mut self, value: DateTime<Utc>) -> &mut Self {
         self.i64(value.timestamp_micros() - EPOCH_SHIFT_US)

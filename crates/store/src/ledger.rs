@@ -27,29 +27,38 @@ const COPY: &str = "copy ledger (attempt_id, request_id, job_id, custom_id, prov
 
 /// Writes rows, and the batch by which they go to the lake. `recorded_at` is set by the database.
 /// Fails on a second row for the same attempt: the caller must hold the lease or the intent that stands for it.
-pub async fn insert<R: Borrow<LedgerRow>>(conn: &mut PgConnection, ledger: &[R]) -> Result<()> {
+///
+/// Gives the revision of the budgets that the rows are to be booked under, which stays in force until the transaction ends; `None`
+/// when there are no rows.
+pub async fn insert<R: Borrow<LedgerRow>>(conn: &mut PgConnection, ledger: &[R]) -> Result<Option<i64>> {
     if ledger.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    let batch_id = query_scalar!(r#"select nextval('ledger_batch_seq') as "id!""#).fetch_one(&mut *conn).await?;
-    let mut rows = Rows::new(COLUMNS, ledger.len() * 800);
     let mut days = BTreeMap::<_, i32>::new();
     for row in ledger.iter().map(Borrow::borrow) {
-        put(&mut rows.row(), row, batch_id);
         *days.entry(row.usage_date).or_default() += 1;
     }
-    crate::copy::send(conn, COPY, &mut rows).await?;
     let (dates, counts): (Vec<_>, Vec<_>) = days.into_iter().unzip();
-    query!(
-        "insert into ledger_batch (batch_id, usage_date, rows)
-         select $1, d.usage_date, d.rows from unnest($2::date[], $3::integer[]) as d(usage_date, rows)",
-        batch_id,
+    // One statement for all that is not a row: each settlement pays for every round trip.
+    let batch = query!(
+        r#"with batch as materialized (select nextval('ledger_batch_seq') as batch_id),
+                written as (
+                    insert into ledger_batch (batch_id, usage_date, rows)
+                    select batch.batch_id, d.usage_date, d.rows
+                    from batch, unnest($1::date[], $2::integer[]) as d(usage_date, rows)
+                )
+           select batch_id as "batch_id!", tollway_budget_revision() as "revision!" from batch"#,
         &dates,
         &counts,
     )
-    .execute(conn)
+    .fetch_one(&mut *conn)
     .await?;
-    Ok(())
+    let mut rows = Rows::new(COLUMNS, ledger.len() * 800);
+    for row in ledger.iter().map(Borrow::borrow) {
+        put(&mut rows.row(), row, batch.batch_id);
+    }
+    crate::copy::send(conn, COPY, &mut rows).await?;
+    Ok(Some(batch.revision))
 }
 
 #[rustfmt::skip]

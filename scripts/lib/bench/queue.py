@@ -1,6 +1,7 @@
 """The bare queue beside others, on the same PostgreSQL: items a second whose handler does nothing, all of them put in before.
 
-Tollway is the example `queue` of the engine: leases, results and ledger as in the gateway, and a provider that answers in process.
+Tollway is the example `queue` of the engine: leases, results and ledger as in the gateway, and a provider that answers in process,
+built for release, as apalis-postgres is.
 graphile-worker, pg-boss and apalis-postgres are tuned as their docs advise; each is given several settings and counts with its
 best. What each leaves behind differs: pg-boss and apalis keep an output for each item; graphile-worker deletes what is done, so it is
 measured as it is, and, for `ratio_to_graphile_results`, with a task that stores its result."""
@@ -60,12 +61,11 @@ def prepare():
     apalis = dict(os.environ, CARGO_TARGET_DIR=str(CACHE / "target"))
     subprocess.run(["cargo", "build", "-q", "--release", "--locked"], cwd=HERE / "apalis", env=apalis, check=True)
     target = os.environ.get("CARGO_TARGET_DIR") or str(pathlib.Path.home() / ".cache/tollway/target")
-    # With the packages of the gateway's build, so that no dependency is built again with fewer features.
-    subprocess.run(["cargo", "build", "-q", "-p", "tollway", "-p", "simulator", "-p", "engine", "--example", "queue"], cwd=ROOT,
+    subprocess.run(["cargo", "build", "-q", "--release", "--locked", "-p", "engine", "--example", "queue"], cwd=ROOT,
                    env=dict(os.environ, CARGO_TARGET_DIR=target), check=True)
     node = str(CACHE / "node_modules/.bin/node")
     return {
-        "tollway": [f"{target}/debug/examples/queue"],
+        "tollway": [f"{target}/release/examples/queue"],
         "graphile": [node, str(HERE / "graphile.js")],
         "graphile_results": [node, str(HERE / "graphile.js")],
         "pgboss": [node, str(HERE / "pgboss.js")],

@@ -16,6 +16,10 @@ use engine::{
 };
 use tokio::time::{Instant, sleep};
 
+/// As in the gateway.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main]

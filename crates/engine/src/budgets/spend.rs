@@ -5,13 +5,14 @@ use store::PgConnection;
 
 use super::{Budgets, book::Book};
 
-/// Counts the rows under all budgets that are in force, those included of which this replica has not heard yet.
+/// Counts the rows under all budgets that are in force, those included of which this replica has not heard yet. `revision`: that in
+/// force, as [`store::ledger::insert`] gave it in this transaction.
 pub async fn book<'r>(
     conn: &mut PgConnection,
     budgets: &Budgets,
     rows: impl Iterator<Item = &'r LedgerRow> + Clone + Send,
+    revision: i64,
 ) -> store::Result<()> {
-    let revision = store::budget::revision_kept(conn).await?;
     let known = {
         let book = budgets.book();
         (book.revision == revision).then(|| book.spends(rows.clone()))

@@ -81,11 +81,11 @@ async fn write(conn: &mut PgConnection, engine: &Engine, ops: &[Op], again: bool
     }
     store::complete::insert_results(conn, &sorted.results).await?;
     store::retry::insert(conn, &sorted.retries).await?;
-    store::ledger::insert(conn, &sorted.ledger).await?;
-    store::complete::add_tallies(conn, engine.worker_id, &sorted.tallies).await?;
-    if !sorted.ledger.is_empty() {
-        budgets::book_rows(conn, &engine.budgets, sorted.ledger.iter().map(AsRef::as_ref)).await?;
+    if let Some(revision) = store::ledger::insert(conn, &sorted.ledger).await? {
+        budgets::book_rows(conn, &engine.budgets, sorted.ledger.iter().map(AsRef::as_ref), revision).await?;
     }
+    // Last: the settlers of this process all add to the same rows, so each waits here until the one before it has committed.
+    store::complete::add_tallies(conn, engine.worker_id, &sorted.tallies).await?;
     Ok(Done { jobs: sorted.jobs, lost: sorted.lost, stale: sorted.stale })
 }
 

@@ -112,9 +112,10 @@ async fn chunk(engine: &Engine, stuck: &mut Vec<i64>) -> store::Result<bool> {
     ledger.retain(|row| row.job_id.is_some() || !known.contains(&row.attempt_id));
     store::retry::insert(&mut tx, &retries).await?;
     store::complete::insert_results(&mut tx, &results.iter().collect::<Vec<_>>()).await?;
-    store::ledger::insert(&mut tx, &ledger).await?;
+    if let Some(revision) = store::ledger::insert(&mut tx, &ledger).await? {
+        budgets::book_rows(&mut tx, &engine.budgets, ledger.iter(), revision).await?;
+    }
     store::complete::add_tallies(&mut tx, engine.worker_id, &tallies).await?;
-    budgets::book_rows(&mut tx, &engine.budgets, ledger.iter()).await?;
     tx.commit().await?;
     info!(worker = dead, requests = orphans.len(), "Returned what a dead process held");
     engine.settler.touched(orphans.iter().map(|orphan| orphan.job_id));

@@ -28,7 +28,8 @@ pub(super) async fn handle(request: Arc<Request>, engine: Data<Arc<Engine>>) -> 
         biased;
         // Somebody else holds its lease by now: the reaper books what was called, and it runs again elsewhere.
         () = stop.cancelled() => drop(request.take_hold()),
-        () = drive(&engine, &request) => {}
+        // In a box: each of apalis's layers moves the future that it wraps.
+        () = Box::pin(drive(&engine, &request)) => {}
     }
     Ok(())
 }
