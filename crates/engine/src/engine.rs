@@ -1,7 +1,12 @@
 //! What all steps share: connections, time, the operator's catalog, and the replica's own state.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use chrono::{DateTime, Utc};
+use secrecy::SecretBox;
 use store::Pools;
 
 use crate::{
@@ -9,14 +14,14 @@ use crate::{
     alerts::Receiver,
     budgets::Budgets,
     call::Providers,
-    catalog::CatalogWatch,
+    catalog::{ActiveCatalog, CatalogWatch},
     claim::{Bell, Slots},
     clock::Clock,
-    direct::Intents,
+    direct::{IntentQueue, Intents},
     fence::{Fence, Live},
     limits::Limiter,
     route::Health,
-    settle::Settler,
+    settle::{Queue, Settler},
     submit::Places,
 };
 
@@ -62,11 +67,60 @@ impl Default for Settings {
     }
 }
 
+/// What a process knows of itself when it starts.
+pub struct Start {
+    pub pools: Pools,
+    /// New for every process.
+    pub worker_id: i64,
+    pub roles: Vec<String>,
+    pub settings: Settings,
+    /// When it asked for its place among the workers, and the database's time then.
+    pub asked: Instant,
+    pub now: DateTime<Utc>,
+    pub catalog: ActiveCatalog,
+    pub providers: Providers,
+    pub pepper: Arc<SecretBox<[u8; 32]>>,
+}
+
 impl Engine {
+    /// With the queues that the process's loops empty.
+    pub fn new(start: Start) -> (Self, IntentQueue, Queue) {
+        let Start { pools, worker_id, roles, settings, asked, now, catalog, providers, pepper } = start;
+        let (settler, settlements) = Settler::new();
+        let (intents, intent_queue) = Intents::new();
+        let slots = worker_slots(&roles, &settings);
+        let engine = Self {
+            pools,
+            worker_id,
+            roles,
+            fence: Fence::new(settings.lease, asked),
+            live: Live::default(),
+            clock: Clock::new(now),
+            catalog: CatalogWatch::new(catalog),
+            keys: KeyCache::new(),
+            limits: Limiter::default(),
+            budgets: Budgets::default(),
+            places: Places::new(settings.max_uploads),
+            health: Health::default(),
+            slots: Slots::new(slots),
+            bell: Bell::default(),
+            settler,
+            intents,
+            providers,
+            pepper,
+            settings,
+        };
+        (engine, intent_queue, settlements)
+    }
+
     /// Requests of jobs that this process runs at once: none without the role.
     pub fn worker_slots(&self) -> usize {
-        if self.roles.iter().any(|role| role == "worker") { self.settings.slots } else { 0 }
+        worker_slots(&self.roles, &self.settings)
     }
+}
+
+fn worker_slots(roles: &[String], settings: &Settings) -> usize {
+    if roles.iter().any(|role| role == "worker") { settings.slots } else { 0 }
 }
 
 /// Shared by everything in the process, behind an `Arc`.
@@ -94,5 +148,5 @@ pub struct Engine {
     pub intents: Intents,
     pub providers: Providers,
     /// Keys' MACs and webhooks' secrets are made under it; 32 random bytes from a file.
-    pub pepper: Arc<secrecy::SecretBox<[u8; 32]>>,
+    pub pepper: Arc<SecretBox<[u8; 32]>>,
 }

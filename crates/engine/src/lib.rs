@@ -33,6 +33,6 @@ pub mod work;
 #[cfg(test)]
 mod testing;
 
-pub use engine::{Engine, Settings};
+pub use engine::{Engine, Settings, Start};
 pub use roles::Roles;
 pub use running::Running;

@@ -10,52 +10,30 @@ use providers::HttpClients;
 use store::{PgPool, Pools};
 
 use crate::{
-    Engine, Settings,
-    admit::KeyCache,
-    budgets::Budgets,
+    Engine, Settings, Start,
     call::Providers,
-    catalog::{ActiveCatalog, CatalogWatch},
-    claim::{Bell, Slots},
-    clock::Clock,
-    direct::{IntentQueue, Intents},
-    fence::{Fence, Live},
-    limits::Limiter,
+    catalog::ActiveCatalog,
+    direct::IntentQueue,
     meter::{self, Attempt, Subject},
-    route::Health,
-    settle::Settler,
-    submit::{
-        Places,
-        testing::{WORKER, catalog},
-    },
+    submit::testing::{WORKER, catalog},
 };
 
 /// With the catalog of [`catalog`], a team `t`, whose id is 1, and a lease of this length.
 pub async fn engine(pool: &PgPool, lease: Duration) -> (Arc<Engine>, IntentQueue) {
     sqlx::query("insert into team (name, weight) values ('t', 3)").execute(pool).await.unwrap();
     let settings = Settings { lease, ..Settings::default() };
-    let (intents, intent_queue) = Intents::new();
-    let engine = Engine {
+    let (engine, intents, _) = Engine::new(Start {
         pools: Pools { api: pool.clone(), work: pool.clone(), intents: pool.clone() },
         worker_id: WORKER,
         roles: vec!["worker".to_owned()],
-        fence: Fence::new(lease, Instant::now()),
-        live: Live::default(),
-        clock: Clock::new(chrono::Utc::now()),
-        catalog: CatalogWatch::new(catalog()),
-        keys: KeyCache::new(),
-        limits: Limiter::default(),
-        budgets: Budgets::default(),
-        places: Places::new(settings.max_uploads),
-        health: Health::default(),
-        slots: Slots::new(settings.slots),
-        bell: Bell::default(),
-        settler: Settler::new().0,
-        intents,
+        settings,
+        asked: Instant::now(),
+        now: chrono::Utc::now(),
+        catalog: catalog(),
         providers: Providers::new(&HttpClients::new()),
         pepper: Arc::new(secrecy::SecretBox::new(Box::new([0; 32]))),
-        settings,
-    };
-    (Arc::new(engine), intent_queue)
+    });
+    (Arc::new(engine), intents)
 }
 
 /// The row that a synchronous call of this process leaves before it is made.

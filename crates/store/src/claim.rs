@@ -107,29 +107,30 @@ pub async fn flows(
                   r.due as "due_retries!"
            from unnest($1::text[], $2::bigint[]) as s(lane, team_id)
            cross join lateral (
-               select * from flow
-               where flow_id = any(array(
-                         -- Beyond `per_share` only as long as those before cannot fill the slots.
-                         select flow_id from (
-                             select flow_id, row_number() over w as place,
-                                    sum(tail_pos - next_pos) over w - (tail_pos - next_pos) as before
-                             from (
-                                 select flow_id, priority, served_at, next_pos, tail_pos from flow
-                                 where lane = s.lane and team_id = s.team_id and state = 'ready'
-                                   and blocked_until <= now() and (start_at is null or start_at <= now())
-                                   -- What is past it is ended by the finisher.
-                                   and (deadline_at is null or deadline_at > now())
-                                 order by priority desc, served_at, flow_id
-                                 limit greatest($3::bigint, $4::bigint)
-                             ) first
-                             window w as (order by priority desc, served_at, flow_id)
-                         ) ordered
-                         where place <= $3 or before < $5
-                     ))
-                 -- Again, of the row as it is once it is locked.
-                 and state = 'ready' and blocked_until <= now()
-               order by priority desc, served_at, flow_id
-               for no key update skip locked
+               select locked.* from (
+                   select flow_id, row_number() over w as place,
+                          sum(tail_pos - next_pos) over w - (tail_pos - next_pos) as before
+                   from (
+                       select flow_id, priority, served_at, next_pos, tail_pos from flow
+                       where lane = s.lane and team_id = s.team_id and state = 'ready'
+                         and blocked_until <= now() and (start_at is null or start_at <= now())
+                         -- What is past it is ended by the finisher.
+                         and (deadline_at is null or deadline_at > now())
+                       order by priority desc, served_at, flow_id
+                       limit greatest($3::bigint, $4::bigint)
+                   ) first
+                   window w as (order by priority desc, served_at, flow_id)
+               ) ordered
+               -- By its key, one by one: given as a list, a thousand flows are read from end to end for every share.
+               cross join lateral (
+                   select * from flow
+                   -- Again, of the row as it is once it is locked.
+                   where flow_id = ordered.flow_id and state = 'ready' and blocked_until <= now()
+                   limit 1
+                   for no key update skip locked
+               ) locked
+               -- Beyond `per_share` only as long as those before cannot fill the slots.
+               where place <= $3 or before < $5
            ) f
            -- A row of each by its key: as plain joins, a thousand jobs are read from end to end for every share.
            cross join lateral (select created_at, tags from job where job_id = f.job_id limit 1) j

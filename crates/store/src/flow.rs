@@ -4,26 +4,9 @@ use sqlx::{PgConnection, query, query_scalar};
 
 use crate::Result;
 
-/// Deletes those of the flows, all of one job, that have nothing left: no item ahead of the cursor, no lease, no retry.
-/// Inside a transaction that holds the job's row. Gives how many flows the job still has.
-pub async fn remove_drained(conn: &mut PgConnection, job_id: i64) -> Result<i64> {
+/// Deletes those of the jobs' flows that have nothing left: no item ahead of the cursor, no lease, no retry. Holds the jobs' locks.
+pub async fn remove_drained(conn: &mut PgConnection, job_ids: &[i64]) -> Result<()> {
     // Two statements: the second must see what was committed before the locks were had.
-    query!("select flow_id from flow where job_id = $1 order by flow_id for update", job_id)
-        .fetch_all(&mut *conn)
-        .await?;
-    query!(
-        "delete from flow f where f.job_id = $1 and f.next_pos = f.tail_pos
-           and not exists (select 1 from lease l where l.flow_id = f.flow_id)
-           and not exists (select 1 from retry r where r.flow_id = f.flow_id)",
-        job_id,
-    )
-    .execute(&mut *conn)
-    .await?;
-    query_scalar!(r#"select count(*) as "n!" from flow where job_id = $1"#, job_id).fetch_one(conn).await
-}
-
-/// As [`remove_drained`], of many jobs. Holds their locks.
-pub async fn remove_drained_of(conn: &mut PgConnection, job_ids: &[i64]) -> Result<()> {
     query!("select flow_id from flow where job_id = any($1) order by flow_id for update", job_ids)
         .fetch_all(&mut *conn)
         .await?;

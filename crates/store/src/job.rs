@@ -312,20 +312,35 @@ pub async fn set_cancelling(conn: &mut PgConnection, id: JobId) -> Result<()> {
     Ok(())
 }
 
-/// Ends a job that has no flow left. Holds the job's lock. Gives the terminal state, or `None` when it had ended before.
-pub async fn finish(conn: &mut PgConnection, id: JobId, retention: Duration) -> Result<Option<JobState>> {
-    let state = query_scalar!(
-        "update job set
+/// Whether jobs that others come after are ended too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Followed {
+    /// Their followers are the caller's, in the same transaction.
+    Ended,
+    Left,
+}
+
+/// Ends those of the jobs that have no flow left; gives which. One that had ended before stays as it is. Holds the jobs' locks.
+pub async fn finish(
+    conn: &mut PgConnection,
+    ids: &[i64],
+    retention: Duration,
+    followed: Followed,
+) -> Result<Vec<i64>> {
+    query_scalar!(
+        "update job j set
              state = case when state = 'cancelling' then 'cancelled' when expired > 0 then 'expired' else 'completed' end,
              finished_at = now(), purge_at = now() + make_interval(secs => $2)
-         where job_id = $1 and state in ('queued', 'running', 'cancelling')
-         returning state",
-        id.0,
+         where j.job_id = any($1) and j.state in ('queued', 'running', 'cancelling')
+           and not exists (select 1 from flow f where f.job_id = j.job_id)
+           and ($3 or not exists (select 1 from job a where a.after_job = j.job_id and a.finished_at is null))
+         returning j.job_id",
+        ids,
         retention.as_secs_f64(),
+        followed == Followed::Ended,
     )
-    .fetch_optional(conn)
-    .await?;
-    Ok(state.as_deref().and_then(JobState::from_word))
+    .fetch_all(conn)
+    .await
 }
 
 /// Locks those of the jobs whose end concerns nobody but themselves: they run, and nobody is told of it. Some may be locked by
@@ -336,23 +351,6 @@ pub async fn lock_plain(conn: &mut PgConnection, ids: &[i64]) -> Result<Vec<i64>
          where job_id = any($1) and state in ('queued', 'running') and webhook_url is null
          order by job_id for update skip locked",
         ids,
-    )
-    .fetch_all(conn)
-    .await
-}
-
-/// As [`finish`], for those of the jobs that have no flow left and no follower. Holds their locks.
-pub async fn finish_plain(conn: &mut PgConnection, ids: &[i64], retention: Duration) -> Result<Vec<i64>> {
-    query_scalar!(
-        "update job j set
-             state = case when expired > 0 then 'expired' else 'completed' end,
-             finished_at = now(), purge_at = now() + make_interval(secs => $2)
-         where j.job_id = any($1)
-           and not exists (select 1 from flow f where f.job_id = j.job_id)
-           and not exists (select 1 from job a where a.after_job = j.job_id and a.finished_at is null)
-         returning j.job_id",
-        ids,
-        retention.as_secs_f64(),
     )
     .fetch_all(conn)
     .await

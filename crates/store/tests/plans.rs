@@ -7,7 +7,7 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions, PgConnection, PgPool, Postgres, pool::PoolConnection, query, query_as, query_scalar,
 };
 use store::{
-    claim::{self, NewLeases, Verdicts},
+    claim::{self, FlowRow, NewLeases, ShareRow, Verdicts},
     connect::PoolSizes,
     lease, retention, retry,
 };
@@ -103,6 +103,54 @@ async fn plans_that_were_kept_are_made_anew_when_their_tables_have_grown(pool: P
     assert!(retention::outgrown_tables(&mut other).await.unwrap().is_empty());
     let found = full_reads(&mut conn).await;
     assert!(found.is_empty(), "{}", found.join("\n\n"));
+}
+
+/// A thousand rows fit into so few pages that the planner likes to read them all, also once for each of sixteen shares.
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_claim_goes_by_keys_also_where_tables_are_small(pool: PgPool) {
+    let mut conn = connect(&pool).await;
+    let fill = "insert into team (name) select 'team-' || n from generate_series(1, 1000) n;
+        insert into job (job_id, team_id, key_id, lane, state, accepted)
+        select (extract(epoch from now()) * 1000)::bigint << 22 | n, n, 'k', 'bulk', 'queued', 1 from generate_series(1, 1000) n;
+        insert into flow (flow_id, job_id, team_id, lane, route, endpoint, key_id, priority, tail_pos, max_in, max_attempts)
+        select job_id, job_id, team_id, 'bulk', 'r', 1, 'k', 0, 1, 10, 5 from job;
+        insert into share (lane, team_id, blocked_until) select 'bulk', team_id, '-infinity' from team on conflict do nothing";
+    sqlx::raw_sql(fill).execute(&pool).await.unwrap();
+    for statistics in ["", "analyze"] {
+        sqlx::raw_sql(statistics).execute(&pool).await.unwrap();
+        query("begin").execute(&mut *conn).await.unwrap();
+        let shares = claim::lock_shares(&mut conn, &["bulk".to_owned()], 16).await.unwrap();
+        let flows = claim::flows(&mut conn, &shares, 8, 64, 64).await.unwrap();
+        assert_eq!(flows.len(), 16);
+        claim::grant(&mut conn, 7, &refused(&shares, &flows), &NewLeases::default()).await.unwrap();
+        let read: Vec<(String, i64)> = query_as(
+            "select relname::text, seq_tup_read from pg_stat_xact_user_tables
+             where relname in ('flow', 'job', 'team', 'share') and seq_tup_read > 0",
+        )
+        .fetch_all(&mut *conn)
+        .await
+        .unwrap();
+        assert!(read.is_empty(), "read from end to end: {read:?}, {statistics:?}");
+        query("rollback").execute(&mut *conn).await.unwrap();
+    }
+}
+
+/// What a claim writes when limits let none of them through.
+fn refused(shares: &[ShareRow], flows: &[FlowRow]) -> Verdicts {
+    Verdicts {
+        flow_ids: flows.iter().map(|flow| flow.flow_id).collect(),
+        advances: vec![0; flows.len()],
+        flow_asleep: vec![false; flows.len()],
+        flow_blocked_until: vec![None; flows.len()],
+        flow_reasons: vec![None; flows.len()],
+        flow_held_since: vec![None; flows.len()],
+        share_lanes: shares.iter().map(|share| share.lane.clone()).collect(),
+        share_teams: shares.iter().map(|share| share.team_id).collect(),
+        share_levels: vec![0; shares.len()],
+        share_costs: vec![0; shares.len()],
+        share_blocked_until: vec![None; shares.len()],
+        share_asleep: vec![false; shares.len()],
+    }
 }
 
 /// A connection that comes later plans by the tables' sizes, however wrong the statistics are.

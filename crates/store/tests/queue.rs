@@ -6,7 +6,7 @@ use domain::{JobId, ids::time_id};
 use sqlx::{Acquire, PgConnection, PgPool, query, query_scalar};
 use store::{
     claim::{self, NewLeases, ShareRow, Verdicts},
-    job::{self, EndAs, Scope},
+    job::{self, EndAs, Followed, Scope},
     lease::{self, Advance, LeaseKey},
     limit::{self, Declared, Want},
     retry::{self, NewRetry},
@@ -236,9 +236,14 @@ async fn cancelling_ends_what_waits_and_counts_it(pool: PgPool) {
     job::lock(&mut tx, Scope::All, id).await.unwrap();
     assert_eq!(store::flow::remove_ended_retries(&mut tx, queue.job_id).await.unwrap(), 4);
     job::count_ended(&mut tx, id, EndAs::Cancelled, 4).await.unwrap();
-    assert_eq!(store::flow::remove_drained(&mut tx, queue.job_id).await.unwrap(), 0);
-    assert_eq!(job::finish(&mut tx, id, Duration::from_secs(60)).await.unwrap(), Some(domain::JobState::Cancelled));
-    assert_eq!(job::finish(&mut tx, id, Duration::from_secs(60)).await.unwrap(), None, "terminal states never change");
+    let keep = Duration::from_secs(60);
+    assert!(job::finish(&mut tx, &[id.0], keep, Followed::Ended).await.unwrap().is_empty(), "it has a flow");
+    store::flow::remove_drained(&mut tx, &[id.0]).await.unwrap();
+    assert_eq!(job::finish(&mut tx, &[id.0], keep, Followed::Ended).await.unwrap(), [id.0]);
+    let again = job::finish(&mut tx, &[id.0], keep, Followed::Ended).await.unwrap();
+    assert!(again.is_empty(), "terminal states never change");
+    let shown = job::get(&mut tx, Scope::All, id).await.unwrap().unwrap();
+    assert_eq!(shown.state, domain::JobState::Cancelled);
     tx.commit().await.unwrap();
     assert_eq!(check_counts(&mut conn, queue.job_id).await.cancelled, 10);
 }

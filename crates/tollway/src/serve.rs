@@ -5,20 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration, time::Insta
 use anyhow::Context;
 use domain::ids::time_id;
 use engine::{
-    Engine, Roles, Running, Settings,
-    admit::KeyCache,
-    budgets::Budgets,
-    call::Providers,
-    catalog::{ActiveCatalog, CatalogWatch},
-    claim::{Bell, Slots},
-    clock::Clock,
-    direct::{IntentQueue, Intents},
-    fence::{Fence, Live},
-    limits::Limiter,
-    route::Health,
-    settle::{Queue, Settler},
-    submit::Places,
-    upkeep,
+    Engine, Roles, Running, Settings, Start, call::Providers, catalog::ActiveCatalog, direct::IntentQueue, settle::Queue, upkeep,
 };
 use gateway::{App, Children};
 use secrecy::ExposeSecret;
@@ -139,33 +126,22 @@ async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, In
     let now = store::worker::register(&mut conn, worker_id, &host, &role_names, slots, settings.lease).await?;
     drop(conn);
 
-    let (settler, settlements) = Settler::new();
-    let (intents, intent_queue) = Intents::new();
-    let engine = Arc::new(Engine {
+    let (engine, intents, settlements) = Engine::new(Start {
+        pools,
         worker_id,
         roles: role_names,
-        fence: Fence::new(settings.lease, asked),
-        live: Live::default(),
-        clock: Clock::new(now),
-        catalog: CatalogWatch::new(active),
-        keys: KeyCache::new(),
-        limits: Limiter::default(),
-        budgets: Budgets::default(),
-        places: Places::new(settings.max_uploads),
-        health: Health::default(),
-        slots: Slots::new(slots),
-        bell: Bell::default(),
-        settler,
-        intents,
+        settings,
+        asked,
+        now,
+        catalog: active,
         providers: Providers::new(&providers::HttpClients::new()),
         pepper: Arc::new(config.pepper()?),
-        settings,
-        pools,
     });
+    let engine = Arc::new(engine);
     engine::limits::reload(&engine).await?;
     engine::budgets::follow(&engine).await?;
     engine.keys.refresh(&engine.pools.work).await?;
-    Ok((engine, intent_queue, settlements))
+    Ok((engine, intents, settlements))
 }
 
 async fn wait_for(pools: &Pools) -> anyhow::Result<()> {

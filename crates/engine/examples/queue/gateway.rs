@@ -7,20 +7,7 @@ use std::{
 
 use domain::{Catalog, ids::time_id};
 use engine::{
-    Engine, Settings,
-    admit::KeyCache,
-    budgets::Budgets,
-    call::Providers,
-    catalog::{ActiveCatalog, CatalogWatch},
-    claim::{Bell, Slots},
-    clock::Clock,
-    direct::{IntentQueue, Intents},
-    fence::{Fence, Live},
-    limits::Limiter,
-    route::Health,
-    settle::{Queue, Settler},
-    submit::Places,
-    upkeep,
+    Engine, Settings, Start, call::Providers, catalog::ActiveCatalog, direct::IntentQueue, settle::Queue, upkeep,
 };
 use secrecy::SecretBox;
 use store::connect::PoolSizes;
@@ -46,28 +33,16 @@ pub async fn build(url: &str, slots: usize) -> Result<(Arc<Engine>, i64, IntentQ
     let roles = vec!["worker".to_owned()];
     let now = store::worker::register(&mut tx, worker_id, "bench", &roles, slots, settings.lease).await?;
     tx.commit().await?;
-    let (settler, settlements) = Settler::new();
-    let (intents, intent_queue) = Intents::new();
-    let engine = Engine {
+    let (engine, intents, settlements) = Engine::new(Start {
+        pools,
         worker_id,
         roles,
-        fence: Fence::new(settings.lease, asked),
-        live: Live::default(),
-        clock: Clock::new(now),
-        catalog: CatalogWatch::new(ActiveCatalog::build(1, catalog)?),
-        keys: KeyCache::new(),
-        limits: Limiter::default(),
-        budgets: Budgets::default(),
-        places: Places::new(settings.max_uploads),
-        health: Health::default(),
-        slots: Slots::new(settings.slots),
-        bell: Bell::default(),
-        settler,
-        intents,
+        settings,
+        asked,
+        now,
+        catalog: ActiveCatalog::build(1, catalog)?,
         providers: Providers::of(Arc::new(Nothing)),
         pepper: Arc::new(SecretBox::new(Box::new([0; 32]))),
-        settings,
-        pools,
-    };
-    Ok((Arc::new(engine), team.team_id, intent_queue, settlements))
+    });
+    Ok((Arc::new(engine), team.team_id, intents, settlements))
 }

@@ -216,3 +216,6 @@ fn leases(requests: &[Arc<Request>]) -> NewLeases {
     }
     leases
 }
+
+#[cfg(test)]
+mod tests;

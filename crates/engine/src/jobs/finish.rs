@@ -8,7 +8,7 @@ use store::{
     PgConnection,
     after::Follower,
     audit::{self, Entry},
-    job::{EndAs, Scope},
+    job::{EndAs, Followed, Scope},
 };
 
 use crate::Engine;
@@ -37,10 +37,10 @@ pub(crate) async fn finish_if_drained(engine: &Engine, conn: &mut PgConnection, 
     if late == store::flow::RETRIES_AT_ONCE {
         return Ok(Finish::More);
     }
-    if store::flow::remove_drained(conn, id.0).await? > 0 {
+    store::flow::remove_drained(conn, &[id.0]).await?;
+    if store::job::finish(conn, &[id.0], engine.settings.retention, Followed::Ended).await?.is_empty() {
         return Ok(Finish::Not);
     }
-    let Some(_) = store::job::finish(conn, id, engine.settings.retention).await? else { return Ok(Finish::Not) };
     tell(conn, id).await?;
     release_followers(engine, conn, id).await?;
     Ok(Finish::Ended)
@@ -51,8 +51,8 @@ pub(crate) async fn finish_if_drained(engine: &Engine, conn: &mut PgConnection, 
 pub(crate) async fn finish_plain(engine: &Engine, conn: &mut PgConnection, jobs: &[i64]) -> store::Result<Vec<i64>> {
     let mut tx = store::begin(conn).await?;
     let locked = store::job::lock_plain(&mut tx, jobs).await?;
-    store::flow::remove_drained_of(&mut tx, &locked).await?;
-    let finished = store::job::finish_plain(&mut tx, &locked, engine.settings.retention).await?;
+    store::flow::remove_drained(&mut tx, &locked).await?;
+    let finished = store::job::finish(&mut tx, &locked, engine.settings.retention, Followed::Left).await?;
     tx.commit().await?;
     let finished: HashSet<i64> = finished.into_iter().collect();
     Ok(jobs.iter().copied().filter(|job| !finished.contains(job)).collect())

@@ -11,21 +11,7 @@ use axum::{
     http::{Request, Response},
 };
 use domain::{Catalog, JobId, Role, catalog::TeamRule};
-use engine::{
-    Engine, Settings,
-    admit::{KeyCache, mint},
-    budgets::Budgets,
-    call::Providers,
-    catalog::{ActiveCatalog, CatalogWatch},
-    claim::{Bell, Slots},
-    clock::Clock,
-    direct::Intents,
-    fence::{Fence, Live},
-    limits::Limiter,
-    route::Health,
-    settle::Settler,
-    submit::Places,
-};
+use engine::{Engine, Settings, Start, admit::mint, call::Providers, catalog::ActiveCatalog};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::Value;
 use sqlx::PgPool;
@@ -71,27 +57,17 @@ impl World {
         tx.commit().await.unwrap();
 
         let settings = Settings { drain: Duration::from_secs(5), ..Settings::default() };
-        let engine = Engine {
+        let (engine, ..) = Engine::new(Start {
             pools: Pools { api: pool.clone(), work: pool.clone(), intents: pool.clone() },
             worker_id: 1,
             roles: vec!["api".into()],
-            fence: Fence::new(settings.lease, Instant::now()),
-            live: Live::default(),
-            clock: Clock::new(chrono::Utc::now()),
-            catalog: CatalogWatch::new(ActiveCatalog::build(active.version, active.catalog).unwrap()),
-            keys: KeyCache::new(),
-            limits: Limiter::default(),
-            budgets: Budgets::default(),
-            places: Places::new(settings.max_uploads),
-            health: Health::default(),
-            slots: Slots::new(settings.slots),
-            bell: Bell::default(),
-            settler: Settler::new().0,
-            intents: Intents::new().0,
+            settings,
+            asked: Instant::now(),
+            now: chrono::Utc::now(),
+            catalog: ActiveCatalog::build(active.version, active.catalog).unwrap(),
             providers: Providers::new(&providers::HttpClients::new()),
             pepper: Arc::new(secrecy::SecretBox::new(Box::new(PEPPER))),
-            settings,
-        };
+        });
         let children = Children::new("/bin/true".into(), Vec::new(), 2, Duration::from_secs(5));
         let app = App::new(Arc::new(engine), PrometheusBuilder::new().build_recorder().handle(), children);
         Self { router: router(app.clone()), app, pool }

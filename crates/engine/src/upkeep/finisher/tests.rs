@@ -69,3 +69,28 @@ async fn what_ended_while_it_was_paused_is_over_when_it_is_resumed(pool: PgPool)
     assert_eq!(jobs::resume(&engine, BY, JobId(7)).await.unwrap().state, JobState::Completed);
     assert_eq!(jobs::resume(&engine, BY, JobId(8)).await.unwrap().state, JobState::Running);
 }
+
+/// Jobs are ended many at a time; whose end is told to somebody, or lets another begin, is not lost among them.
+#[sqlx::test(migrations = "../../migrations")]
+async fn who_waits_for_one_of_many_jobs_hears_of_its_end(pool: PgPool) {
+    let (engine, _) = testing::engine(&pool, LEASE).await;
+    // The seventh has a webhook; the ninth a follower.
+    for id in [6, 7, 8, 9] {
+        job(&pool, id, "running", 0).await;
+    }
+    let follower = "insert into job (job_id, team_id, key_id, lane, state, accepted, after_job, after_on)
+                    values (10, 1, 'k', 'bulk', 'queued', 1, 9, 'end');
+                    insert into flow (flow_id, job_id, team_id, lane, route, endpoint, key_id, priority, tail_pos, max_in, max_attempts, state)
+                    values (10, 10, 1, 'bulk', 'e5', 2, 'k', 0, 1, 9, 5, 'held')";
+    sqlx::raw_sql(follower).execute(&pool).await.unwrap();
+    engine.settler.touched([6, 7, 8, 9].into_iter());
+    pass(&engine, None).await.unwrap();
+    for id in [6, 7, 8, 9] {
+        assert_eq!(shown(&pool, id).await.state, JobState::Completed, "job {id}");
+    }
+    let told: Vec<i64> = sqlx::query_scalar("select job_id from webhook_outbox").fetch_all(&pool).await.unwrap();
+    assert_eq!(told, [7]);
+    let flow: String =
+        sqlx::query_scalar("select state from flow where job_id = 10").fetch_one(&pool).await.unwrap();
+    assert_eq!(flow, "ready", "it began in the transaction that ended the other");
+}

@@ -1,0 +1,48 @@
+//! Claims of a real queue.
+
+use store::PgPool;
+
+use super::*;
+use crate::testing;
+
+/// Jobs of one request each, all of one team: as many as this.
+async fn jobs_of_one(pool: &PgPool, count: i32) {
+    for statement in [
+        "insert into job (job_id, team_id, key_id, lane, state, accepted)
+         select (extract(epoch from now()) * 1000)::bigint << 22 | n, 1, 'k', 'bulk', 'queued', 1
+         from generate_series(1, $1) n",
+        "insert into flow (flow_id, job_id, team_id, lane, route, endpoint, key_id, priority, tail_pos, max_in, max_attempts)
+         select job_id, job_id, 1, 'bulk', 'chat', 1, 'k', 0, 1, 9, 5 from job limit $1",
+        "insert into item (flow_id, pos, line, est_in, custom_id, body)
+         select flow_id, 0, 1, 9, 'c', '{}' from flow limit $1",
+        "insert into share (lane, team_id, blocked_until) select 'bulk', 1, '-infinity'::timestamptz where $1 > 0",
+    ] {
+        sqlx::query(statement).bind(count).execute(pool).await.unwrap();
+    }
+}
+
+async fn is_awake(pool: &PgPool) -> bool {
+    sqlx::query_scalar("select blocked_until <= now() from share").fetch_one(pool).await.unwrap()
+}
+
+/// To know that nothing is left, a claim would have to look through all of a team's jobs, of which there may be a million. It
+/// looks once more instead.
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_share_of_which_as_many_flows_as_usual_were_read_stays_awake(pool: PgPool) {
+    let (engine, _) = testing::engine(&pool, Duration::from_secs(30)).await;
+    jobs_of_one(&pool, 8).await;
+    let (requests, _) = claim(&engine, 1).await.unwrap();
+    assert_eq!(requests.len(), 8);
+    assert!(is_awake(&pool).await, "there may be a ninth");
+    let (none, found) = claim(&engine, 1).await.unwrap();
+    assert_eq!((none.len(), found), (0, Found::Nothing { look_again: Duration::MAX }));
+    assert!(!is_awake(&pool).await, "then it sleeps until it is woken");
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_share_of_which_all_flows_were_read_sleeps_at_once(pool: PgPool) {
+    let (engine, _) = testing::engine(&pool, Duration::from_secs(30)).await;
+    jobs_of_one(&pool, 7).await;
+    assert_eq!(claim(&engine, 1).await.unwrap().0.len(), 7);
+    assert!(!is_awake(&pool).await);
+}
