@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{after::After, attempt::words, ids::JobId, lane::Lane, money::Total, pace::Pace, tags::Tags, waits::Waits};
+use crate::{after::After, attempt::words, hold::Hold, ids::JobId, lane::Lane, money::Total, pace::Pace, tags::Tags, waits::Waits};
 
 words! {
     /// Terminal states never change.
@@ -63,6 +63,9 @@ pub struct Job {
     /// Why its next request waits; null when none does.
     #[serde(default)]
     pub waits: Option<Waits>,
+    /// What keeps it paused; empty when nothing does.
+    #[serde(default)]
+    pub paused_by: Vec<Hold>,
     /// None of it once it has ended.
     #[serde(flatten)]
     pub pace: Pace,

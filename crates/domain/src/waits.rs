@@ -18,6 +18,8 @@ words! {
         DeploymentLimit = "deployment_limit",
         /// It does not fit into what is left of a budget.
         Budget = "budget",
+        /// It burns a budget faster than that budget's guard lets it.
+        Guard = "guard",
         /// Throttled or overloaded; asked again after a pause.
         ProviderCooling = "provider_cooling",
         /// It cannot be reached, refuses the credential, or fails every call.

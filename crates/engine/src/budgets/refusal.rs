@@ -49,12 +49,16 @@ impl Refusal {
         self.is_pressed || self.is_for_long()
     }
 
-    fn is_for_long(&self) -> bool {
+    pub(super) fn is_for_long(&self) -> bool {
         matches!(self.why, Why::Short | Why::UsedUp | Why::Unpriced)
     }
 
     /// `None`: never, by itself.
     pub fn retry_after(&self) -> Option<Duration> {
+        if self.rule.part.is_some() {
+            // It is paused in a moment, or was approved.
+            return Some(MOMENT);
+        }
         if self.is_for_long() { (self.resets_at? - self.at).to_std().ok() } else { Some(MOMENT) }
     }
 
@@ -64,7 +68,8 @@ impl Refusal {
     }
 
     pub fn obstacle(&self) -> Obstacle {
-        Obstacle::new(WaitReason::Budget, self.to_string())
+        let reason = if self.rule.part.is_some() { WaitReason::Guard } else { WaitReason::Budget };
+        Obstacle::new(reason, self.to_string())
     }
 }
 
@@ -73,6 +78,10 @@ impl std::fmt::Display for Refusal {
         let Self { rule, asked, left, resets_at, why, .. } = self;
         let said = |amount: i128| rule.unit.said(amount);
         write!(f, "budget {}: ", rule.name)?;
+        if let Some(part) = &rule.part {
+            let (rate, per, by) = (said(rule.budget.cap()), part.guard.per, part.guard.by.as_str());
+            return write!(f, "its guard lets a {by} spend {rate} in {per}; this call may cost {}", said(*asked));
+        }
         match why {
             Why::Unpriced => {
                 write!(f, "the model has no price, so nothing can be reserved; the operator can declare one")?;

@@ -20,5 +20,6 @@ pub async fn book<'r>(
         Some(spends) => spends,
         None => Book::new(revision, store::budget::active(conn).await?, &Book::default()).spends(rows),
     };
-    store::budget::add(conn, &spends).await
+    let parts = budgets.parts.ids(conn, spends.parts()).await?;
+    store::budget::add(conn, &spends.with_ids(&parts)).await
 }

@@ -217,7 +217,7 @@ fn admit(engine: &Engine, job: &JobInfo, flow: &FlowRow, rules: &[Arc<Rule>]) ->
         Next::Use(deployment, permit, reservation) => Ok((deployment, caller, permit, reservation)),
         Next::Broke(refusal) => {
             caller.cancel();
-            engine.budgets.missed(&refusal);
+            engine.budgets.missed(&refusal, job.job_id);
             let pause = if refusal.is_final() { refusal.pause() } else { route::LIMIT_PAUSE };
             Err((pause, refusal.obstacle()))
         }

@@ -80,6 +80,7 @@ mod tests {
             unpriced: 0,
             waiting_reason: None,
             waits: None,
+            paused_by: Vec::new(),
             pace: domain::pace::Pace::default(),
             retry_of: None,
             after: None,

@@ -1,0 +1,30 @@
+//! What keeps a job paused. It goes on when nothing does any more.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::attempt::words;
+
+words! {
+    HoldReason {
+        /// A budget's guard: it spent faster than it may.
+        Guard = "guard",
+        /// Somebody paused it.
+        Paused = "paused",
+    }
+}
+
+impl HoldReason {
+    /// Whether somebody with the role can let it go on.
+    pub fn is_approvable(self) -> bool {
+        matches!(self, Self::Guard)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    pub by: HoldReason,
+    /// Figures, for people.
+    pub detail: Option<String>,
+    pub since: DateTime<Utc>,
+}
