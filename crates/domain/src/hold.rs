@@ -7,6 +7,8 @@ use crate::attempt::words;
 
 words! {
     HoldReason {
+        /// It is expected to cost more than may begin without somebody's word.
+        Approval = "approval",
         /// A budget's guard: it spent faster than it may.
         Guard = "guard",
         /// Somebody paused it.
@@ -17,7 +19,7 @@ words! {
 impl HoldReason {
     /// Whether somebody with the role can let it go on.
     pub fn is_approvable(self) -> bool {
-        matches!(self, Self::Guard)
+        matches!(self, Self::Approval | Self::Guard)
     }
 }
 

@@ -20,6 +20,8 @@ words! {
         Budget = "budget",
         /// It burns a budget faster than that budget's guard lets it.
         Guard = "guard",
+        /// It is expected to cost so much that somebody has to approve it.
+        Approval = "approval",
         /// Throttled or overloaded; asked again after a pause.
         ProviderCooling = "provider_cooling",
         /// It cannot be reached, refuses the credential, or fails every call.

@@ -178,3 +178,5 @@ fn a_soft_budget_is_exceeded_when_nothing_else_fits() {
     assert!(reserve(Pressing::Now).is_err_and(|refusal| refusal.is_final()));
     assert!(reserve(Pressing::Overdraw).is_ok());
 }
+
+mod guards;
