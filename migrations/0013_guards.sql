@@ -1,18 +1,24 @@
 -- Guards: budgets that are not only to be kept, but not to be burnt. And jobs that wait for somebody's word.
 
--- A limit inside a budget: what its guard lets one job, feature or team spend in a time that rolls. Its id is a budget's too, so what
--- is granted and spent of it stands in budget_use beside all others. Made when the first call is under it.
+-- A limit that comes with something else: what a budget's guard lets one job, feature or team spend in a time that rolls, and what a
+-- job may cost at all. Its id is a budget's too, so what is granted and spent of it stands in budget_use beside all others.
 create table budget_part (
     part_id     bigint primary key default nextval('budget_budget_id_seq'),
+    -- Whose guard; 0: it is a job's own limit.
     budget_id   bigint not null,
     -- 'job 123', 'feature chat', 'team search'.
     subject     text not null,
     job_id      bigint,
-    -- How long it looks back, in seconds: with another length it is another part.
-    per_s       bigint not null check (per_s > 0),
+    -- How long it looks back, in seconds: with another length it is another part. 0: for good.
+    per_s       bigint not null check (per_s >= 0),
+    -- Of a job's own limit; a guard's follows from its budget.
+    cap         numeric(38,0) check (cap > 0),
     created_at  timestamptz not null default now(),
     unique (budget_id, subject, per_s)
 );
+
+-- The most that the job may cost, in pico-USD; null: nothing was said of it.
+alter table job add column max_cost numeric(38,0);
 
 -- What keeps a job paused. It goes on when nothing does.
 create table job_hold (

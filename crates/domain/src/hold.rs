@@ -11,6 +11,8 @@ words! {
         Approval = "approval",
         /// A budget's guard: it spent faster than it may.
         Guard = "guard",
+        /// It may cost no more: see its `max_cost`.
+        MaxCost = "max_cost",
         /// Somebody paused it.
         Paused = "paused",
     }

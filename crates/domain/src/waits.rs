@@ -22,6 +22,8 @@ words! {
         Guard = "guard",
         /// It is expected to cost so much that somebody has to approve it.
         Approval = "approval",
+        /// It may cost no more.
+        MaxCost = "max_cost",
         /// Throttled or overloaded; asked again after a pause.
         ProviderCooling = "provider_cooling",
         /// It cannot be reached, refuses the credential, or fails every call.

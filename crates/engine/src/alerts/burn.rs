@@ -2,14 +2,14 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    AlertKind, JobId,
+    AlertKind, Budget, JobId,
     alert::{Field, Said},
-    budget::{GuardBy, Unit},
+    budget::{Guard, GuardBy},
 };
 use store::{PgConnection, alert::Key, job::Scope};
 
 use super::raise::{Raised, raise};
-use crate::{Engine, budgets::Part};
+use crate::Engine;
 
 /// Of a budget that is never reset, it is told so often at most.
 const AGAIN: TimeDelta = TimeDelta::days(1);
@@ -20,10 +20,11 @@ pub struct Burn<'a> {
     pub job: JobId,
     /// Of the budget.
     pub name: &'a str,
-    pub part: &'a Part,
-    /// Of the part.
-    pub id: i64,
-    pub unit: Unit,
+    pub guard: &'a Guard,
+    /// The budget as it is declared.
+    pub whole: &'a Budget,
+    /// Of what the guard looks at.
+    pub part_id: i64,
     /// In the time that the guard looks back on.
     pub spent: i128,
     /// What its next request can cost.
@@ -32,13 +33,13 @@ pub struct Burn<'a> {
 
 impl Burn<'_> {
     fn rate(&self) -> i128 {
-        self.part.guard.rate(self.part.whole.cap())
+        self.guard.rate(self.whole.cap())
     }
 
     /// Why the job is paused, as it says itself.
     pub fn said(&self) -> String {
-        let said = |amount: i128| self.unit.said(amount);
-        let guard = &self.part.guard;
+        let (unit, guard) = (self.whole.unit(), self.guard);
+        let said = |amount: i128| unit.said(amount);
         format!(
             "budget {}: its guard lets a {} spend {} in {}; {} is spent, and the next request may cost {}",
             self.name,
@@ -64,8 +65,8 @@ pub async fn tell_of_burn(
 }
 
 fn raised(burn: &Burn<'_>, team: Option<String>, now: DateTime<Utc>) -> Raised {
-    let Burn { job, name, part, unit, spent, .. } = burn;
-    let (guard, whole) = (&part.guard, &part.whole);
+    let Burn { job, name, guard, whole, spent, .. } = burn;
+    let unit = whole.unit();
     let until = whole.window.passes_at(whole.time_zone, now).unwrap_or(now + AGAIN);
     let of = team.as_ref().map_or_else(String::new, |team| format!(" of {team}"));
     let others = match guard.by {
@@ -91,7 +92,7 @@ fn raised(burn: &Burn<'_>, team: Option<String>, now: DateTime<Utc>) -> Raised {
         Field::new("May spend", unit.said(burn.rate())),
     ];
     Raised {
-        key: Key { kind: AlertKind::BurnRate, about: burn.id.to_string(), threshold: 0, since: now, until: Some(until) },
+        key: Key { kind: AlertKind::BurnRate, about: burn.part_id.to_string(), threshold: 0, since: now, until: Some(until) },
         object: job.to_string(),
         team,
         said: Said { title: format!("A job{of} burns budget {name}"), text, fields },

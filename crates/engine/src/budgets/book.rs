@@ -7,9 +7,10 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use domain::{
     LedgerRow, Tags,
-    budget::{Dimension, Facts, Unit},
+    budget::{Dimension, Facts, Unit, Window},
 };
 use store::budget::{BudgetRow, PartKey, Spend};
 
@@ -96,6 +97,18 @@ pub struct Spends {
 }
 
 impl Spends {
+    /// Of jobs that have a limit of their own.
+    pub fn add_capped<'r>(&mut self, rows: impl Iterator<Item = &'r LedgerRow>, is_capped: impl Fn(i64) -> bool) {
+        for row in rows {
+            let Some(job) = row.job_id.filter(|job| is_capped(*job)) else { continue };
+            let charged = charged(Unit::Usd, row).unwrap_or(0);
+            if charged != 0 {
+                let cell = Window::Total.span(Tz::UTC, row.reserved_at).start;
+                *self.of_parts.entry((PartKey::of_job(job), cell, row.worker_id)).or_default() += charged;
+            }
+        }
+    }
+
     /// The parts that are among them, each once.
     pub fn parts(&self) -> Vec<PartKey> {
         let mut keys: Vec<PartKey> = self.of_parts.keys().map(|(key, ..)| key.clone()).collect();

@@ -1,5 +1,6 @@
-//! Guards: a job that would spend a budget faster than its guard lets it is paused, says why, and is told of. It goes on when
-//! somebody approves it, or when its spend of the time that the guard looks back on has fallen.
+//! Jobs that may not spend more are paused, and say why. One that would spend a budget faster than its guard lets it is told of, and
+//! goes on when somebody approves it, or when its spend of the time that the guard looks back on has fallen. One at its own limit
+//! goes on when that is raised.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +20,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Refusal, show};
+use super::{PartOf, Refusal, Why, show};
 use crate::{
     Engine,
     alerts::{self, Burn},
@@ -30,7 +31,7 @@ const FALLEN: i128 = 90;
 /// Rows that are removed at once.
 const AT_ONCE: i64 = 5_000;
 
-/// Jobs that a guard refused, each with what it last said to them.
+/// Jobs that a part refused, each with what it last said to them.
 #[derive(Debug, Default)]
 pub(super) struct Tripped {
     jobs: Mutex<BTreeMap<i64, Refusal>>,
@@ -48,7 +49,7 @@ impl Tripped {
     }
 }
 
-/// Pauses jobs that guards refused here, until cancelled.
+/// Pauses jobs that parts refused here, until cancelled.
 pub async fn keep_guard(engine: Arc<Engine>, stop: CancellationToken) {
     loop {
         tokio::select! {
@@ -59,7 +60,7 @@ pub async fn keep_guard(engine: Arc<Engine>, stop: CancellationToken) {
         for (job, refusal) in engine.budgets.tripped.take() {
             if let Err(error) = trip(&engine, JobId(job), &refusal).await {
                 // It was refused, so nothing is spent; it asks again in a moment.
-                warn!(%error, job = %JobId(job), "A job that burns a budget could not be paused");
+                warn!(%error, job = %JobId(job), "A job that may spend no more could not be paused");
             }
         }
     }
@@ -74,16 +75,22 @@ async fn trip(engine: &Engine, job: JobId, refusal: &Refusal) -> store::Result<(
         Some(state @ (JobState::Queued | JobState::Running | JobState::Paused)) => state,
         _ => return Ok(()),
     };
-    let window = show::window(id, &refusal.rule.budget, now);
+    let (rule, needs) = (&refusal.rule, refusal.asked);
+    let window = show::window(id, &rule.budget, now);
     let spent = store::budget::standing(&mut tx, &[window]).await?.first().map_or(0, |standing| standing.spent);
-    let burn = Burn { job, name: &refusal.rule.name, part, unit: refusal.rule.unit, id, spent, asked: refusal.asked };
-    let detail = burn.said();
-    let new = NewHold { job, reason: HoldReason::Guard, part_id: id, detail: &detail, needs: refusal.asked, at: now };
-    match hold::put(&mut tx, new).await? {
+    let burn = match &part.of {
+        PartOf::Guard { guard, whole } => {
+            Some(Burn { job, name: &rule.name, guard, whole, part_id: id, spent, asked: needs })
+        }
+        PartOf::Job { .. } => None,
+    };
+    let (reason, part_id) = if burn.is_some() { (HoldReason::Guard, id) } else { (HoldReason::MaxCost, 0) };
+    let detail = burn.as_ref().map_or_else(|| at_its_most(refusal, spent), Burn::said);
+    match hold::put(&mut tx, NewHold { job, reason, part_id, detail: &detail, needs, at: now }).await? {
         Put::New => {}
         Put::Before => return Ok(()),
         Put::Lifted(until) => {
-            refusal.rule.state().lifted.insert(job.0, until);
+            rule.state().lift(job.0, until);
             engine.bell.ring();
             return Ok(());
         }
@@ -91,12 +98,28 @@ async fn trip(engine: &Engine, job: JobId, refusal: &Refusal) -> store::Result<(
     if state != JobState::Paused {
         store::job::pause(&mut tx, job).await?;
     }
-    let details = json!({ "by": "guard", "budget": &*refusal.rule.name, "reason": &detail });
+    let details = json!({ "by": reason, "reason": &detail });
     audit::record(&mut tx, Entry { job_id: job.0, key_id: None, action: Action::Pause, details }).await?;
-    alerts::tell_of_burn(engine, &mut tx, &burn, now).await?;
+    if let Some(burn) = &burn {
+        alerts::tell_of_burn(engine, &mut tx, burn, now).await?;
+    }
     tx.commit().await?;
-    info!(job.id = %job, budget = %refusal.rule.name, "A guard paused a job");
+    info!(job.id = %job, by = reason.as_str(), "A job was paused: it may spend no more");
     Ok(())
+}
+
+/// Why a job waits that has a limit of its own.
+fn at_its_most(refusal: &Refusal, spent: i128) -> String {
+    let said = |amount: i128| refusal.rule.unit.said(amount);
+    let most = said(refusal.rule.budget.cap());
+    match refusal.why {
+        Why::Unpriced => format!("its max_cost is {most}, and the model has no price, so nobody knows what a request costs"),
+        _ => format!(
+            "its max_cost is {most}; {} is spent, and the next request may cost {}",
+            said(spent),
+            said(refusal.asked)
+        ),
+    }
 }
 
 /// Lets jobs go on whose spend has fallen. A chore.

@@ -31,14 +31,14 @@ pub use admit::{Asker, used_up};
 pub use change::{BudgetError, follow_file, remove, set};
 pub use granter::{follow, give_back, keep_following, run};
 pub use guard::{keep_guard, resume_guarded};
-pub use part::Part;
+pub use part::{Part, PartOf};
 pub use refusal::{Refusal, Why};
 pub use reservation::{Ask, Reservation};
 pub(crate) use show::show_with_last;
 #[cfg(test)]
 pub(crate) use show::shown;
 pub use show::{Shown, show, verify};
-pub use spend::book as book_rows;
+pub use spend::{Whose, book as book_rows};
 pub use sweep::sweep;
 
 use self::{
@@ -149,7 +149,7 @@ impl Budgets {
 
     /// Calls ended: what they held may do for others.
     pub fn freed(&self) {
-        if self.book().is_empty() {
+        if self.book().is_empty() && self.parts.is_empty() {
             return;
         }
         self.turn.send_modify(|turn| *turn += 1);

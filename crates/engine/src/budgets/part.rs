@@ -1,5 +1,6 @@
-//! Parts of budgets: what a guard lets one job, feature or team spend in a time that rolls. A part is a rule like any other: a call
-//! holds what it can cost of it too, so nobody spends faster, through however many replicas. Each is there as long as it is used.
+//! Parts: what a budget's guard lets one job, feature or team spend in a time that rolls, and what a job may cost at all. A part is a
+//! rule like any other: a call holds what it can cost of it too, so nobody spends more, through however many replicas. Each is there
+//! as long as it is used.
 
 use std::{
     collections::HashMap,
@@ -9,7 +10,8 @@ use std::{
 use chrono_tz::Tz;
 use domain::{
     Budget,
-    budget::{Facts, Guard, Policy, Scope, Unit},
+    budget::{Facts, Guard, Policy, Scope, Unit, Window},
+    money::Total,
 };
 use store::{PgConnection, budget::PartKey};
 
@@ -19,11 +21,17 @@ use super::rule::{Rule, State};
 #[derive(Debug, Clone)]
 pub struct Part {
     pub key: PartKey,
-    pub guard: Guard,
-    /// As it is declared.
-    pub whole: Budget,
+    pub of: PartOf,
     /// Given by the database.
     id: Arc<OnceLock<i64>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartOf {
+    /// Of a guard, whose budget is declared like this.
+    Guard { guard: Guard, whole: Budget },
+    /// Of a job, which may cost so much.
+    Job { max_cost: i128 },
 }
 
 impl Part {
@@ -48,21 +56,48 @@ impl Parts {
     pub fn of(&self, whole: &Rule, facts: &Facts<'_>) -> Option<Arc<Rule>> {
         let guard = whole.budget.guard?;
         let key = PartKey { budget_id: whole.id, subject: guard.subject(facts)?, per_s: guard.per.seconds() };
+        let is_still = |of: &PartOf| matches!(of, PartOf::Guard { whole: before, .. } if *before == whole.budget);
+        let of = || PartOf::Guard { guard, whole: whole.budget.clone() };
+        Some(self.find(key, &whole.name, is_still, of))
+    }
+
+    /// What a job may cost at all.
+    pub fn of_job(&self, job: i64, max_cost: i128) -> Arc<Rule> {
+        let of = PartOf::Job { max_cost };
+        self.find(PartKey::of_job(job), "max_cost", |before| *before == of, || of.clone())
+    }
+
+    /// Whether a call of this process is under the job's own limit, or was lately.
+    pub fn has_job(&self, job: i64) -> bool {
+        self.all_by_key().contains_key(&PartKey::of_job(job))
+    }
+
+    fn find(
+        &self,
+        key: PartKey,
+        name: &str,
+        is_still: impl Fn(&PartOf) -> bool,
+        of: impl Fn() -> PartOf,
+    ) -> Arc<Rule> {
         let mut parts = self.all_by_key();
-        match parts.get(&key) {
-            Some(part) if is_still(part, whole) => Some(Arc::clone(part)),
-            known => {
-                let (id, state) = match known {
-                    // The amount was changed; what was spent stays spent.
-                    Some(part) => (part.part.as_ref().map(|part| Arc::clone(&part.id)), Arc::clone(&part.state)),
-                    None => (None, Arc::default()),
-                };
-                let part = Part { key: key.clone(), guard, whole: whole.budget.clone(), id: id.unwrap_or_default() };
-                let rule = Arc::new(rule(whole, part, state));
-                parts.insert(key, Arc::clone(&rule));
-                Some(rule)
-            }
+        let known = parts.get(&key);
+        if let Some(rule) = known
+            && rule.part.as_ref().is_some_and(|part| is_still(&part.of))
+        {
+            return Arc::clone(rule);
         }
+        let (id, state) = match known {
+            // The amount was changed; what was spent stays spent.
+            Some(rule) => (rule.part.as_ref().map(|part| Arc::clone(&part.id)), Arc::clone(&rule.state)),
+            None => (None, Arc::default()),
+        };
+        let rule = Arc::new(rule(name, Part { key: key.clone(), of: of(), id: id.unwrap_or_default() }, state));
+        parts.insert(key, Arc::clone(&rule));
+        rule
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.all_by_key().is_empty()
     }
 
     pub fn has_nameless(&self) -> bool {
@@ -105,28 +140,26 @@ impl Parts {
     }
 }
 
-/// Nothing of the whole was changed since.
-fn is_still(part: &Rule, whole: &Rule) -> bool {
-    part.part.as_ref().is_some_and(|part| part.whole == whole.budget)
-}
-
 /// What is left of it is held for nobody, and its requests wait whatever the whole's policy is.
-fn rule(whole: &Rule, part: Part, state: Arc<Mutex<State>>) -> Rule {
-    let rate = part.guard.rate(part.whole.cap());
-    let (limit_usd, limit_tokens) = match whole.unit {
-        Unit::Usd => (Some(domain::money::Total(rate)), None),
-        Unit::Tokens => (None, i64::try_from(rate).ok()),
+fn rule(name: &str, part: Part, state: Arc<Mutex<State>>) -> Rule {
+    let (unit, most, window) = match &part.of {
+        PartOf::Guard { guard, whole } => (whole.unit(), guard.rate(whole.cap()), guard.window()),
+        PartOf::Job { max_cost } => (Unit::Usd, *max_cost, Window::Total),
+    };
+    let (limit_usd, limit_tokens) = match unit {
+        Unit::Usd => (Some(Total(most)), None),
+        Unit::Tokens => (None, i64::try_from(most).ok()),
     };
     let budget = Budget {
         scope: Scope::default(),
         limit_usd,
         limit_tokens,
-        window: part.guard.window(),
+        window,
         time_zone: Tz::UTC,
         policy: Some(Policy::Hold),
         soft: false,
         thresholds: Vec::new(),
         guard: None,
     };
-    Rule { part: Some(part), ..Rule::new(0, &whole.name, budget, state) }
+    Rule { part: Some(part), ..Rule::new(0, name, budget, state) }
 }

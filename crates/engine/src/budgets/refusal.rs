@@ -5,11 +5,13 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use domain::waits::{Obstacle, WaitReason};
 
-use super::rule::Rule;
+use super::{PartOf, rule::Rule};
 
 /// Requests of jobs are looked at again after this, though their budget says that it resets later: it may be raised, or money that
 /// was held for the calls of a replica that is gone may come back.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// A job that is to be paused is looked at again after this.
+const BLINK: Duration = Duration::from_millis(50);
 /// When others hold what is needed, it may be free in a moment.
 const MOMENT: Duration = Duration::from_secs(1);
 
@@ -55,20 +57,24 @@ impl Refusal {
 
     /// `None`: never, by itself.
     pub fn retry_after(&self) -> Option<Duration> {
-        if self.rule.part.is_some() {
-            // It is paused in a moment, or was approved.
-            return Some(MOMENT);
-        }
         if self.is_for_long() { (self.resets_at? - self.at).to_std().ok() } else { Some(MOMENT) }
     }
 
     /// How long a flow is left alone that it refused for good.
     pub fn pause(&self) -> Duration {
+        if self.rule.part.is_some() {
+            // Its job is paused by then, or passes because it was approved.
+            return BLINK;
+        }
         self.retry_after().unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)
     }
 
     pub fn obstacle(&self) -> Obstacle {
-        let reason = if self.rule.part.is_some() { WaitReason::Guard } else { WaitReason::Budget };
+        let reason = match self.rule.part.as_ref().map(|part| &part.of) {
+            Some(PartOf::Guard { .. }) => WaitReason::Guard,
+            Some(PartOf::Job { .. }) => WaitReason::MaxCost,
+            None => WaitReason::Budget,
+        };
         Obstacle::new(reason, self.to_string())
     }
 }
@@ -77,10 +83,16 @@ impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { rule, asked, left, resets_at, why, .. } = self;
         let said = |amount: i128| rule.unit.said(amount);
-        write!(f, "budget {}: ", rule.name)?;
-        if let Some(part) = &rule.part {
-            let (rate, per, by) = (said(rule.budget.cap()), part.guard.per, part.guard.by.as_str());
-            return write!(f, "its guard lets a {by} spend {rate} in {per}; this call may cost {}", said(*asked));
+        match rule.part.as_ref().map(|part| &part.of) {
+            None => write!(f, "budget {}: ", rule.name)?,
+            Some(PartOf::Guard { guard, .. }) => {
+                let (rate, per, by) = (said(rule.budget.cap()), guard.per, guard.by.as_str());
+                let name = &rule.name;
+                return write!(f, "budget {name}: its guard lets a {by} spend {rate} in {per}; this call may cost {}", said(*asked));
+            }
+            Some(PartOf::Job { .. }) => {
+                return write!(f, "its max_cost is {}; this call may cost {}", said(rule.budget.cap()), said(*asked));
+            }
         }
         match why {
             Why::Unpriced => {

@@ -28,6 +28,8 @@ pub struct Ask {
     pub team: Arc<str>,
     pub key: Arc<str>,
     pub job: Option<i64>,
+    /// The most that the job may cost.
+    pub max_cost: Option<i128>,
     pub tags: Arc<Tags>,
     pub endpoint: Endpoint,
     pub est_in: i64,
@@ -130,6 +132,10 @@ impl Call {
         pressing: Pressing,
         holds: &mut Vec<Held>,
     ) -> Result<(), Refusal> {
+        if let (Some(job), Some(most)) = (self.ask.job, self.ask.max_cost) {
+            let part = parts.of_job(job, most);
+            holds.push(part.take(self.worst.of(&part), self.at, pressing)?);
+        }
         for rule in rules {
             let worst = self.worst.of(rule);
             holds.push(rule.take(worst, self.at, pressing)?);

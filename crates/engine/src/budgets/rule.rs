@@ -24,6 +24,8 @@ use super::{
 
 /// A view of the whole that is older does not refuse anybody for good.
 const FRESH: Duration = Duration::from_millis(600);
+/// What nobody used for so long is forgotten, if it can be found again.
+const IDLE: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
 pub struct Rule {
@@ -58,6 +60,8 @@ pub(super) struct State {
     /// Somebody was refused since the last tick, so the view is worth renewing.
     pub was_refused: bool,
     pub view: Option<View>,
+    /// When a call last held something of it.
+    pub used_at: Option<Instant>,
     /// Jobs that somebody approved: until then the guard lets them alone.
     pub lifted: BTreeMap<i64, DateTime<Utc>>,
 }
@@ -139,6 +143,7 @@ impl Rule {
         let cell = state.cell(self, at);
         if cell.account.take(amount) {
             let cell = cell.span.start;
+            state.used_at = Some(Instant::now());
             state.recent += amount;
             state.kept = (state.kept - amount).max(0);
             return Ok(Held { rule: Arc::clone(self), cell, amount, epoch });
@@ -161,6 +166,7 @@ impl Rule {
         let cell = state.cell(self, at);
         cell.account.force(amount);
         let cell = cell.span.start;
+        state.used_at = Some(Instant::now());
         state.recent += amount;
         Held { rule: Arc::clone(self), cell, amount, epoch }
     }
@@ -210,8 +216,11 @@ impl State {
         &mut self.cells[n]
     }
 
+    /// Nothing is held of it, nobody asked for it lately, and the database knows all of it.
     pub fn is_idle(&self) -> bool {
-        self.cells.is_empty() && self.waiting.is_empty() && self.unmet.is_empty()
+        let is_over = |cell: &Cell| cell.account.reserved == 0 && cell.written == Some(cell.account);
+        let is_old = self.used_at.is_none_or(|at| at.elapsed() > IDLE);
+        self.waiting.is_empty() && self.unmet.is_empty() && is_old && self.cells.iter().all(is_over)
     }
 
     fn of(&mut self, held: &Held) -> Option<&mut Account> {
@@ -219,6 +228,12 @@ impl State {
             return None;
         }
         self.cells.iter_mut().find(|cell| cell.span.start == held.cell).map(|cell| &mut cell.account)
+    }
+
+    /// A guard lets the job alone until then.
+    pub fn lift(&mut self, job: i64, until: DateTime<Utc>) {
+        self.lifted.insert(job, until);
+        self.used_at = Some(Instant::now());
     }
 
     /// What this process held is booked by others now.

@@ -34,6 +34,7 @@ fn ask(team: &str) -> Ask {
         team: team.into(),
         key: "k".into(),
         job: None,
+        max_cost: None,
         tags: Arc::default(),
         endpoint: Endpoint::ChatCompletions,
         est_in: 83,

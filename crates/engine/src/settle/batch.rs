@@ -19,7 +19,10 @@ use store::{
 use tracing::warn;
 
 use super::op::{Op, Then};
-use crate::{Engine, budgets};
+use crate::{
+    Engine,
+    budgets::{self, Whose},
+};
 
 pub(super) struct Done {
     /// Jobs of which a request ended.
@@ -84,7 +87,8 @@ async fn write(conn: &mut PgConnection, engine: &Engine, ops: &[Op], again: bool
     store::ledger::insert(conn, &sorted.ledger).await?;
     store::complete::add_tallies(conn, engine.worker_id, &sorted.tallies).await?;
     if !sorted.ledger.is_empty() {
-        budgets::book_rows(conn, &engine.budgets, sorted.ledger.iter().map(AsRef::as_ref)).await?;
+        let rows = sorted.ledger.iter().map(AsRef::as_ref);
+        budgets::book_rows(conn, &engine.budgets, rows, Whose::Ours).await?;
     }
     Ok(Done { jobs: sorted.jobs, lost: sorted.lost, stale: sorted.stale })
 }

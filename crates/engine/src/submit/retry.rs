@@ -21,7 +21,7 @@ use super::{
     copy::{Target, copy_all},
     places::Place,
     replay,
-    upload::Upload,
+    upload::{Spending, Upload},
     writer::Room,
 };
 use crate::{Engine, catalog::ActiveCatalog};
@@ -160,7 +160,7 @@ async fn fill(
         None => {
             let loads: Vec<Load<'_>> = targets.iter().filter_map(|target| Load::of_target(target, catalog)).collect();
             match approval::wanted(pool, catalog, room.team_id, &loads, now).await {
-                Ok(approval) => Ok(begun.finish(&flows, print, approval).await?),
+                Ok(approval) => Ok(begun.finish(&flows, print, Spending { approval, max_cost: None }).await?),
                 Err(error) => Err(begun.fail(error.into()).await.into()),
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use domain::{Action, After, HoldReason, JobId};
+use domain::{Action, After, HoldReason, JobId, money::Total};
 use serde_json::json;
 use store::{
     PgPool,
@@ -27,6 +27,14 @@ use crate::jobs::UNCLEAN;
 const DOUBT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What is said of the job's cost.
+#[derive(Debug, Default)]
+pub struct Spending {
+    /// It does not begin before somebody approves it.
+    pub approval: Option<Wanted>,
+    pub max_cost: Option<Total>,
+}
 
 pub struct Upload {
     pool: PgPool,
@@ -71,17 +79,17 @@ impl Upload {
         Ok(None)
     }
 
-    /// Makes the job runnable, unless it has to be approved first, for this reason; gives the number of its requests.
+    /// Makes the job runnable, unless it has to be approved first; gives the number of its requests.
     pub async fn finish(
         mut self,
         flows: &[NewFlow],
         fingerprint: &[u8],
-        approval: Option<Wanted>,
+        spending: Spending,
     ) -> Result<i64, SubmitError> {
         if let Err(error) = self.writer.close().await {
             return Err(self.fail(error).await);
         }
-        let committing = commit(&self.pool, self.id, &self.origin, flows, fingerprint, approval.as_ref());
+        let committing = commit(&self.pool, self.id, &self.origin, flows, fingerprint, &spending);
         let committed = timeout(PATIENCE, committing).await;
         match committed.unwrap_or_else(|_| Err(store::Error::Io(io::ErrorKind::TimedOut.into()))) {
             Ok(true) => {
@@ -152,7 +160,7 @@ async fn commit(
     origin: &Origin,
     flows: &[NewFlow],
     fingerprint: &[u8],
-    approval: Option<&Wanted>,
+    spending: &Spending,
 ) -> store::Result<bool> {
     let mut tx = pool.begin().await?;
     let fate = fate(&mut tx, origin.team_id, origin.after).await?;
@@ -160,7 +168,10 @@ async fn commit(
     let ours = ingest::finish(&mut tx, id, flows, fingerprint, begin).await?;
     if ours {
         record(&mut tx, id, origin, flows).await?;
-        if let Some(wanted) = approval.filter(|_| fate != Fate::IsCancelled) {
+        if let Some(most) = spending.max_cost {
+            store::budget::cap_job(&mut tx, id.job_id, most.0).await?;
+        }
+        if let Some(wanted) = spending.approval.as_ref().filter(|_| fate != Fate::IsCancelled) {
             hold_back(&mut tx, JobId(id.job_id), wanted).await?;
         }
     }
@@ -289,7 +300,7 @@ mod tests {
     async fn a_commit_whose_answer_was_lost_counts(pool: PgPool) {
         let (upload, flow) = begun(&pool).await;
         append(&pool, &upload, &flow).await;
-        assert!(commit(&pool, upload.id, &upload.origin, &[flow], b"print", None).await.unwrap());
+        assert!(commit(&pool, upload.id, &upload.origin, &[flow], b"print", &Spending::default()).await.unwrap());
         assert_eq!(upload.resolve(lost()).await.unwrap(), 3);
         let state: String = sqlx::query_scalar("select state from job").fetch_one(&pool).await.unwrap();
         assert_eq!(state, "queued");

@@ -114,7 +114,7 @@ async fn chunk(engine: &Engine, stuck: &mut Vec<i64>) -> store::Result<bool> {
     store::complete::insert_results(&mut tx, &results.iter().collect::<Vec<_>>()).await?;
     store::ledger::insert(&mut tx, &ledger).await?;
     store::complete::add_tallies(&mut tx, engine.worker_id, &tallies).await?;
-    budgets::book_rows(&mut tx, &engine.budgets, ledger.iter()).await?;
+    budgets::book_rows(&mut tx, &engine.budgets, ledger.iter(), budgets::Whose::Others).await?;
     tx.commit().await?;
     info!(worker = dead, requests = orphans.len(), "Returned what a dead process held");
     engine.settler.touched(orphans.iter().map(|orphan| orphan.job_id));

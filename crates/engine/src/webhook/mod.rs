@@ -77,6 +77,7 @@ mod tests {
             counts: Counts { accepted: 3, cancelled: 3, ..Counts::default() },
             in_flight: 0,
             cost_usd: Total(0),
+            max_cost: None,
             unpriced: 0,
             waiting_reason: None,
             waits: None,

@@ -1,11 +1,11 @@
-//! Parts of budgets: what a guard lets one job, feature or team spend in a time that rolls. What is granted and spent of a part is in
-//! `budget_use`, under its own id.
+//! Parts: what a budget's guard lets one job, feature or team spend in a time that rolls, and what a job may cost at all. What is
+//! granted and spent of a part is in `budget_use`, under its own id.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use domain::budget::Subject;
-use sqlx::{PgConnection, query};
+use sqlx::{PgConnection, query, query_scalar};
 
 use super::{Locked, amount};
 use crate::Result;
@@ -15,6 +15,13 @@ pub struct PartKey {
     pub budget_id: i64,
     pub subject: Subject,
     pub per_s: i64,
+}
+
+impl PartKey {
+    /// What the job may cost at all.
+    pub fn of_job(job_id: i64) -> Self {
+        Self { budget_id: 0, subject: Subject::Job(job_id), per_s: 0 }
+    }
 }
 
 /// Their ids; those that are new are made.
@@ -62,11 +69,11 @@ pub async fn lock_parts(conn: &mut PgConnection, part_ids: &[i64]) -> Result<Vec
     }
     let rows = query!(
         r#"select p.part_id,
-                  coalesce(trunc(b.cap * (b.document->'guard'->>'percent')::integer / 100), 0)::text as "rate!",
-                  b.disabled_at is null
+                  coalesce(p.cap, trunc(b.cap * (b.document->'guard'->>'percent')::integer / 100), 0)::text as "rate!",
+                  p.cap is not null or b.disabled_at is null
                       and not exists (select 1 from worker w where w.budgets < b.revision and w.lease_until > clock_timestamp())
                       as "is_open!"
-           from budget_part p join budget b using (budget_id)
+           from budget_part p left join budget b using (budget_id)
            where p.part_id = any ($1) order by p.part_id for no key update of p"#,
         part_ids,
     )
@@ -75,6 +82,29 @@ pub async fn lock_parts(conn: &mut PgConnection, part_ids: &[i64]) -> Result<Vec
     rows.into_iter()
         .map(|row| Ok(Locked { budget_id: row.part_id, cap: amount(&row.rate)?, is_open: row.is_open }))
         .collect()
+}
+
+/// What a job may cost at all, from now on.
+pub async fn cap_job(conn: &mut PgConnection, job_id: i64, cap: i128) -> Result<()> {
+    let key = PartKey::of_job(job_id);
+    query!(
+        "with job as (update job set max_cost = $3::text::numeric where job_id = $1)
+         insert into budget_part as p (budget_id, subject, job_id, per_s, cap) values (0, $2, $1, 0, $3::text::numeric)
+         on conflict (budget_id, subject, per_s) do update set cap = excluded.cap",
+        job_id,
+        key.subject.to_string(),
+        cap.to_string(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Which of these jobs have a limit of their own.
+pub async fn capped(conn: &mut PgConnection, job_ids: &[i64]) -> Result<Vec<i64>> {
+    query_scalar!("select job_id from job where job_id = any ($1) and max_cost is not null", job_ids)
+        .fetch_all(conn)
+        .await
 }
 
 /// A job that a guard keeps paused.
@@ -125,6 +155,9 @@ pub async fn forget_parts(conn: &mut PgConnection, now: DateTime<Utc>, most: i64
                  -- Calls that began in it may come in late.
                  where budget_id = p.part_id and cell < $1::timestamptz - make_interval(secs => 2 * p.per_s + 3600)
              ) u
+             -- What a job may cost at all looks back to its beginning.
+             where p.per_s > 0
+                or exists (select 1 from job j where j.job_id = p.job_id and j.finished_at < $1::timestamptz - interval '1 hour')
              limit $2)",
         now,
         most,

@@ -37,7 +37,7 @@ pub enum Jobs {
     Cancel { id: JobId },
     /// Let a job go on that waits for approval; takes the role operator or admin
     Approve { id: JobId },
-    /// Change priority, deadline or what it comes after, of a job that has not ended
+    /// Change priority, deadline, what it comes after or may cost, of a job that has not ended
     Set(change::Set),
     /// Show a job's failed requests by reason
     Failures { id: JobId },
