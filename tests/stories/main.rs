@@ -18,6 +18,7 @@ mod report;
 mod alerts;
 mod budgets;
 mod fair;
+mod guards;
 mod lanes;
 mod limits;
 mod quotas;

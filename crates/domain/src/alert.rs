@@ -10,6 +10,8 @@ words! {
     AlertKind {
         /// A budget reached a threshold, or will be used up before its window ends.
         Budget = "budget",
+        /// A budget's guard paused a job.
+        BurnRate = "burn_rate",
         /// A deployment has failed for a while.
         ProviderDown = "provider_down",
         /// Requests of a job failed for good.

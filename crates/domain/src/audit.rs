@@ -17,6 +17,8 @@ words! {
         Pause = "pause",
         Resume = "resume",
         Cancel = "cancel",
+        /// It goes on, or begins, though it costs much.
+        Approve = "approve",
         /// Priority, deadline, or what it comes after.
         Change = "change",
         /// The job it came after has ended.

@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde::{Deserialize, Serialize};
 
 pub use self::lane::{BadLanes, LaneClass, LaneRule, check_lanes};
-use crate::{budget::Budget, lane::Lane};
+use crate::{budget::Budget, lane::Lane, money::Total};
 
 /// Keys are names. In TOML `[lanes.NAME]`, `[deployments.NAME]`, `[routes.NAME]`, `[teams.NAME]`, `[[prices]]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -24,6 +24,17 @@ pub struct Catalog {
     pub quotas: Quotas,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub budgets: BTreeMap<String, Budget>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub approval: Approval,
+}
+
+/// Jobs that wait until somebody approves them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Approval {
+    /// Those that are expected to cost more; left out: none. A team may have an amount of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub above_usd: Option<Total>,
 }
 
 /// What each team may have waiting, unless something else is said of it.
@@ -151,6 +162,9 @@ pub struct TeamRule {
     pub pending_requests: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_gb: Option<i64>,
+    /// Its jobs that are expected to cost more wait for approval; else as in [`Approval`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approve_above_usd: Option<Total>,
     /// Caps inside one lane.
     pub lanes: BTreeMap<Lane, Caps>,
 }
@@ -164,6 +178,7 @@ impl Default for TeamRule {
             tpm: None,
             pending_requests: None,
             pending_gb: None,
+            approve_above_usd: None,
             lanes: BTreeMap::new(),
         }
     }

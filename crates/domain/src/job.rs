@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{after::After, attempt::words, ids::JobId, lane::Lane, money::Total, pace::Pace, tags::Tags, waits::Waits};
+use crate::{after::After, attempt::words, hold::Hold, ids::JobId, lane::Lane, money::Total, pace::Pace, tags::Tags, waits::Waits};
 
 words! {
     /// Terminal states never change.
@@ -57,12 +57,18 @@ pub struct Job {
     pub in_flight: i64,
     /// Charged so far, in USD. Attempts without a price are counted in `unpriced` instead.
     pub cost_usd: Total,
+    /// The most that it may cost; null: nothing was said of it.
+    #[serde(default)]
+    pub max_cost: Option<Total>,
     pub unpriced: i64,
     /// What holds it up, in words; null when it is only waiting for its turn.
     pub waiting_reason: Option<String>,
     /// Why its next request waits; null when none does.
     #[serde(default)]
     pub waits: Option<Waits>,
+    /// What keeps it paused; empty when nothing does.
+    #[serde(default)]
+    pub paused_by: Vec<Hold>,
     /// None of it once it has ended.
     #[serde(flatten)]
     pub pace: Pace,
@@ -122,6 +128,9 @@ pub struct JobParams {
     pub after: Option<After>,
     /// Failed tries of one request, by errors of its own, before it is dead-lettered.
     pub max_attempts: Option<i16>,
+    /// The most that the job may cost, in USD as decimal text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_cost: Option<Total>,
     /// Told when the job ends, by a signed POST.
     pub webhook: Option<String>,
 }
@@ -138,6 +147,7 @@ impl JobParams {
             start_at: over.start_at.or(self.start_at),
             after: over.after.or(self.after),
             max_attempts: over.max_attempts.or(self.max_attempts),
+            max_cost: over.max_cost.or(self.max_cost),
             webhook: over.webhook.or(self.webhook),
         }
     }

@@ -18,6 +18,12 @@ words! {
         DeploymentLimit = "deployment_limit",
         /// It does not fit into what is left of a budget.
         Budget = "budget",
+        /// It burns a budget faster than that budget's guard lets it.
+        Guard = "guard",
+        /// It is expected to cost so much that somebody has to approve it.
+        Approval = "approval",
+        /// It may cost no more.
+        MaxCost = "max_cost",
         /// Throttled or overloaded; asked again after a pause.
         ProviderCooling = "provider_cooling",
         /// It cannot be reached, refuses the credential, or fails every call.

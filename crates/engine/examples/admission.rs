@@ -37,6 +37,7 @@ fn measure(
         team: "team-7".into(),
         key: "abcdefghijkl".into(),
         job: None,
+        max_cost: None,
         tags: Arc::new(tags),
         endpoint: Endpoint::ChatCompletions,
         est_in: 200,

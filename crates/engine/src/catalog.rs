@@ -8,7 +8,8 @@ use std::{
 
 use domain::{
     Catalog, Deployment, Lane, Route,
-    catalog::{BadLanes, LaneRule, Quotas, TeamRule, check_lanes},
+    catalog::{Approval, BadLanes, LaneRule, Quotas, TeamRule, check_lanes},
+    money::Total,
 };
 
 use crate::limits::{Reserves, reserves};
@@ -48,6 +49,7 @@ pub struct ActiveCatalog {
     pub deployments: HashMap<Arc<str>, Arc<ActiveDeployment>>,
     pub prices: pricing::PriceList,
     pub quotas: Quotas,
+    pub approval: Approval,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -97,8 +99,19 @@ impl ActiveCatalog {
             let name: Arc<str> = name.into();
             routes.insert(Arc::clone(&name), Arc::new(ActiveRoute { name, spec, deployments: found? }));
         }
-        let (reserves, teams, quotas) = (reserves(&lanes), catalog.teams, catalog.quotas);
-        Ok(Self { version, lanes, reserves, teams, routes, deployments, prices, quotas })
+        let (reserves, teams) = (reserves(&lanes), catalog.teams);
+        let (quotas, approval) = (catalog.quotas, catalog.approval);
+        Ok(Self { version, lanes, reserves, teams, routes, deployments, prices, quotas, approval })
+    }
+
+    /// Whether any team's jobs may have to be approved.
+    pub fn asks_for_approval(&self) -> bool {
+        self.approval.above_usd.is_some() || self.teams.values().any(|team| team.approve_above_usd.is_some())
+    }
+
+    /// Jobs of the team that are expected to cost more wait for approval; `None`: none does.
+    pub fn approval_above(&self, team: &str) -> Option<Total> {
+        self.teams.get(team).and_then(|team| team.approve_above_usd).or(self.approval.above_usd)
     }
 
     /// What a team may have waiting that has no quota of its own.

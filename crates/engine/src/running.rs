@@ -39,6 +39,7 @@ impl Running {
         loops.spawn(limits::run(e(), move || ringer.bell.ring(), stop()));
         let ringer = e();
         loops.spawn(budgets::run(e(), move || ringer.bell.ring(), stop()));
+        loops.spawn(budgets::keep_guard(e(), stop()));
         loops.spawn(direct::write_intents(e(), intents));
         let settler = tokio::spawn(settle::run(e(), settlements, settling.clone()));
         if roles.worker || roles.maintenance {

@@ -82,7 +82,8 @@ mod tests {
         let event = serde_json::to_value(domain::job::Progress::from(&job)).unwrap();
         assert_eq!(properties("JobEvent"), keys(&event));
         assert!(properties("Job").is_superset(&keys(&event)), "an event says what the job does not");
-        let params = serde_json::to_value(domain::job::JobParams::default()).unwrap();
+        let params = domain::job::JobParams { max_cost: Some(domain::money::Total(1)), ..Default::default() };
+        let params = serde_json::to_value(params).unwrap();
         assert_eq!(properties("JobParams"), keys(&params));
     }
 

@@ -12,7 +12,7 @@ use axum::{
     routing::{MethodFilter, MethodRouter, on},
 };
 use engine::admit::Permission::{
-    CallModels, DeleteJobs, Enter, ManageJobs, ManageKeys, ManageLimits, ManageTeams, ReadAudit, ReadCalls, ReadJobs,
+    ApproveJobs, CallModels, DeleteJobs, Enter, ManageJobs, ManageKeys, ManageLimits, ManageTeams, ReadAudit, ReadCalls, ReadJobs,
     ReadLanes, ReadLimits, ReadResults, ReadSpend, ReadTeams, SubmitJobs,
 };
 
@@ -47,6 +47,7 @@ pub(crate) fn routes() -> Vec<Route> {
         post  ("/api/v1/jobs/{id}/pause",     Needs(ManageJobs),   jobs::pause),
         post  ("/api/v1/jobs/{id}/resume",    Needs(ManageJobs),   jobs::resume),
         post  ("/api/v1/jobs/{id}/cancel",    Needs(ManageJobs),   jobs::cancel),
+        post  ("/api/v1/jobs/{id}/approve",   Needs(ApproveJobs),  jobs::approve),
         post  ("/api/v1/jobs/{id}/retry",     Needs(SubmitJobs),   retry::create),
         get   ("/api/v1/jobs/{id}/failures",  Needs(ReadResults),  retry::failures),
         get   ("/api/v1/jobs/{id}/history",   Needs(ReadJobs),     history::list),

@@ -76,6 +76,8 @@ pub struct FlowRow {
     pub deadline_at: Option<DateTime<Utc>>,
     pub submitted_at: DateTime<Utc>,
     pub tags: serde_json::Value,
+    /// The most that its job may cost.
+    pub max_cost: Option<String>,
     /// Since when it has been refused; `None`: when it was last asked, it was let through.
     pub held_since: Option<DateTime<Utc>>,
     /// What refused it last is still noted as what it waits for.
@@ -102,7 +104,7 @@ pub async fn flows(
         r#"select f.flow_id as "flow_id!", f.job_id as "job_id!", f.team_id as "team_id!", t.name as "team!", f.lane as "lane!",
                   f.route as "route!", f.endpoint as "endpoint!", f.key_id as "key_id!", f.priority as "priority!",
                   f.next_pos as "next_pos!", f.tail_pos as "tail_pos!", f.max_in as "max_in!", f.max_out,
-                  f.max_attempts as "max_attempts!", f.deadline_at, j.created_at as "submitted_at!", j.tags as "tags!",
+                  f.max_attempts as "max_attempts!", f.deadline_at, j.created_at as "submitted_at!", j.tags as "tags!", j.max_cost::text as max_cost,
                   nullif(f.served_at, '-infinity') as held_since, f.blocked_reason is not null as "has_reason!",
                   r.due as "due_retries!"
            from unnest($1::text[], $2::bigint[]) as s(lane, team_id)
@@ -133,7 +135,7 @@ pub async fn flows(
                where place <= $3 or before < $5
            ) f
            -- A row of each by its key: as plain joins, a thousand jobs are read from end to end for every share.
-           cross join lateral (select created_at, tags from job where job_id = f.job_id limit 1) j
+           cross join lateral (select created_at, tags, max_cost from job where job_id = f.job_id limit 1) j
            cross join lateral (select name from team where team_id = f.team_id limit 1) t
            -- Counted up to a bound: a million due retries must not cost a claim a million index entries.
            cross join lateral (

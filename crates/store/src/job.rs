@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::{
-    After, AfterOn, Counts, Job, JobId, JobState, Lane, Tags,
+    After, AfterOn, Counts, Hold, Job, JobId, JobState, Lane, Tags,
     money::Total,
     pace::{Faded, LATELY_S, LONGER_S, Pace},
     waits::Waits,
 };
-use sqlx::{PgConnection, query, query_as, query_scalar};
+use sqlx::{PgConnection, query, query_as, query_scalar, types::Json};
 
 pub use self::terms::{Terms, set_terms, terms};
 use crate::{Result, flow};
@@ -49,6 +49,7 @@ struct JobRow {
     pending: i64,
     in_flight: i64,
     cost_pico: String,
+    max_cost: Option<String>,
     unpriced: i64,
     lately: f64,
     longer: f64,
@@ -56,6 +57,7 @@ struct JobRow {
     wait_reason: Option<String>,
     wait_detail: Option<String>,
     wait_until: Option<DateTime<Utc>>,
+    paused_by: Json<Vec<Hold>>,
     retry_of: Option<i64>,
     after_job: Option<i64>,
     after_on: Option<String>,
@@ -96,9 +98,11 @@ impl TryFrom<JobRow> for Job {
             },
             in_flight: r.in_flight,
             cost_usd: Total(r.cost_pico.parse().map_err(decode)?),
+            max_cost: r.max_cost.map(|most| most.parse().map(Total)).transpose().map_err(decode)?,
             unpriced: r.unpriced,
             waiting_reason: waits.as_ref().filter(|waits| waits.is_held_up()).map(Waits::text),
             waits,
+            paused_by: r.paused_by.0,
             pace: if state.is_terminal() { Pace::default() } else { Pace::new(faded, r.pending) },
             retry_of: r.retry_of.map(JobId),
             after: after_of(r.after_job, r.after_on.as_deref()),
@@ -134,12 +138,13 @@ async fn select(conn: &mut PgConnection, scope: Scope, one: Option<JobId>, list:
                   (j.succeeded + coalesce(n.succeeded, 0))::bigint as "succeeded!", (j.failed + coalesce(n.failed, 0))::bigint as "failed!",
                   j.cancelled, j.expired,
                   coalesce(p.waiting + p.leased + p.retrying, 0)::bigint as "pending!", coalesce(p.leased, 0)::bigint as "in_flight!",
-                  (j.cost_pico + coalesce(n.cost_pico, 0))::text as "cost_pico!",
+                  (j.cost_pico + coalesce(n.cost_pico, 0))::text as "cost_pico!", j.max_cost::text as max_cost,
                   (j.unpriced + coalesce(n.unpriced, 0))::bigint as "unpriced!",
                   coalesce(n.lately, 0) as "lately!", coalesce(n.longer, 0) as "longer!",
                   coalesce(extract(epoch from now() - j.started_at), 0)::double precision as "age_s!",
-                  case when j.state = 'paused' then 'paused' else w.reason end as wait_reason,
-                  w.detail as "wait_detail?", w.until as "wait_until?",
+                  case when j.state = 'paused' then coalesce(h.reason, 'paused') else w.reason end as wait_reason,
+                  case when j.state = 'paused' then h.detail else w.detail end as wait_detail, w.until as "wait_until?",
+                  coalesce(h.holds, '[]') as "paused_by!: Json<Vec<Hold>>",
                   j.retry_of, j.after_job, j.after_on, j.created_at, j.started_at, j.finished_at, j.deadline_at, j.purge_at
            from (
                select * from job
@@ -167,6 +172,12 @@ async fn select(conn: &mut PgConnection, scope: Scope, one: Option<JobId>, list:
                order by reason in ('paused', 'scheduled'), reason not in ('no_slot', 'no_worker'), served_at, flow_id
                limit 1
            ) w on true
+           left join lateral (
+               select min(reason) as reason, (array_agg(nullif(detail, '') order by reason))[1] as detail,
+                      jsonb_agg(jsonb_build_object('by', reason, 'detail', nullif(detail, ''), 'since', held_at) order by reason)
+                          as holds
+               from job_hold where job_id = j.job_id and lifted_until is null and j.state = 'paused'
+           ) h on true
            order by j.job_id desc"#,
         scope.team(),
         one.map(|id| id.0),

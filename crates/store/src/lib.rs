@@ -13,6 +13,7 @@ pub mod complete;
 pub mod config;
 pub mod failure;
 pub mod flow;
+pub mod hold;
 pub mod idempotency;
 pub mod ingest;
 pub mod intent;

@@ -23,6 +23,8 @@ enum Chore {
     /// Budgets that reached a threshold, and what else people are told of.
     Budgets,
     Troubles,
+    /// Jobs that a guard paused go on when they spend less.
+    Guards,
     Vacuum,
     /// Statements are planned anew for tables that have grown.
     Plans,
@@ -37,11 +39,12 @@ enum Chore {
 }
 
 /// Second, minute, hour, day, month, weekday; UTC.
-const CHORES: [(Chore, &str); 11] = [
+const CHORES: [(Chore, &str); 12] = [
     (Chore::Export, "*/15 * * * * *"),
     (Chore::Webhooks, "*/2 * * * * *"),
     (Chore::Budgets, "*/3 * * * * *"),
     (Chore::Troubles, "*/30 * * * * *"),
+    (Chore::Guards, "* * * * * *"),
     (Chore::Schedules, "* * * * * *"),
     (Chore::Vacuum, "30 * * * * *"),
     (Chore::Plans, "*/5 * * * * *"),
@@ -118,6 +121,7 @@ async fn work(chore: Chore, engine: &Engine, lake: &LakeStore) -> anyhow::Result
         Chore::Troubles => {
             engine::alerts::tell_of_troubles(engine).await?;
         }
+        Chore::Guards => engine::budgets::resume_guarded(engine).await?,
         Chore::Schedules => {
             engine::schedules::run_due(engine).await?;
         }

@@ -33,8 +33,19 @@ select count(*) from (
     group by b.budget_id, u.worker_id
 ) s where counted <> booked";
 
+/// Jobs under a guard that was there before them: what is counted of their parts is what the ledger has of them.
+const MISCOUNTED_PARTS: &str = "
+select count(*) from (
+    select (select sum(spent) from budget_use u where u.budget_id = p.part_id) as counted,
+           (select sum(contracted_cost) from ledger l where l.job_id = p.job_id) as booked
+    from budget_part p join budget b using (budget_id)
+    where b.disabled_at is null and b.document ? 'limit_usd' and coalesce(b.document->'scope', '{}') - 'team' = '{}'
+      and (select min(recorded_at) from ledger l where l.job_id = p.job_id) > greatest(b.changed_at, p.created_at)
+) s where counted <> booked";
+
 pub async fn check(db: &Database) {
     let overdrawn: Vec<Overdrawn> = db.rows(OVERDRAWN).await;
     assert!(overdrawn.is_empty(), "{overdrawn:#?}");
     assert_eq!(db.number(MISCOUNTED).await, 0, "replicas whose spend is not what the ledger has of them");
+    assert_eq!(db.number(MISCOUNTED_PARTS).await, 0, "jobs whose guarded spend is not what the ledger has of them");
 }

@@ -7,7 +7,7 @@ use crate::{database::Database, patience::until};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Everything that is held while requests run, by what holds it.
-const HELD: [(&str, &str); 8] = [
+const HELD: [(&str, &str); 10] = [
     ("flows", "select count(*) from flow"),
     ("leases", "select count(*) from lease"),
     ("retries", "select count(*) from retry"),
@@ -24,6 +24,15 @@ const HELD: [(&str, &str); 8] = [
          from budget_use u join budget b using (budget_id) join worker w using (worker_id)
          where b.disabled_at is null group by b.document ? 'limit_usd'
          union all select 0 order by 1 desc limit 1",
+    ),
+    (
+        "of it by what guards let jobs spend",
+        "select ceil(coalesce(sum(u.reserved + u.free), 0))::bigint
+         from budget_use u join budget_part p on p.part_id = u.budget_id join worker w using (worker_id)",
+    ),
+    (
+        "holds of jobs that run",
+        "select count(*) from job_hold join job using (job_id) where lifted_until is null and state in ('queued', 'running')",
     ),
 ];
 

@@ -8,6 +8,8 @@ use crate::tags::{BadTags, Tags};
 /// More of a threshold would be a slip of the hand.
 const MOST_PERCENT: u32 = 1_000;
 const MOST_THRESHOLDS: usize = 16;
+/// Of a budget that is never reset, in seconds.
+const LONGEST_GUARD: i64 = 366 * 86_400;
 /// As many decimal digits as the database sums up.
 const MOST: i128 = 10i128.pow(30);
 
@@ -56,6 +58,7 @@ pub fn check(budget: &Budget) -> Result<(), BadBudget> {
         return bad("policy", format!("is {policy}, but a soft budget lets calls through: alert or downgrade"));
     }
     check_thresholds(budget)?;
+    check_guard(budget)?;
     check_scope(&budget.scope)
 }
 
@@ -76,6 +79,21 @@ fn check_thresholds(budget: &Budget) -> Result<(), BadBudget> {
         Some(percent) => bad("thresholds", format!("has {percent}, which a budget that is not soft never reaches")),
         None => Ok(()),
     }
+}
+
+fn check_guard(budget: &Budget) -> Result<(), BadBudget> {
+    let Some(guard) = budget.guard else { return Ok(()) };
+    if !(1..=100).contains(&guard.percent) {
+        return bad("guard.percent", format!("is {}; it is from 1 to 100 percent of the limit", guard.percent));
+    }
+    if guard.rate(budget.cap()) == 0 {
+        return bad("guard.percent", "of so small a limit is nothing");
+    }
+    let longest = budget.window.seconds().unwrap_or(LONGEST_GUARD);
+    if guard.per.seconds() > longest {
+        return bad("guard.per", format!("is {}, longer than the budget's window, {}", guard.per, budget.window));
+    }
+    Ok(())
 }
 
 fn check_scope(scope: &Scope) -> Result<(), BadBudget> {
@@ -155,6 +173,8 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_with_the_reason() {
         assert_eq!(said(json!({})), None);
+        assert_eq!(said(json!({"guard": {"percent": 10, "per": "28d", "by": "team"}})), None);
+        assert_eq!(said(json!({"window": "total", "guard": {"percent": 100, "per": "1s"}})), None);
         assert_eq!(said(json!({"soft": true, "thresholds": [80, 120]})), None);
         for (more, expected) in [
             (json!({"limit_usd": "0"}), "limit_usd is 0.00; a limit is above zero"),
@@ -168,6 +188,22 @@ mod tests {
             (
                 json!({"soft": true, "policy": "hold"}),
                 "policy is hold, but a soft budget lets calls through: alert or downgrade",
+            ),
+            (
+                json!({"guard": {"percent": 0, "per": "1h"}}),
+                "guard.percent is 0; it is from 1 to 100 percent of the limit",
+            ),
+            (
+                json!({"guard": {"percent": 101, "per": "1h"}}),
+                "guard.percent is 101; it is from 1 to 100 percent of the limit",
+            ),
+            (
+                json!({"guard": {"percent": 10, "per": "29d"}}),
+                "guard.per is 29d, longer than the budget's window, month",
+            ),
+            (
+                json!({"limit_usd": null, "limit_tokens": 9, "guard": {"percent": 10, "per": "1h"}}),
+                "guard.percent of so small a limit is nothing",
             ),
             (json!({"scope": {"tags": {"feature": "x"}}}), "scope.tags has feature, which is said as scope.feature"),
             (

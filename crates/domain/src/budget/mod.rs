@@ -1,6 +1,8 @@
 //! A budget: how much may be spent by whom in which time, and what happens when it is used up.
 
 mod check;
+mod guard;
+mod length;
 mod scope;
 mod window;
 
@@ -8,6 +10,8 @@ use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 pub use check::{BadBudget, Known, check, check_beside, check_name};
+pub use guard::{Guard, GuardBy, Subject};
+pub use length::{BadLength, Length};
 pub use scope::{Dimension, Facts, Scope};
 pub use window::{BadWindow, Span, Window};
 
@@ -61,6 +65,9 @@ pub struct Budget {
     /// Percent of the limit at which it says so; ascending.
     #[serde(default = "thresholds")]
     pub thresholds: Vec<u32>,
+    /// How fast one job, feature or team may spend it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
 }
 
 fn thresholds() -> Vec<u32> {

@@ -7,6 +7,8 @@ use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, Offset,
 use chrono_tz::Tz;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::Length;
+
 /// A rolling window moves in so many steps.
 const STEPS: i64 = 60;
 const SHORTEST_ROLLING: i64 = 60;
@@ -86,6 +88,14 @@ impl Window {
         (self != Self::Total).then(|| self.span(zone, at).end)
     }
 
+    /// When nothing of what is spent now counts any more; never, for a total.
+    pub fn passes_at(self, zone: Tz, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Rolling(length) => Some(at + TimeDelta::seconds(length)),
+            _ => self.resets_at(zone, at),
+        }
+    }
+
     /// For how long it has counted at this moment.
     pub fn elapsed(self, zone: Tz, at: DateTime<Utc>) -> TimeDelta {
         match self {
@@ -130,12 +140,10 @@ impl fmt::Display for Window {
             Self::Week => f.write_str("week"),
             Self::Month => f.write_str("month"),
             Self::Total => f.write_str("total"),
-            Self::Rolling(length) => {
-                let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
-                let fits = units.into_iter().find(|(unit, _)| length % unit == 0);
-                let (unit, name) = fits.unwrap_or((1, "s"));
-                write!(f, "rolling {}{name}", length / unit)
-            }
+            Self::Rolling(seconds) => match Length::from_seconds(*seconds) {
+                Some(length) => write!(f, "rolling {length}"),
+                None => f.write_str("rolling"),
+            },
         }
     }
 }
@@ -153,10 +161,7 @@ impl FromStr for Window {
             "total" => Self::Total,
             _ => {
                 let length = text.strip_prefix("rolling").map(str::trim).ok_or_else(|| BadWindow::Word(brief()))?;
-                let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
-                let read =
-                    |(name, unit): (&str, i64)| length.strip_suffix(name)?.parse::<i64>().ok()?.checked_mul(unit);
-                let length = units.into_iter().find_map(read).ok_or_else(|| BadWindow::Word(brief()))?;
+                let length = length.parse::<Length>().map_err(|_| BadWindow::Word(brief()))?.seconds();
                 if !(SHORTEST_ROLLING..=LONGEST_ROLLING).contains(&length) {
                     return Err(BadWindow::Length(brief()));
                 }
@@ -167,6 +172,18 @@ impl FromStr for Window {
 }
 
 impl Window {
+    /// Its seconds, of a month that is short and clocks that nobody changes; a total has no end.
+    pub fn seconds(self) -> Option<i64> {
+        match self {
+            Self::Hour => Some(3_600),
+            Self::Day => Some(86_400),
+            Self::Week => Some(7 * 86_400),
+            Self::Month => Some(28 * 86_400),
+            Self::Rolling(length) => Some(length),
+            Self::Total => None,
+        }
+    }
+
     /// A rolling window's length.
     pub fn length(self) -> Option<Duration> {
         match self {

@@ -14,6 +14,8 @@ pub enum Permission {
     ReadResults,
     /// Pause, resume, cancel.
     ManageJobs,
+    /// Let go on what burns a budget.
+    ApproveJobs,
     /// Purge bodies and results.
     DeleteJobs,
     ReadLanes,
@@ -31,13 +33,14 @@ pub enum Permission {
 }
 
 impl Permission {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Enter,
         Self::CallModels,
         Self::SubmitJobs,
         Self::ReadJobs,
         Self::ReadResults,
         Self::ManageJobs,
+        Self::ApproveJobs,
         Self::DeleteJobs,
         Self::ReadLanes,
         Self::ReadLimits,
@@ -60,7 +63,7 @@ impl Permission {
             Self::ReadJobs | Self::ReadLanes => matches!(role, Submit | Read | Operator),
             Self::ManageJobs => matches!(role, Submit | Operator),
             Self::ReadLimits => matches!(role, Operator | Finance),
-            Self::ReadAudit => role == Operator,
+            Self::ReadAudit | Self::ApproveJobs => role == Operator,
             Self::ManageLimits | Self::ManageTeams | Self::ManageKeys => false,
         }
     }
@@ -75,6 +78,7 @@ impl Permission {
                     self,
                     Self::ReadJobs
                         | Self::ManageJobs
+                        | Self::ApproveJobs
                         | Self::ReadLanes
                         | Self::ReadLimits
                         | Self::ReadTeams

@@ -2,6 +2,7 @@
 //! its deliveries; what is here brings them to their receivers, each by itself.
 
 mod budget;
+mod burn;
 mod deliver;
 mod message;
 mod raise;
@@ -12,6 +13,7 @@ mod trouble;
 
 pub use self::{
     budget::tell_of_budgets,
+    burn::{Burn, tell_of_burn},
     deliver::deliver,
     receiver::{BadReceiver, Receiver, Wanted},
     trial::{NoReceiver, try_out},

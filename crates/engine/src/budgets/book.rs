@@ -7,11 +7,12 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use domain::{
     LedgerRow, Tags,
-    budget::{Dimension, Facts, Unit},
+    budget::{Dimension, Facts, Unit, Window},
 };
-use store::budget::{BudgetRow, Spend};
+use store::budget::{BudgetRow, PartKey, Spend};
 
 use super::rule::Rule;
 
@@ -63,24 +64,66 @@ impl Book {
     }
 
     /// What ledger rows add to the budgets that they are under.
-    pub fn spends<'r>(&self, rows: impl Iterator<Item = &'r LedgerRow>) -> Vec<Spend> {
+    pub fn spends<'r>(&self, rows: impl Iterator<Item = &'r LedgerRow>) -> Spends {
+        let mut spends = Spends::default();
         if self.is_empty() {
-            return Vec::new();
+            return spends;
         }
-        let mut sums = BTreeMap::<(i64, DateTime<Utc>, i64), i128>::new();
         for row in rows {
             let tags = row.tags_json.as_deref().and_then(|tags| serde_json::from_str::<Tags>(tags).ok());
             let tags = tags.unwrap_or_default();
-            for rule in self.of(&Facts::of_row(row, &tags)) {
+            let facts = Facts::of_row(row, &tags);
+            for rule in self.of(&facts) {
                 let cell = rule.span(row.reserved_at).start;
                 let charged = charged(rule.unit, row).unwrap_or(0);
-                if charged != 0 {
-                    *sums.entry((rule.id, cell, row.worker_id)).or_default() += charged;
+                if charged == 0 {
+                    continue;
+                }
+                *spends.of_budgets.entry((rule.id, cell, row.worker_id)).or_default() += charged;
+                if let Some((key, cell)) = rule.part_of(&facts, row.reserved_at) {
+                    *spends.of_parts.entry((key, cell, row.worker_id)).or_default() += charged;
                 }
             }
         }
+        spends
+    }
+}
+
+/// Sums, by cell and worker.
+#[derive(Debug, Default)]
+pub struct Spends {
+    of_budgets: BTreeMap<(i64, DateTime<Utc>, i64), i128>,
+    of_parts: BTreeMap<(PartKey, DateTime<Utc>, i64), i128>,
+}
+
+impl Spends {
+    /// Of jobs that have a limit of their own.
+    pub fn add_capped<'r>(&mut self, rows: impl Iterator<Item = &'r LedgerRow>, is_capped: impl Fn(i64) -> bool) {
+        for row in rows {
+            let Some(job) = row.job_id.filter(|job| is_capped(*job)) else { continue };
+            let charged = charged(Unit::Usd, row).unwrap_or(0);
+            if charged != 0 {
+                let cell = Window::Total.span(Tz::UTC, row.reserved_at).start;
+                *self.of_parts.entry((PartKey::of_job(job), cell, row.worker_id)).or_default() += charged;
+            }
+        }
+    }
+
+    /// The parts that are among them, each once.
+    pub fn parts(&self) -> Vec<PartKey> {
+        let mut keys: Vec<PartKey> = self.of_parts.keys().map(|(key, ..)| key.clone()).collect();
+        keys.dedup();
+        keys
+    }
+
+    /// As the database writes them. `ids`: of the parts.
+    pub fn with_ids(self, ids: &HashMap<PartKey, i64>) -> Vec<Spend> {
+        let of_parts = self.of_parts.into_iter().filter_map(|((key, cell, worker), amount)| {
+            let id = ids.get(&key)?;
+            Some(((*id, cell, worker), amount))
+        });
         let spend = |((budget_id, cell, worker_id), amount)| Spend { budget_id, cell, worker_id, amount };
-        sums.into_iter().map(spend).collect()
+        self.of_budgets.into_iter().chain(of_parts).map(spend).collect()
     }
 }
 

@@ -1,12 +1,13 @@
 //! Follows the budgets in force, takes grants of them as they are asked for, and gives back what is not needed.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
-use domain::budget::{Policy, Window};
+use domain::budget::{Guard, Policy, Window};
 use store::budget::{Ask, Locked, Put, Taken};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -118,9 +119,21 @@ impl Budgets {
         let mut book = self.book.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let next = Book::new(revision, rows, &book);
         let known: Vec<i64> = book.rules.iter().map(|rule| rule.id).collect();
+        let guards: HashMap<i64, Guard> =
+            book.rules.iter().filter_map(|rule| Some((rule.id, rule.budget.guard?))).collect();
+        let is_same = |a: &Guard, b: &Guard| (a.per, a.by) == (b.per, b.by);
         for call in self.calls.all().values() {
-            for rule in next.of(&call.facts()).filter(|rule| !known.contains(&rule.id)) {
-                call.adopt(rule);
+            let facts = call.facts();
+            for rule in next.of(&facts) {
+                if !known.contains(&rule.id) {
+                    call.adopt(rule);
+                }
+                let is_new = |guard: &Guard| guards.get(&rule.id).is_none_or(|before| !is_same(before, guard));
+                if rule.budget.guard.is_some_and(|guard| is_new(&guard))
+                    && let Some(part) = self.parts.of(rule, &facts)
+                {
+                    call.adopt(&part);
+                }
             }
         }
         *book = next;
@@ -162,7 +175,7 @@ async fn round(engine: &Engine, occasion: Occasion) -> store::Result<bool> {
 /// Asks Postgres, if anything is wanted, to be told or to be given back. Tells whether requests of jobs wanted something.
 async fn exchange(engine: &Engine, occasion: Occasion) -> store::Result<bool> {
     let now = engine.clock.now();
-    let rules = engine.budgets.book().rules.clone();
+    let rules = rules(engine).await?;
     let mut pending = Vec::new();
     let mut for_jobs = false;
     for rule in &rules {
@@ -173,11 +186,16 @@ async fn exchange(engine: &Engine, occasion: Occasion) -> store::Result<bool> {
     if pending.is_empty() {
         return Ok(false);
     }
-    let mut ids: Vec<i64> = pending.iter().map(|one| one.ask.budget_id).collect();
-    ids.dedup();
+    let ids = |is_part: bool| {
+        let of_kind = pending.iter().filter(|one| one.rule.part.is_some() == is_part);
+        let mut ids: Vec<i64> = of_kind.map(|one| one.ask.budget_id).collect();
+        ids.dedup();
+        ids
+    };
     let asks: Vec<Ask> = pending.iter().map(|one| one.ask).collect();
     let mut tx = engine.pools.work.begin().await?;
-    let locked = store::budget::lock(&mut tx, &ids).await?;
+    let mut locked = store::budget::lock(&mut tx, &ids(false)).await?;
+    locked.extend(store::budget::lock_parts(&mut tx, &ids(true)).await?);
     let replicas = store::budget::replicas(&mut tx).await?;
     let taken = store::budget::taken(&mut tx, engine.worker_id, &asks).await?;
     let mut answers = Vec::with_capacity(pending.len());
@@ -200,8 +218,22 @@ async fn exchange(engine: &Engine, occasion: Occasion) -> store::Result<bool> {
     Ok(for_jobs)
 }
 
+/// All that is granted: the budgets in force, and the parts of them that are in use.
+async fn rules(engine: &Engine) -> store::Result<Vec<Arc<Rule>>> {
+    let budgets = &engine.budgets;
+    let mut rules = budgets.book().rules.clone();
+    budgets.parts.forget_idle();
+    if budgets.parts.has_nameless() {
+        budgets.parts.name(&mut *engine.pools.work.acquire().await?).await?;
+    }
+    rules.extend(budgets.parts.all());
+    Ok(rules)
+}
+
 /// What one budget has to say. Grants that nothing holds are given up here, before Postgres hears of it.
 fn gather(state: &mut State, rule: &Arc<Rule>, now: DateTime<Utc>, occasion: Occasion, pending: &mut Vec<Pending>) {
+    // A part that came this moment.
+    let Some(id) = rule.known_id() else { return };
     let waits = !state.waiting.is_empty() || !state.unmet.is_empty();
     if state.cells.is_empty() && !waits {
         return;
@@ -255,7 +287,7 @@ fn gather(state: &mut State, rule: &Arc<Rule>, now: DateTime<Utc>, occasion: Occ
         };
         pending.push(Pending {
             rule: Arc::clone(rule),
-            ask: Ask { budget_id: rule.id, cell: cell.span.start, since: cell.span.since, until },
+            ask: Ask { budget_id: id, cell: cell.span.start, since: cell.span.since, until },
             account: *account,
             needs: if is_current && !passes { needs.clone() } else { Vec::new() },
             for_jobs: if is_current { for_jobs } else { 0 },

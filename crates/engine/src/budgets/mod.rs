@@ -7,6 +7,8 @@ mod admit;
 mod book;
 mod change;
 mod granter;
+mod guard;
+mod part;
 mod refusal;
 mod reservation;
 mod rule;
@@ -28,17 +30,21 @@ use tokio::sync::{Notify, watch};
 pub use admit::{Asker, used_up};
 pub use change::{BudgetError, follow_file, remove, set};
 pub use granter::{follow, give_back, keep_following, run};
+pub use guard::{keep_guard, resume_guarded};
+pub use part::{Part, PartOf};
 pub use refusal::{Refusal, Why};
 pub use reservation::{Ask, Reservation};
 pub(crate) use show::show_with_last;
 #[cfg(test)]
 pub(crate) use show::shown;
 pub use show::{Shown, show, verify};
-pub use spend::book as book_rows;
+pub use spend::{Whose, book as book_rows};
 pub use sweep::sweep;
 
 use self::{
     book::Book,
+    guard::Tripped,
+    part::Parts,
     reservation::{Call, Calls},
     rule::Ticket,
 };
@@ -53,6 +59,8 @@ const LOOK: Duration = Duration::from_millis(50);
 pub struct Budgets {
     book: RwLock<Book>,
     calls: Arc<Calls>,
+    parts: Parts,
+    tripped: Tripped,
     /// The revision that Postgres knows this replica to follow; below zero: none.
     followed: AtomicI64,
     /// Some budget's past spend is not counted yet.
@@ -72,6 +80,8 @@ impl Default for Budgets {
         Self {
             book: RwLock::default(),
             calls: Arc::default(),
+            parts: Parts::default(),
+            tripped: Tripped::default(),
             followed: AtomicI64::new(-1),
             uncounted: AtomicBool::new(false),
             any_tight: AtomicBool::new(false),
@@ -109,13 +119,16 @@ impl Budgets {
         let call = Call::new(ask, deployment, at);
         // Held until the call is among those under way: a book that comes after finds it there.
         let book = self.book();
-        call.hold(book.of(&call.facts()), pressing)?;
+        call.hold(book.of(&call.facts()), &self.parts, pressing)?;
         Ok(self.calls.enter(call))
     }
 
-    /// A request of a job was refused: the granter is asked for what it lacks, and the claimer hears of it.
-    pub fn missed(&self, refusal: &Refusal) {
-        if !refusal.is_final() {
+    /// A request of a job was refused: the granter is asked for what it lacks, and the claimer hears of it. Whom a guard refuses is
+    /// paused.
+    pub fn missed(&self, refusal: &Refusal, job: i64) {
+        if refusal.rule.part.is_some() && refusal.is_for_long() {
+            self.tripped.push(job, refusal.clone());
+        } else if !refusal.is_final() {
             // What it lacks is granted for it, and kept until it comes again.
             refusal.rule.state().unmet.push(refusal.asked);
             self.demand.notify_one();
@@ -136,7 +149,7 @@ impl Budgets {
 
     /// Calls ended: what they held may do for others.
     pub fn freed(&self) {
-        if self.book().is_empty() {
+        if self.book().is_empty() && self.parts.is_empty() {
             return;
         }
         self.turn.send_modify(|turn| *turn += 1);
@@ -147,7 +160,8 @@ impl Budgets {
 
     /// Postgres booked what this process held; it begins afresh.
     pub(crate) fn start_afresh(&self) {
-        self.book().rules.iter().for_each(|rule| rule.state().start_afresh());
+        let parts = self.parts.all();
+        self.book().rules.iter().chain(&parts).for_each(|rule| rule.state().start_afresh());
     }
 
     /// The revision that the replica follows; what a process that begins afresh still does.

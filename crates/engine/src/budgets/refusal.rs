@@ -5,11 +5,13 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use domain::waits::{Obstacle, WaitReason};
 
-use super::rule::Rule;
+use super::{PartOf, rule::Rule};
 
 /// Requests of jobs are looked at again after this, though their budget says that it resets later: it may be raised, or money that
 /// was held for the calls of a replica that is gone may come back.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// A job that is to be paused is looked at again after this.
+const BLINK: Duration = Duration::from_millis(50);
 /// When others hold what is needed, it may be free in a moment.
 const MOMENT: Duration = Duration::from_secs(1);
 
@@ -49,7 +51,7 @@ impl Refusal {
         self.is_pressed || self.is_for_long()
     }
 
-    fn is_for_long(&self) -> bool {
+    pub(super) fn is_for_long(&self) -> bool {
         matches!(self.why, Why::Short | Why::UsedUp | Why::Unpriced)
     }
 
@@ -60,11 +62,20 @@ impl Refusal {
 
     /// How long a flow is left alone that it refused for good.
     pub fn pause(&self) -> Duration {
+        if self.rule.part.is_some() {
+            // Its job is paused by then, or passes because it was approved.
+            return BLINK;
+        }
         self.retry_after().unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)
     }
 
     pub fn obstacle(&self) -> Obstacle {
-        Obstacle::new(WaitReason::Budget, self.to_string())
+        let reason = match self.rule.part.as_ref().map(|part| &part.of) {
+            Some(PartOf::Guard { .. }) => WaitReason::Guard,
+            Some(PartOf::Job { .. }) => WaitReason::MaxCost,
+            None => WaitReason::Budget,
+        };
+        Obstacle::new(reason, self.to_string())
     }
 }
 
@@ -72,7 +83,17 @@ impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { rule, asked, left, resets_at, why, .. } = self;
         let said = |amount: i128| rule.unit.said(amount);
-        write!(f, "budget {}: ", rule.name)?;
+        match rule.part.as_ref().map(|part| &part.of) {
+            None => write!(f, "budget {}: ", rule.name)?,
+            Some(PartOf::Guard { guard, .. }) => {
+                let (rate, per, by) = (said(rule.budget.cap()), guard.per, guard.by.as_str());
+                let name = &rule.name;
+                return write!(f, "budget {name}: its guard lets a {by} spend {rate} in {per}; this call may cost {}", said(*asked));
+            }
+            Some(PartOf::Job { .. }) => {
+                return write!(f, "its max_cost is {}; this call may cost {}", said(rule.budget.cap()), said(*asked));
+            }
+        }
         match why {
             Why::Unpriced => {
                 write!(f, "the model has no price, so nothing can be reserved; the operator can declare one")?;

@@ -17,6 +17,7 @@ use domain::{
 use super::{
     Pressing, Refusal,
     book::charged,
+    part::Parts,
     rule::{Held, Rule},
 };
 use crate::{catalog::ActiveDeployment, meter};
@@ -27,6 +28,8 @@ pub struct Ask {
     pub team: Arc<str>,
     pub key: Arc<str>,
     pub job: Option<i64>,
+    /// The most that the job may cost.
+    pub max_cost: Option<i128>,
     pub tags: Arc<Tags>,
     pub endpoint: Endpoint,
     pub est_in: i64,
@@ -107,16 +110,37 @@ impl Call {
         self.holds().push(held);
     }
 
-    /// Holds it of all of the rules, or of none.
-    pub fn hold<'r>(&self, rules: impl Iterator<Item = &'r Arc<Rule>>, pressing: Pressing) -> Result<(), Refusal> {
+    /// Holds it of all of the rules and their parts, or of none.
+    pub fn hold<'r>(
+        &self,
+        rules: impl Iterator<Item = &'r Arc<Rule>>,
+        parts: &Parts,
+        pressing: Pressing,
+    ) -> Result<(), Refusal> {
         let mut holds = self.holds();
+        let taken = self.take_all(rules, parts, pressing, &mut holds);
+        if taken.is_err() {
+            holds.drain(..).for_each(|held| held.settle(Some(0)));
+        }
+        taken
+    }
+
+    fn take_all<'r>(
+        &self,
+        rules: impl Iterator<Item = &'r Arc<Rule>>,
+        parts: &Parts,
+        pressing: Pressing,
+        holds: &mut Vec<Held>,
+    ) -> Result<(), Refusal> {
+        if let (Some(job), Some(most)) = (self.ask.job, self.ask.max_cost) {
+            let part = parts.of_job(job, most);
+            holds.push(part.take(self.worst.of(&part), self.at, pressing)?);
+        }
         for rule in rules {
-            match rule.take(self.worst.of(rule), self.at, pressing) {
-                Ok(held) => holds.push(held),
-                Err(refusal) => {
-                    holds.drain(..).for_each(|held| held.settle(Some(0)));
-                    return Err(refusal);
-                }
+            let worst = self.worst.of(rule);
+            holds.push(rule.take(worst, self.at, pressing)?);
+            if let Some(part) = parts.of(rule, &self.facts()) {
+                holds.push(part.take_part(worst, self.at, self.ask.job, pressing)?);
             }
         }
         Ok(())

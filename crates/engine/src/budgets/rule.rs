@@ -8,27 +8,35 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use domain::{
     Budget,
-    budget::{Policy, Span, Unit},
+    budget::{Facts, Policy, Span, Unit},
 };
+use store::budget::PartKey;
 
 use super::{
     Pressing,
     account::Account,
+    part::Part,
     refusal::{Refusal, Why},
 };
 
 /// A view of the whole that is older does not refuse anybody for good.
 const FRESH: Duration = Duration::from_millis(600);
+/// What nobody used for so long is forgotten, if it can be found again.
+const IDLE: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
 pub struct Rule {
+    /// As it is declared; 0: a part, which has its own.
     pub id: i64,
     pub name: Arc<str>,
     pub budget: Budget,
     pub unit: Unit,
     pub policy: Policy,
+    /// Of another budget, which it is a part of.
+    pub part: Option<Part>,
     /// Outlives a change of the budget's amount.
     pub(super) state: Arc<Mutex<State>>,
 }
@@ -52,6 +60,10 @@ pub(super) struct State {
     /// Somebody was refused since the last tick, so the view is worth renewing.
     pub was_refused: bool,
     pub view: Option<View>,
+    /// When a call last held something of it.
+    pub used_at: Option<Instant>,
+    /// Jobs that somebody approved: until then the guard lets them alone.
+    pub lifted: BTreeMap<i64, DateTime<Utc>>,
 }
 
 #[derive(Debug)]
@@ -87,11 +99,23 @@ pub(super) struct Held {
 impl Rule {
     pub(super) fn new(id: i64, name: &str, budget: Budget, state: Arc<Mutex<State>>) -> Self {
         let (unit, policy) = (budget.unit(), budget.policy());
-        Self { id, name: name.into(), budget, unit, policy, state }
+        Self { id, name: name.into(), budget, unit, policy, part: None, state }
+    }
+
+    /// By which the database knows it; `None`: it does not yet.
+    pub(super) fn known_id(&self) -> Option<i64> {
+        self.part.as_ref().map_or(Some(self.id), Part::id)
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The part that a call is under, and the cell of it.
+    pub(super) fn part_of(&self, facts: &Facts<'_>, at: DateTime<Utc>) -> Option<(PartKey, DateTime<Utc>)> {
+        let guard = self.budget.guard?;
+        let key = PartKey { budget_id: self.id, subject: guard.subject(facts)?, per_s: guard.per.seconds() };
+        Some((key, guard.window().span(Tz::UTC, at).start))
     }
 
     pub(super) fn span(&self, at: DateTime<Utc>) -> Span {
@@ -119,6 +143,7 @@ impl Rule {
         let cell = state.cell(self, at);
         if cell.account.take(amount) {
             let cell = cell.span.start;
+            state.used_at = Some(Instant::now());
             state.recent += amount;
             state.kept = (state.kept - amount).max(0);
             return Ok(Held { rule: Arc::clone(self), cell, amount, epoch });
@@ -141,8 +166,25 @@ impl Rule {
         let cell = state.cell(self, at);
         cell.account.force(amount);
         let cell = cell.span.start;
+        state.used_at = Some(Instant::now());
         state.recent += amount;
         Held { rule: Arc::clone(self), cell, amount, epoch }
+    }
+
+    /// As [`Self::take`], of a part: only jobs that nobody approved are refused.
+    pub(super) fn take_part(
+        self: &Arc<Self>,
+        amount: Option<i128>,
+        at: DateTime<Utc>,
+        job: Option<i64>,
+        pressing: Pressing,
+    ) -> Result<Held, Refusal> {
+        let is_lifted = |job| self.state().lifted.get(&job).is_some_and(|until| at < *until);
+        match (amount, job) {
+            (Some(amount), Some(job)) if !is_lifted(job) => self.take(Some(amount), at, pressing),
+            // What has no price does not burn anything that could be seen.
+            _ => Ok(self.force(amount.unwrap_or(0), at)),
+        }
     }
 
     fn refusal(self: &Arc<Self>, asked: i128, at: DateTime<Utc>, why: Why, state: &State) -> Refusal {
@@ -174,11 +216,24 @@ impl State {
         &mut self.cells[n]
     }
 
+    /// Nothing is held of it, nobody asked for it lately, and the database knows all of it.
+    pub fn is_idle(&self) -> bool {
+        let is_over = |cell: &Cell| cell.account.reserved == 0 && cell.written == Some(cell.account);
+        let is_old = self.used_at.is_none_or(|at| at.elapsed() > IDLE);
+        self.waiting.is_empty() && self.unmet.is_empty() && is_old && self.cells.iter().all(is_over)
+    }
+
     fn of(&mut self, held: &Held) -> Option<&mut Account> {
         if self.epoch != held.epoch {
             return None;
         }
         self.cells.iter_mut().find(|cell| cell.span.start == held.cell).map(|cell| &mut cell.account)
+    }
+
+    /// A guard lets the job alone until then.
+    pub fn lift(&mut self, job: i64, until: DateTime<Utc>) {
+        self.lifted.insert(job, until);
+        self.used_at = Some(Instant::now());
     }
 
     /// What this process held is booked by others now.

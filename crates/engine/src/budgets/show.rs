@@ -1,6 +1,7 @@
 //! How budgets stand.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
 use domain::{
     Budget,
     budget::{Unit, Window},
@@ -66,6 +67,12 @@ pub async fn verify(engine: &Engine) -> store::Result<Vec<Shown>> {
         one.verified = Some(sums);
     }
     Ok(all)
+}
+
+/// The same of a part, which rolls.
+pub(super) fn rolling(part_id: i64, per_s: i64, now: DateTime<Utc>) -> (i64, DateTime<Utc>, DateTime<Utc>) {
+    let span = Window::Rolling(per_s).span(Tz::UTC, now);
+    (part_id, span.since, span.end + TimeDelta::days(1))
 }
 
 /// The cells that count now, with both ends.

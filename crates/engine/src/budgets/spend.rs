@@ -1,9 +1,19 @@
 //! What ledger rows add to budgets, in the transaction that inserts them.
 
+use std::collections::HashSet;
+
 use domain::LedgerRow;
 use store::PgConnection;
 
 use super::{Budgets, book::Book};
+
+/// Whose calls the rows are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Of this process, which knows what its calls are under.
+    Ours,
+    Others,
+}
 
 /// Counts the rows under all budgets that are in force, those included of which this replica has not heard yet. `revision`: that in
 /// force, as [`store::ledger::insert`] gave it in this transaction.
@@ -12,14 +22,25 @@ pub async fn book<'r>(
     budgets: &Budgets,
     rows: impl Iterator<Item = &'r LedgerRow> + Clone + Send,
     revision: i64,
+    whose: Whose,
 ) -> store::Result<()> {
     let known = {
         let book = budgets.book();
         (book.revision == revision).then(|| book.spends(rows.clone()))
     };
-    let spends = match known {
+    let mut spends = match known {
         Some(spends) => spends,
-        None => Book::new(revision, store::budget::active(conn).await?, &Book::default()).spends(rows),
+        None => Book::new(revision, store::budget::active(conn).await?, &Book::default()).spends(rows.clone()),
     };
-    store::budget::add(conn, &spends).await
+    match whose {
+        Whose::Ours if budgets.parts.is_empty() => {}
+        Whose::Ours => spends.add_capped(rows, |job| budgets.parts.has_job(job)),
+        Whose::Others => {
+            let jobs: Vec<i64> = rows.clone().filter_map(|row| row.job_id).collect();
+            let capped: HashSet<i64> = store::budget::capped(conn, &jobs).await?.into_iter().collect();
+            spends.add_capped(rows, |job| capped.contains(&job));
+        }
+    }
+    let parts = budgets.parts.ids(conn, spends.parts()).await?;
+    store::budget::add(conn, &spends.with_ids(&parts)).await
 }

@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 use domain::budget::Window;
 
+use super::guard;
 use crate::Engine;
 
 /// Drops what was counted in windows before the last one; calls of that may still come in.
@@ -16,5 +17,6 @@ pub async fn sweep(engine: &Engine) -> store::Result<()> {
             store::budget::forget(&mut conn, row.budget_id, last.since).await?;
         }
     }
-    Ok(())
+    drop(conn);
+    guard::sweep(engine).await
 }

@@ -34,6 +34,7 @@ fn ask(team: &str) -> Ask {
         team: team.into(),
         key: "k".into(),
         job: None,
+        max_cost: None,
         tags: Arc::default(),
         endpoint: Endpoint::ChatCompletions,
         est_in: 83,
@@ -178,3 +179,5 @@ fn a_soft_budget_is_exceeded_when_nothing_else_fits() {
     assert!(reserve(Pressing::Now).is_err_and(|refusal| refusal.is_final()));
     assert!(reserve(Pressing::Overdraw).is_ok());
 }
+
+mod guards;

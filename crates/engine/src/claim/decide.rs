@@ -217,7 +217,7 @@ fn admit(engine: &Engine, job: &JobInfo, flow: &FlowRow, rules: &[Arc<Rule>]) ->
         Next::Use(deployment, permit, reservation) => Ok((deployment, caller, permit, reservation)),
         Next::Broke(refusal) => {
             caller.cancel();
-            engine.budgets.missed(&refusal);
+            engine.budgets.missed(&refusal, job.job_id);
             let pause = if refusal.is_final() { refusal.pause() } else { route::LIMIT_PAUSE };
             Err((pause, refusal.obstacle()))
         }
@@ -240,6 +240,8 @@ pub(super) fn job_info(catalog: &Arc<ActiveCatalog>, flow: &FlowRow) -> Option<A
         backoff: Backoff { first, longest },
         lane,
         tags: Arc::new(serde_json::from_value::<Tags>(flow.tags.clone()).ok()?),
+        // One that this version cannot read lets nothing pass.
+        max_cost: flow.max_cost.as_deref().map(|most| most.parse().unwrap_or(0)),
         submitted_at: flow.submitted_at,
         max_attempts: flow.max_attempts,
         deadline_at: flow.deadline_at,

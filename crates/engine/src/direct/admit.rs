@@ -95,6 +95,7 @@ pub(super) async fn admit(engine: &Engine, caller: &Caller, direct: &Direct) -> 
         team: Arc::clone(&subject.team),
         key: Arc::clone(&subject.key_id),
         job: None,
+        max_cost: None,
         tags: Arc::clone(&subject.tags),
         endpoint: direct.endpoint,
         est_in: subject.est_in,

@@ -1,16 +1,17 @@
-//! Priority, deadline and what it comes after, changed while a job waits or runs: one row for each of its flows.
+//! Priority, deadline, what it comes after and what it may cost, changed while a job waits or runs: one row for each of its flows.
 
 use chrono::{DateTime, Utc};
-use domain::{Action, After, AfterOn, Job, JobId, JobState};
+use domain::{Action, After, AfterOn, HoldReason, Job, JobId, JobState, money::Total};
 use serde_json::{Map, Value, json};
 use store::{
     PgConnection, after,
     after::Other,
     audit::{self, Entry},
+    hold,
     job::Terms,
 };
 
-use super::{By, JobError, lock, reread};
+use super::{By, JobError, approve::go_on, lock, reread};
 use crate::Engine;
 
 /// What is not named stays; `Some(None)` takes it away.
@@ -19,6 +20,8 @@ pub struct Change {
     pub priority: Option<i16>,
     pub deadline: Option<Option<DateTime<Utc>>>,
     pub after: Option<Option<After>>,
+    /// Only of a job that was submitted with one.
+    pub max_cost: Option<Total>,
 }
 
 /// A chain of jobs that wait for each other is no longer than this.
@@ -43,7 +46,11 @@ pub async fn change(engine: &Engine, by: By<'_>, id: JobId, change: Change) -> R
         come_after(&mut tx, id, &now, other).await?;
         said.insert("after".to_owned(), json!({ "from": now.after, "to": after }));
     }
+    if let Some(most) = change.max_cost.filter(|most| Some(*most) != now.max_cost) {
+        cap(engine, &mut tx, id, most, &now).await?;
+    }
     let then = Terms {
+        max_cost: change.max_cost.or(now.max_cost),
         priority: change.priority.unwrap_or(now.priority),
         deadline_at: change.deadline.unwrap_or(now.deadline_at),
         ..now
@@ -58,6 +65,7 @@ pub async fn change(engine: &Engine, by: By<'_>, id: JobId, change: Change) -> R
         }
     };
     compare("priority", now.priority.into(), then.priority.into());
+    compare("max_cost", json!(now.max_cost), json!(then.max_cost));
     compare("deadline", json!(now.deadline_at), json!(then.deadline_at));
     if !said.is_empty() {
         let details = Value::Object(said);
@@ -67,6 +75,22 @@ pub async fn change(engine: &Engine, by: By<'_>, id: JobId, change: Change) -> R
     tx.commit().await?;
     engine.bell.ring();
     reread(engine, by.scope, id).await
+}
+
+/// A job that waits because it may cost no more goes on.
+async fn cap(engine: &Engine, conn: &mut PgConnection, id: JobId, most: Total, now: &Terms) -> Result<(), JobError> {
+    if most.0 <= 0 {
+        return Err(JobError::param("max_cost", format!("${most} is not above zero")));
+    }
+    if now.max_cost.is_none() {
+        // Calls of it may be under way that nothing was held for.
+        return Err(JobError::param("max_cost", "the job was submitted without one".to_owned()));
+    }
+    store::budget::cap_job(conn, id.0, most.0).await?;
+    if hold::remove(conn, id, HoldReason::MaxCost, 0).await? {
+        go_on(engine, conn, id).await?;
+    }
+    Ok(())
 }
 
 fn check_deadline(now: &Terms, then: &Terms, time: DateTime<Utc>) -> Result<(), JobError> {

@@ -1,15 +1,17 @@
 //! A job's life after submission: what its owner, or an operator, does to it. Everything is idempotent, and none of it takes
 //! longer for a million requests than for one.
 
+mod approve;
 mod change;
 mod failures;
 mod finish;
 
-use domain::{Action, AuditLine, Job, JobId, JobState};
+use domain::{Action, AuditLine, HoldReason, Job, JobId, JobState};
 use serde_json::json;
 use store::{
     PgConnection,
     audit::{self, Entry},
+    hold::{self, NewHold},
     job::{EndAs, ListQuery},
 };
 
@@ -17,6 +19,7 @@ pub use store::job::Scope;
 
 pub(crate) use self::finish::{Finish, UNCLEAN, finish_if_drained, finish_plain, release_followers};
 pub use self::{
+    approve::approve,
     change::{Change, change},
     failures::failures,
 };
@@ -36,6 +39,11 @@ pub enum JobError {
     NotFound,
     #[error("a job that is {state} cannot be {wanted}")]
     Conflict { state: &'static str, wanted: &'static str },
+    /// By a guard, and not by a person.
+    #[error("it waits for approval: {0}")]
+    Held(String),
+    #[error("it does not wait for approval")]
+    NothingToApprove,
     /// What was asked for cannot be; nothing was changed.
     #[error("{name}: {reason}")]
     Param { name: &'static str, reason: String },
@@ -65,7 +73,14 @@ pub async fn pause(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobErr
     match lock(&mut tx, by.scope, id).await? {
         JobState::Queued | JobState::Running => {
             store::job::pause(&mut tx, id).await?;
+            hold::put(&mut tx, by_hand(engine, id)).await?;
             by.records(&mut tx, id, Action::Pause).await?;
+        }
+        // What a guard paused stays so when the guard would let it go on.
+        JobState::Paused if !hold::of_job(&mut tx, id).await?.is_empty() => {
+            if hold::put(&mut tx, by_hand(engine, id)).await? == hold::Put::New {
+                by.records(&mut tx, id, Action::Pause).await?;
+            }
         }
         JobState::Paused => {}
         state => return Err(JobError::Conflict { state: state.as_str(), wanted: "paused" }),
@@ -74,16 +89,24 @@ pub async fn pause(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobErr
     reread(engine, by.scope, id).await
 }
 
+/// A hold that a person puts on a job.
+fn by_hand(engine: &Engine, job: JobId) -> NewHold<'static> {
+    NewHold { job, reason: HoldReason::Paused, part_id: 0, detail: "", needs: 0, at: engine.clock.now() }
+}
+
+/// Takes back a person's pause. What a guard paused besides waits on.
 pub async fn resume(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobError> {
     let mut tx = engine.pools.api.begin().await?;
     match lock(&mut tx, by.scope, id).await? {
         JobState::Paused => {
-            store::job::resume(&mut tx, id).await?;
-            by.records(&mut tx, id, Action::Resume).await?;
-            // Its last call may have ended while it was paused.
-            if !store::flow::drained(&mut tx, &[id.0]).await?.is_empty() {
-                finish_if_drained(engine, &mut tx, id).await?;
+            let was_paused = hold::remove(&mut tx, id, HoldReason::Paused, 0).await?;
+            let goes_on = approve::go_on(engine, &mut tx, id).await?;
+            if !was_paused && !goes_on {
+                let others = hold::of_job(&mut tx, id).await?.into_iter();
+                let detail = others.filter(|hold| hold.lifted_until.is_none()).map(|hold| hold.detail).next();
+                return Err(JobError::Held(detail.unwrap_or_default()));
             }
+            by.records(&mut tx, id, Action::Resume).await?;
         }
         JobState::Queued | JobState::Running => {}
         state => return Err(JobError::Conflict { state: state.as_str(), wanted: "resumed" }),

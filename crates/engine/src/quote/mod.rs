@@ -15,6 +15,7 @@ pub use self::{
     answer::{Basis, DeploymentQuote, DurationRange, LaneQuote, Quote, RouteQuote},
     budgets::{BudgetQuote, Fits},
 };
+pub(crate) use self::sums::usual_output;
 use self::{budgets::By, pace::Pace, sums::Sums};
 use crate::{
     Engine,
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// Calls that are looked at for what is to be expected.
-const RECENT: i64 = 20_000;
+pub(crate) const RECENT: i64 = 20_000;
 
 /// `team` is the submitter's, by its name.
 pub async fn quote<R: AsyncRead + Unpin + Send>(

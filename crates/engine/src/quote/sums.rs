@@ -9,7 +9,7 @@ use store::recent::RecentCalls;
 
 use super::answer::{Basis, DeploymentQuote, RouteQuote};
 use crate::{
-    catalog::ActiveDeployment,
+    catalog::{ActiveDeployment, ActiveRoute},
     meter,
     submit::{Flow, Request},
 };
@@ -171,6 +171,12 @@ impl ByDeployment {
         self.worst = Total(self.worst.0 + worst);
         Some(worst)
     }
+}
+
+/// Output tokens that are expected of a request of the route that sets no maximum.
+pub(crate) fn usual_output(recent: &[RecentCalls], route: &ActiveRoute) -> i64 {
+    let first = route.deployments.first().map(|deployment| &*deployment.name);
+    usual(recent, &route.name, first).map_or(ASSUMED_OUTPUT, |(mean, _)| mean.output_tokens)
 }
 
 /// What calls of the model were like: the team's own by the deployment that serves it first, else by any, else everybody's.

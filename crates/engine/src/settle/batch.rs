@@ -19,7 +19,10 @@ use store::{
 use tracing::warn;
 
 use super::op::{Op, Then};
-use crate::{Engine, budgets};
+use crate::{
+    Engine,
+    budgets::{self, Whose},
+};
 
 pub(super) struct Done {
     /// Jobs of which a request ended.
@@ -82,7 +85,8 @@ async fn write(conn: &mut PgConnection, engine: &Engine, ops: &[Op], again: bool
     store::complete::insert_results(conn, &sorted.results).await?;
     store::retry::insert(conn, &sorted.retries).await?;
     if let Some(revision) = store::ledger::insert(conn, &sorted.ledger).await? {
-        budgets::book_rows(conn, &engine.budgets, sorted.ledger.iter().map(AsRef::as_ref), revision).await?;
+        let rows = sorted.ledger.iter().map(AsRef::as_ref);
+        budgets::book_rows(conn, &engine.budgets, rows, revision, Whose::Ours).await?;
     }
     // Last: the settlers of this process all add to the same rows, so each waits here until the one before it has committed.
     store::complete::add_tallies(conn, engine.worker_id, &sorted.tallies).await?;

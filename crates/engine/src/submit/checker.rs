@@ -34,6 +34,9 @@ pub struct Flow<'c> {
     /// Of its largest request; no output when one of them sets no maximum.
     pub max_in: i32,
     pub max_out: Option<i32>,
+    /// Of all together.
+    pub total_in: i64,
+    pub total_out: Option<i64>,
 }
 
 /// A request that can be queued.
@@ -122,7 +125,16 @@ impl<'c> Checker<'c> {
         while self.flows.iter().any(|flow| flow.id == id) {
             id = time_id(self.started);
         }
-        self.flows.push(Flow { id, route, endpoint, items: 0, max_in: 0, max_out: Some(0) });
+        self.flows.push(Flow {
+            id,
+            route,
+            endpoint,
+            items: 0,
+            max_in: 0,
+            max_out: Some(0),
+            total_in: 0,
+            total_out: Some(0),
+        });
         Ok(self.flows.len() - 1)
     }
 }
@@ -134,6 +146,8 @@ impl Flow<'_> {
         self.items += 1;
         self.max_in = self.max_in.max(est_in);
         self.max_out = self.max_out.zip(max_out).map(|(a, b)| a.max(b));
+        self.total_in += i64::from(est_in);
+        self.total_out = self.total_out.zip(max_out).map(|(sum, most)| sum + i64::from(most));
         pos
     }
 

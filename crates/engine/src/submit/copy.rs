@@ -29,6 +29,9 @@ pub struct Target {
     pub next: i32,
     pub end: i32,
     pub new: NewFlow,
+    /// Tokens of all that was copied; no output when one of them sets no maximum.
+    pub total_in: i64,
+    pub total_out: Option<i64>,
 }
 
 /// Copies what the filter takes of a job of so many lines. Lines of the new job count from 1, without gaps.
@@ -114,6 +117,8 @@ fn place(picks: &[(usize, Pick)], line: &mut i32, targets: &mut [Target]) -> Cop
         target.new.items += 1;
         target.new.max_in = target.new.max_in.max(pick.est_in);
         target.new.max_out = target.new.max_out.zip(pick.max_out).map(|(a, b)| a.max(b));
+        target.total_in += i64::from(pick.est_in);
+        target.total_out = target.total_out.zip(pick.max_out).map(|(sum, most)| sum + i64::from(most));
     }
     copies
 }

@@ -3,12 +3,14 @@
 //! of it stays. Memory is flat but for some 30 bytes a request, by which duplicates are found.
 
 mod after;
+mod approval;
 mod body;
 mod checker;
 mod copy;
 mod dry_run;
 mod error;
 mod ids;
+mod max_cost;
 mod params;
 mod places;
 mod replay;
@@ -35,7 +37,7 @@ use store::{
 };
 use tokio::io::AsyncRead;
 
-use self::{body::Body, checker::Checker, dry_run::Tally, replay::Fingerprint, source::Source, upload::Upload};
+use self::{approval::Load, body::Body, checker::Checker, dry_run::Tally, replay::Fingerprint, source::Source, upload::{Spending, Upload}};
 pub use self::{
     body::Format,
     checker::MOST_ROUTES,
@@ -158,7 +160,18 @@ pub async fn submit_to<R: AsyncRead + Unpin + Send>(
         return Err(upload.fail(error).await);
     }
     let flows: Vec<_> = checker.flows().iter().map(checker::Flow::to_store).collect();
-    let accepted = upload.finish(&flows, &print.of(body.source())).await?;
+    if let Some(most) = plan.max_cost
+        && let Err(error) = max_cost::check(most, checker.flows(), started)
+    {
+        return Err(upload.fail(error).await);
+    }
+    let loads: Vec<Load<'_>> = checker.flows().iter().map(Load::of_flow).collect();
+    let approval = match approval::wanted(intake.pool, &intake.catalog, who.team_id, &loads, intake.clock.now()).await {
+        Ok(approval) => approval,
+        Err(error) => return Err(upload.fail(error.into()).await),
+    };
+    let spending = Spending { approval, max_cost: plan.max_cost };
+    let accepted = upload.finish(&flows, &print.of(body.source()), spending).await?;
     Ok(Accepted { job_id, accepted, replayed: false })
 }
 

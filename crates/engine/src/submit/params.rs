@@ -1,7 +1,7 @@
 //! What was said of the job as a whole, checked and completed.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{After, Lane, Tags, catalog::LaneRule, job::JobParams};
+use domain::{After, Lane, Tags, catalog::LaneRule, job::JobParams, money::Total};
 
 use super::{SubmitError, Submitter};
 use crate::{catalog::ActiveCatalog, engine::Settings, webhook};
@@ -19,6 +19,7 @@ pub struct Plan {
     pub start_at: Option<DateTime<Utc>>,
     pub deadline: Option<DateTime<Utc>>,
     pub after: Option<After>,
+    pub max_cost: Option<Total>,
     pub webhook: Option<String>,
 }
 
@@ -57,6 +58,9 @@ pub fn plan(
             return Err(SubmitError::param("start_at", "it is not before the deadline"));
         }
     }
+    if let Some(most) = params.max_cost.filter(|most| most.0 <= 0) {
+        return Err(SubmitError::param("max_cost", format!("${most} is not above zero")));
+    }
     if let Some(url) = &params.webhook {
         webhook::check_url(url, settings.webhooks_to_private_hosts)
             .map_err(|bad| SubmitError::param("webhook", bad.to_string()))?;
@@ -70,6 +74,7 @@ pub fn plan(
         start_at: params.start_at,
         deadline: params.deadline.or(usual),
         after: params.after,
+        max_cost: params.max_cost,
         webhook: params.webhook,
     })
 }
@@ -142,6 +147,10 @@ mod tests {
             refused(JobParams { deadline: soon, start_at: soon, ..JobParams::default() }).starts_with("start_at: ")
         );
         assert!(refused(JobParams { priority: Some(101), ..JobParams::default() }).starts_with("priority: "));
+        assert_eq!(
+            refused(JobParams { max_cost: Some(Total(0)), ..JobParams::default() }),
+            "max_cost: $0.00 is not above zero"
+        );
         assert!(refused(JobParams { max_attempts: Some(0), ..JobParams::default() }).starts_with("max_attempts: "));
         assert!(refused(JobParams { name: Some("a\0".into()), ..JobParams::default() }).starts_with("name: "));
         for url in ["ftp://example.com/", "http://127.0.0.1/", "nonsense"] {

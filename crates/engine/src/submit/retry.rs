@@ -17,10 +17,11 @@ use tracing::warn;
 
 use super::{
     Accepted, Intake, SubmitError, Submitter,
+    approval::{self, Load},
     copy::{Target, copy_all},
     places::Place,
     replay,
-    upload::Upload,
+    upload::{Spending, Upload},
     writer::Room,
 };
 use crate::{Engine, catalog::ActiveCatalog};
@@ -115,7 +116,7 @@ pub async fn retry_by(
     let lines = i32::try_from(original.accepted).unwrap_or(i32::MAX - 1);
     let copying = tokio::spawn(async move {
         let _place = place;
-        let done = fill(&pool, &catalog, begun, room, (of, lines), &filter, targets, &print).await;
+        let done = fill(&pool, &catalog, begun, room, (of, lines), &filter, targets, &print, now).await;
         if let Err(error) = &done {
             warn!(job.id = %job_id, retry.of = %of, %error, "A retry came to nothing");
         }
@@ -140,6 +141,7 @@ async fn fill(
     filter: &RetryFilter,
     mut targets: Vec<Target>,
     print: &[u8; 32],
+    now: DateTime<Utc>,
 ) -> Result<i64, RetryError> {
     let mut copied = copy_all(pool, room, (of, lines), filter, &mut targets).await;
     if copied.is_ok() {
@@ -155,7 +157,13 @@ async fn fill(
             .map(|flow| RetryError::NoModel { model: flow.route.clone() }),
     };
     match refused {
-        None => Ok(begun.finish(&flows, print).await?),
+        None => {
+            let loads: Vec<Load<'_>> = targets.iter().filter_map(|target| Load::of_target(target, catalog)).collect();
+            match approval::wanted(pool, catalog, room.team_id, &loads, now).await {
+                Ok(approval) => Ok(begun.finish(&flows, print, Spending { approval, max_cost: None }).await?),
+                Err(error) => Err(begun.fail(error.into()).await.into()),
+            }
+        }
         Some(error) => {
             let _ = begun.fail(SubmitError::Abandoned).await;
             Err(error)
@@ -203,7 +211,7 @@ async fn targets(intake: &Intake<'_>, original: &Original, now: DateTime<Utc>) -
         }
         let items = store::result::flow_items(&mut conn, *from).await?;
         let new = NewFlow { flow_id, route: route.clone(), endpoint: *endpoint, items: 0, max_in: 0, max_out: Some(0) };
-        targets.push(Target { from: *from, next: 0, end: items, new });
+        targets.push(Target { from: *from, next: 0, end: items, new, total_in: 0, total_out: Some(0) });
     }
     let there: i64 = targets.iter().map(|target| i64::from(target.end)).sum();
     if there < original.accepted { Err(RetryError::Purged) } else { Ok(targets) }

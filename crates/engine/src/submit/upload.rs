@@ -2,11 +2,12 @@
 
 use std::{io, time::Duration};
 
-use domain::{Action, After, JobId};
+use domain::{Action, After, HoldReason, JobId, money::Total};
 use serde_json::json;
 use store::{
     PgPool,
     audit::{self, Entry},
+    hold::{self, NewHold},
     idempotency,
     ingest::{self, Begin, NewFlow, NewJob},
     quota::Quota,
@@ -17,6 +18,7 @@ use tracing::warn;
 use super::{
     SubmitError,
     after::{Fate, fate},
+    approval::Wanted,
     writer::{PATIENCE, Room, Writer, out_of_time},
 };
 use crate::jobs::UNCLEAN;
@@ -25,6 +27,14 @@ use crate::jobs::UNCLEAN;
 const DOUBT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What is said of the job's cost.
+#[derive(Debug, Default)]
+pub struct Spending {
+    /// It does not begin before somebody approves it.
+    pub approval: Option<Wanted>,
+    pub max_cost: Option<Total>,
+}
 
 pub struct Upload {
     pool: PgPool,
@@ -69,12 +79,18 @@ impl Upload {
         Ok(None)
     }
 
-    /// Makes the job runnable; gives the number of its requests.
-    pub async fn finish(mut self, flows: &[NewFlow], fingerprint: &[u8]) -> Result<i64, SubmitError> {
+    /// Makes the job runnable, unless it has to be approved first; gives the number of its requests.
+    pub async fn finish(
+        mut self,
+        flows: &[NewFlow],
+        fingerprint: &[u8],
+        spending: Spending,
+    ) -> Result<i64, SubmitError> {
         if let Err(error) = self.writer.close().await {
             return Err(self.fail(error).await);
         }
-        let committed = timeout(PATIENCE, commit(&self.pool, self.id, &self.origin, flows, fingerprint)).await;
+        let committing = commit(&self.pool, self.id, &self.origin, flows, fingerprint, &spending);
+        let committed = timeout(PATIENCE, committing).await;
         match committed.unwrap_or_else(|_| Err(store::Error::Io(io::ErrorKind::TimedOut.into()))) {
             Ok(true) => {
                 self.ended = true;
@@ -144,6 +160,7 @@ async fn commit(
     origin: &Origin,
     flows: &[NewFlow],
     fingerprint: &[u8],
+    spending: &Spending,
 ) -> store::Result<bool> {
     let mut tx = pool.begin().await?;
     let fate = fate(&mut tx, origin.team_id, origin.after).await?;
@@ -151,6 +168,12 @@ async fn commit(
     let ours = ingest::finish(&mut tx, id, flows, fingerprint, begin).await?;
     if ours {
         record(&mut tx, id, origin, flows).await?;
+        if let Some(most) = spending.max_cost {
+            store::budget::cap_job(&mut tx, id.job_id, most.0).await?;
+        }
+        if let Some(wanted) = spending.approval.as_ref().filter(|_| fate != Fate::IsCancelled) {
+            hold_back(&mut tx, JobId(id.job_id), wanted).await?;
+        }
     }
     if ours && fate == Fate::IsCancelled {
         store::after::cancel(&mut tx, JobId(id.job_id)).await?;
@@ -160,6 +183,16 @@ async fn commit(
     }
     tx.commit().await?;
     Ok(ours)
+}
+
+/// Nothing of it runs before somebody approves it.
+async fn hold_back(conn: &mut store::PgConnection, job: JobId, wanted: &Wanted) -> store::Result<()> {
+    store::job::pause(conn, job).await?;
+    let Wanted { why, at } = wanted;
+    let new = NewHold { job, reason: HoldReason::Approval, part_id: 0, detail: why, needs: 0, at: *at };
+    hold::put(conn, new).await?;
+    let details = json!({ "by": "approval", "reason": why });
+    audit::record(conn, Entry { job_id: job.0, key_id: None, action: Action::Pause, details }).await
 }
 
 /// In the new job's history, and in that of the job whose requests these are, tried again.
@@ -267,7 +300,7 @@ mod tests {
     async fn a_commit_whose_answer_was_lost_counts(pool: PgPool) {
         let (upload, flow) = begun(&pool).await;
         append(&pool, &upload, &flow).await;
-        assert!(commit(&pool, upload.id, &upload.origin, &[flow], b"print").await.unwrap());
+        assert!(commit(&pool, upload.id, &upload.origin, &[flow], b"print", &Spending::default()).await.unwrap());
         assert_eq!(upload.resolve(lost()).await.unwrap(), 3);
         let state: String = sqlx::query_scalar("select state from job").fetch_one(&pool).await.unwrap();
         assert_eq!(state, "queued");

@@ -113,7 +113,7 @@ async fn chunk(engine: &Engine, stuck: &mut Vec<i64>) -> store::Result<bool> {
     store::retry::insert(&mut tx, &retries).await?;
     store::complete::insert_results(&mut tx, &results.iter().collect::<Vec<_>>()).await?;
     if let Some(revision) = store::ledger::insert(&mut tx, &ledger).await? {
-        budgets::book_rows(&mut tx, &engine.budgets, ledger.iter(), revision).await?;
+        budgets::book_rows(&mut tx, &engine.budgets, ledger.iter(), revision, budgets::Whose::Others).await?;
     }
     store::complete::add_tallies(&mut tx, engine.worker_id, &tallies).await?;
     tx.commit().await?;

@@ -1,8 +1,8 @@
-//! A job's priority, deadline and what it comes after, changed while it waits or runs.
+//! A job's priority, deadline, what it comes after and what it may cost, changed while it waits or runs.
 
 use axum::{Json, body::Body, extract::State};
 use chrono::{DateTime, Utc};
-use domain::{After, Job, JobId};
+use domain::{After, Job, JobId, money::Total};
 use engine::{
     admit::Permission,
     jobs::{self, Change},
@@ -26,6 +26,7 @@ pub struct Patch {
     deadline: Option<Option<DateTime<Utc>>>,
     #[serde(deserialize_with = "given")]
     after: Option<Option<After>>,
+    max_cost: Option<Total>,
 }
 
 /// Tells null from nothing.
@@ -42,8 +43,8 @@ pub async fn change(
     let by = by(&caller, Permission::ManageJobs);
     // What does not exist does not exist whatever is said of it.
     jobs::get(&app.engine, by.scope, id).await?.ok_or_else(|| no_job(id))?;
-    let Patch { priority, deadline, after } = read_json(body).await?;
-    let done = jobs::change(&app.engine, by, id, Change { priority, deadline, after }).await;
+    let Patch { priority, deadline, after, max_cost } = read_json(body).await?;
+    let done = jobs::change(&app.engine, by, id, Change { priority, deadline, after, max_cost }).await;
     done.map(Json).map_err(|error| refused(id, error))
 }
 

@@ -63,6 +63,12 @@ pub async fn cancel(State(app): State<App>, Who(caller): Who, Id(id): Id<JobId>)
     done.map(Json).map_err(|error| refused(id, error))
 }
 
+/// Lets a job go on that waits for somebody's word.
+pub async fn approve(State(app): State<App>, Who(caller): Who, Id(id): Id<JobId>) -> Result<Json<Job>, Problem> {
+    let done = jobs::approve(&app.engine, by(&caller, Permission::ApproveJobs), id).await;
+    done.map(Json).map_err(|error| refused(id, error))
+}
+
 /// Purges bodies and results; the job's record and its ledger rows stay.
 pub async fn delete(State(app): State<App>, Who(caller): Who, Id(id): Id<JobId>) -> Result<Json<Job>, Problem> {
     let done = jobs::delete(&app.engine, by(&caller, Permission::DeleteJobs), id).await;
@@ -92,6 +98,14 @@ pub fn refused(id: JobId, error: JobError) -> Problem {
         JobError::Conflict { state, wanted } => {
             Problem::new(Kind::Conflict, format_args!("{id} is {state} and cannot be {wanted}.")).with("state", state)
         }
+        JobError::Held(why) => Problem::new(
+            Kind::Conflict,
+            format_args!("{id} is paused and cannot be resumed: {why}. A key with the role operator or admin can approve it."),
+        )
+        .with("state", "paused"),
+        JobError::NothingToApprove => {
+            Problem::new(Kind::Conflict, format_args!("{id} does not wait for approval; there is nothing to approve."))
+        }
         JobError::Param { name, .. } => Problem::new(Kind::Invalid, &error).with("param", name),
         JobError::Purged => Problem::new(Kind::Gone, format_args!("The bodies and results of {id} were purged.")),
         JobError::Unavailable(error) => error.into(),
@@ -103,7 +117,7 @@ impl From<JobError> for Problem {
         match error {
             JobError::Unavailable(error) => error.into(),
             JobError::NotFound => Self::not_found("such job"),
-            JobError::Conflict { .. } => Self::new(Kind::Conflict, error),
+            JobError::Conflict { .. } | JobError::Held(_) | JobError::NothingToApprove => Self::new(Kind::Conflict, error),
             JobError::Param { name, .. } => Self::new(Kind::Invalid, &error).with("param", name),
             JobError::Purged => Self::new(Kind::Gone, error),
         }

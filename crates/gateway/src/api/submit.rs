@@ -44,6 +44,7 @@ pub struct SubmitParams {
     pub start_at: Option<String>,
     pub after: Option<String>,
     pub max_attempts: Option<String>,
+    pub max_cost: Option<String>,
     pub webhook: Option<String>,
     pub dry_run: bool,
 }
@@ -110,6 +111,7 @@ impl SubmitParams {
             start_at: value("start_at", self.start_at.as_ref())?,
             after: value("after", self.after.as_ref())?,
             max_attempts: value("max_attempts", self.max_attempts.as_ref())?,
+            max_cost: value("max_cost", self.max_cost.as_ref())?,
             webhook: self.webhook.clone(),
         })
     }
@@ -126,6 +128,7 @@ pub fn from_headers(headers: &HeaderMap) -> Result<SubmitParams, Problem> {
         start_at: text("x-tollway-start-at")?,
         after: text("x-tollway-after")?,
         max_attempts: text("x-tollway-max-attempts")?,
+        max_cost: text("x-tollway-max-cost")?,
         webhook: text("x-tollway-webhook")?,
         dry_run: false,
     })
@@ -243,6 +246,7 @@ mod tests {
             ("lane", SubmitParams { lane: Some("No Such".into()), ..SubmitParams::default() }),
             ("tags", SubmitParams { tags: Some("team=x".into()), ..SubmitParams::default() }),
             ("priority", SubmitParams { priority: Some("high".into()), ..SubmitParams::default() }),
+            ("max_cost", SubmitParams { max_cost: Some("much".into()), ..SubmitParams::default() }),
             ("deadline", SubmitParams { deadline: Some("tomorrow".into()), ..SubmitParams::default() }),
         ] {
             assert_eq!(params.read().unwrap_err().members["param"], name);

@@ -2,12 +2,14 @@
 //! numeric has no type of its own here, so they travel as text, exactly.
 
 mod grant;
+mod part;
 mod spend;
 
 use domain::Budget;
 use sqlx::{PgConnection, query, query_as, query_scalar, types::Json};
 
 pub use grant::{Ask, Locked, Put, Taken, follow, give, lock, replicas, still_follow, taken};
+pub use part::{Guarded, PartKey, cap_job, capped, forget_parts, guarded, lock_parts, part_ids};
 pub use spend::{
     Spend, Standing, Uncounted, Verified, add, close, count, forget, has_uncounted, standing, uncounted, verify,
 };

@@ -174,3 +174,51 @@ async fn a_new_budget_begins_with_the_ledgers_spend_of_its_window(pool: PgPool) 
     let cells = query_scalar!(r#"select count(*) as "n!" from budget_use where worker_id = 0"#).fetch_one(&mut *conn);
     assert_eq!(cells.await.unwrap(), 2, "an hour apart, so they leave it at different times");
 }
+
+fn guarded_by_job(percent: u32) -> Budget {
+    let text = json!({"limit_usd": "0.000000001", "window": "month", "guard": {"percent": percent, "per": "1h"}});
+    serde_json::from_value(text).unwrap()
+}
+
+fn part(budget_id: i64, job: i64) -> PartKey {
+    PartKey { budget_id, subject: domain::budget::Subject::Job(job), per_s: 3_600 }
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_part_has_one_id_whoever_asks_and_a_limit_that_follows_its_budgets(pool: PgPool) {
+    let id = declare(&pool, "b", &guarded_by_job(10)).await;
+    let keys = [part(id, 1), part(id, 2)];
+    let ask = async || part_ids(&mut pool.acquire().await.unwrap(), &keys).await.unwrap();
+    let (first, second) = tokio::join!(ask(), ask());
+    assert_eq!((first.len(), &first), (2, &second));
+    assert!(first.values().all(|part| *part > id), "a budget's id is never a part's");
+    let locked = async |id: i64| {
+        let mut tx = pool.begin().await.unwrap();
+        lock_parts(&mut tx, &[id]).await.unwrap()[0]
+    };
+    let one = first[&keys[0]];
+    assert_eq!(locked(one).await, Locked { budget_id: one, cap: 100, is_open: true });
+    declare(&pool, "b", &guarded_by_job(25)).await;
+    assert_eq!(locked(one).await.cap, 250);
+    let mut conn = pool.acquire().await.unwrap();
+    register(&pool, 1, &["worker"]).await;
+    sqlx::query("update worker set budgets = 1 where worker_id = 1").execute(&mut *conn).await.unwrap();
+    assert!(!locked(one).await.is_open, "a replica has not heard of the change");
+    declare(&pool, "b", &Budget { guard: None, ..guarded_by_job(25) }).await;
+    assert_eq!(locked(one).await.cap, 0, "nobody guards it");
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn what_parts_leave_goes_when_it_is_of_no_use(pool: PgPool) {
+    let id = declare(&pool, "b", &guarded_by_job(10)).await;
+    let mut conn = pool.acquire().await.unwrap();
+    let ids = part_ids(&mut conn, &[part(id, 1)]).await.unwrap();
+    let (now, part_id) = (Utc::now(), ids[&part(id, 1)]);
+    let spend = |budget_id, hours| Spend { budget_id, cell: now - TimeDelta::hours(hours), worker_id: 1, amount: 5 };
+    add(&mut conn, &[spend(part_id, 1), spend(part_id, 4), spend(part_id, 5), spend(id, 5)]).await.unwrap();
+    assert_eq!(forget_parts(&mut conn, now, 1).await.unwrap(), 1, "so many at once");
+    assert_eq!(forget_parts(&mut conn, now, 9).await.unwrap(), 1, "what the guard looks at stays, and so does the budget's");
+    assert_eq!(forget_parts(&mut conn, now, 9).await.unwrap(), 0);
+    remove(&mut conn, "b", "test").await.unwrap();
+    assert_eq!(forget_parts(&mut conn, now + TimeDelta::hours(9), 9).await.unwrap(), 2, "its last cell, and the part");
+}

@@ -1,10 +1,10 @@
 //! What a job runs by, changed while it waits or runs.
 
 use chrono::{DateTime, Utc};
-use domain::{After, JobId};
+use domain::{After, JobId, money::Total};
 use sqlx::{PgConnection, query};
 
-use super::after_of;
+use super::{after_of, decode};
 use crate::Result;
 
 /// What can be changed while a job runs.
@@ -14,6 +14,8 @@ pub struct Terms {
     pub deadline_at: Option<DateTime<Utc>>,
     pub start_at: Option<DateTime<Utc>>,
     pub after: Option<After>,
+    /// The most that it may cost.
+    pub max_cost: Option<Total>,
     /// Whether a request of it was ever claimed.
     pub has_begun: bool,
     pub team_id: i64,
@@ -22,7 +24,7 @@ pub struct Terms {
 /// Holds the job's lock.
 pub async fn terms(conn: &mut PgConnection, id: JobId) -> Result<Terms> {
     let row = query!(
-        r#"select team_id, priority, deadline_at, start_at, after_job, after_on,
+        r#"select team_id, priority, deadline_at, start_at, after_job, after_on, max_cost::text as max_cost,
                   started_at is not null or exists (select 1 from flow where job_id = $1 and next_pos > 0) as "has_begun!"
            from job where job_id = $1"#,
         id.0
@@ -34,6 +36,7 @@ pub async fn terms(conn: &mut PgConnection, id: JobId) -> Result<Terms> {
         deadline_at: row.deadline_at,
         start_at: row.start_at,
         after: after_of(row.after_job, row.after_on.as_deref()),
+        max_cost: row.max_cost.map(|most| most.parse().map(Total)).transpose().map_err(decode)?,
         has_begun: row.has_begun,
         team_id: row.team_id,
     })

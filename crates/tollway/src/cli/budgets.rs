@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use domain::{
     Budget,
-    budget::{Policy, Scope, Unit, Window},
+    budget::{Guard, GuardBy, Length, Policy, Scope, Unit, Window},
     money::Total,
 };
 use reqwest::Method;
@@ -63,6 +63,19 @@ struct Set {
     /// Percent at which it says so
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_value = "50,80,100")]
     thresholds: Vec<u32>,
+    /// Percent of the limit that one job may spend within --guard-per; beyond, it is paused
+    #[arg(long, value_name = "PERCENT")]
+    guard: Option<u32>,
+    /// How long its guard looks back, such as 30m or 1h
+    #[arg(long, value_name = "LENGTH", default_value = "1h", requires = "guard")]
+    guard_per: Length,
+    /// Whose spend its guard looks at: job, feature or team
+    #[arg(long, value_name = "WHOSE", value_parser = guard_by, default_value = "job", requires = "guard")]
+    guard_by: GuardBy,
+}
+
+fn guard_by(word: &str) -> Result<GuardBy, String> {
+    GuardBy::from_word(word).ok_or_else(|| "it is job, feature or team".to_owned())
 }
 
 fn policy(word: &str) -> Result<Policy, String> {
@@ -85,6 +98,8 @@ struct Shown {
     #[serde(default)]
     soft: bool,
     thresholds: Vec<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    guard: Option<Guard>,
     managed_by: String,
     unit: Unit,
     spent: String,
@@ -138,12 +153,13 @@ pub async fn run(args: Budgets, common: &Common) -> Outcome {
 }
 
 fn declared(set: Set) -> Result<Budget, Failure> {
-    let Set { usd, tokens, window, time_zone, of, policy, soft, thresholds, .. } = set;
+    let Set { usd, tokens, window, time_zone, of, policy, soft, thresholds, guard, guard_per, guard_by, .. } = set;
     let zone = time_zone.parse().map_err(|_| {
         Failure::usage(format_args!("{time_zone:?} is not a time zone of the IANA list, such as Europe/Berlin"))
     })?;
     let scope = scope(&of)?;
-    Ok(Budget { scope, limit_usd: usd, limit_tokens: tokens, window, time_zone: zone, policy, soft, thresholds })
+    let guard = guard.map(|percent| Guard { percent, per: guard_per, by: guard_by });
+    Ok(Budget { scope, limit_usd: usd, limit_tokens: tokens, window, time_zone: zone, policy, soft, thresholds, guard })
 }
 
 fn scope(of: &[String]) -> Result<Scope, Failure> {
@@ -184,6 +200,7 @@ fn show(budgets: Vec<Shown>) -> std::io::Result<()> {
             limit,
             budget.window.to_string(),
             budget.policy.as_str().to_owned(),
+            optional(budget.guard),
             budget.spent,
             budget.reserved,
             budget.unproven,
@@ -201,6 +218,7 @@ fn show(budgets: Vec<Shown>) -> std::io::Result<()> {
         ("limit", Align::Right),
         ("window", Align::Left),
         ("policy", Align::Left),
+        ("guard", Align::Left),
         ("spent", Align::Right),
         ("reserved", Align::Right),
         ("unproven", Align::Right),

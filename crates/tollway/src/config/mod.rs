@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use domain::{
     Budget, Catalog, Deployment, Lane, Route,
-    catalog::{LaneRule, OwnPrice, Quotas, TeamRule},
+    catalog::{Approval, LaneRule, OwnPrice, Quotas, TeamRule},
 };
 use engine::alerts::{Receiver, Wanted};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
@@ -42,6 +42,7 @@ pub struct Config {
     pub prices: Vec<OwnPrice>,
     pub quotas: Quotas,
     pub budgets: BTreeMap<String, Budget>,
+    pub approval: Approval,
     pub alerts: BTreeMap<String, AlertReceiver>,
 }
 
@@ -56,6 +57,7 @@ impl Config {
             prices: self.prices.clone(),
             quotas: self.quotas,
             budgets: self.budgets.clone(),
+            approval: self.approval,
         }
     }
 

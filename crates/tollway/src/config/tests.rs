@@ -58,6 +58,7 @@ fn a_value_of_the_wrong_kind_is_placed() {
 fn values_that_no_process_could_run_with_are_refused() {
     refused("[worker]\nslots = 0\n", &[], "tollway.toml:2: worker.slots: must be at least 1");
     refused("[lake]\nurl = 'gs://b'\n", &[], "tollway.toml:2: lake.url: must be a folder, or s3://bucket/prefix");
+    refused("[approval]\nabove_usd = '-1'\n", &[], "tollway.toml:2: approval.above_usd: must not be below zero");
     refused("[quotas]\npending_gb = 0\n", &[], "tollway.toml:2: quotas.pending_gb: must be at least 1");
     refused("[teams.a]\npending_requests = 0\n", &[], {
         "tollway.toml:2: teams.a.pending_requests: must be at least 1"
@@ -143,6 +144,7 @@ fn the_example_holds_every_key_with_its_default() {
         ("routes", "[routes.a]\nno_such_key = 1\n"),
         ("teams", "[teams.a]\nno_such_key = 1\n"),
         ("quotas", "[quotas]\nno_such_key = 1\n"),
+        ("approval", "[approval]\nno_such_key = 1\n"),
         ("prices", "[[prices]]\nno_such_key = 1\n"),
         ("alerts", "[alerts.a]\nno_such_key = 1\n"),
     ] {

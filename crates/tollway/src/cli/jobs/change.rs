@@ -2,7 +2,7 @@
 
 use chrono::Utc;
 use clap::Args;
-use domain::{After, Job, JobId};
+use domain::{After, Job, JobId, money::Total};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
@@ -25,6 +25,9 @@ pub struct Set {
     /// Begin after this job, or JOB:end; none: at once. Only before its first call
     #[arg(long, value_name = "JOB", value_parser = or_none(|text: &str| text.parse::<After>().map_err(|e| e.to_string())))]
     after: Option<OrNone<After>>,
+    /// The most that it may cost in USD, of a job that was submitted with such an amount
+    #[arg(long, value_name = "AMOUNT")]
+    max_cost: Option<Total>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -62,8 +65,11 @@ pub async fn run(client: &Client, args: Set, common: &Common) -> Outcome {
         }
         None => {}
     }
+    if let Some(most) = args.max_cost {
+        change.insert("max_cost".to_owned(), json!(most));
+    }
     if change.is_empty() {
-        return Err(Failure::usage("say what to change: --priority, --deadline or --after"));
+        return Err(Failure::usage("say what to change: --priority, --deadline, --after or --max-cost"));
     }
     let request = client.request(Method::PATCH, &format!("api/v1/jobs/{}", args.id)).json(&change);
     let job: Job = client.read(request).await?;
@@ -73,7 +79,8 @@ pub async fn run(client: &Client, args: Set, common: &Common) -> Outcome {
             let deadline =
                 job.deadline_at.map_or_else(|| "no deadline".to_owned(), |at| format!("deadline {}", time(at)));
             let after = job.after.map_or_else(String::new, |after| format!(", after {after}"));
-            line(format!("{}: priority {}, {deadline}{after}", job.id, job.priority))?;
+            let most = job.max_cost.map_or_else(String::new, |most| format!(", at most ${most}"));
+            line(format!("{}: priority {}, {deadline}{after}{most}", job.id, job.priority))?;
         }
     }
     Ok(Exit::Done)

@@ -35,7 +35,9 @@ pub enum Jobs {
     Resume { id: JobId },
     /// End a job: nothing more of it runs, and calls under way are hung up on
     Cancel { id: JobId },
-    /// Change priority, deadline or what it comes after, of a job that has not ended
+    /// Let a job go on that waits for approval; takes the role operator or admin
+    Approve { id: JobId },
+    /// Change priority, deadline, what it comes after or may cost, of a job that has not ended
     Set(change::Set),
     /// Show a job's failed requests by reason
     Failures { id: JobId },
@@ -56,6 +58,7 @@ pub async fn run(args: Jobs, common: &Common) -> Outcome {
         Jobs::Pause { id } => change(&client, id, "pause", common).await,
         Jobs::Resume { id } => change(&client, id, "resume", common).await,
         Jobs::Cancel { id } => change(&client, id, "cancel", common).await,
+        Jobs::Approve { id } => change(&client, id, "approve", common).await,
         Jobs::Set(args) => change::run(&client, args, common).await,
         Jobs::Failures { id } => failures::run(&client, id, common).await,
         Jobs::Retry(args) => retry::run(&client, &args, common).await,

@@ -76,7 +76,8 @@ fn page(job: &Job) -> String {
         0 => String::new(),
         n => format!(", and {} attempts without a price", count(n)),
     };
-    row("cost", format!("${}{unpriced}", job.cost_usd));
+    let most = job.max_cost.map_or_else(String::new, |most| format!(" of at most ${most}"));
+    row("cost", format!("${}{most}{unpriced}", job.cost_usd));
     row("submitted", time(job.created_at));
     for (name, at) in [
         ("started", job.started_at),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use chrono::Utc;
 use clap::Args;
-use domain::{After, JobId, Lane};
+use domain::{After, JobId, Lane, money::Total};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -78,6 +78,9 @@ pub struct JobArgs {
     /// Tries of one request that fail by its own errors, 5 when left out
     #[arg(long, value_name = "N")]
     max_attempts: Option<i16>,
+    /// The most that it may cost in USD; at that it waits until the amount is raised
+    #[arg(long, value_name = "AMOUNT")]
+    max_cost: Option<Total>,
     /// Told by a signed POST when the job ends
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,

@@ -56,6 +56,7 @@ pub fn query(args: &JobArgs, now: DateTime<Utc>) -> Outcome<Vec<(&'static str, S
     put("start_at", args.start_at.map(|at| at.text(now)).transpose()?);
     put("after", args.after.map(|after| after.to_string()));
     put("max_attempts", args.max_attempts.map(|n| n.to_string()));
+    put("max_cost", args.max_cost.map(|most| most.to_string()));
     put("webhook", args.webhook.clone());
     Ok(query)
 }

@@ -1,0 +1,165 @@
+//! Parts: what a budget's guard lets one job, feature or team spend in a time that rolls, and what a job may cost at all. A part is a
+//! rule like any other: a call holds what it can cost of it too, so nobody spends more, through however many replicas. Each is there
+//! as long as it is used.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use chrono_tz::Tz;
+use domain::{
+    Budget,
+    budget::{Facts, Guard, Policy, Scope, Unit, Window},
+    money::Total,
+};
+use store::{PgConnection, budget::PartKey};
+
+use super::rule::{Rule, State};
+
+/// Whose part a rule is.
+#[derive(Debug, Clone)]
+pub struct Part {
+    pub key: PartKey,
+    pub of: PartOf,
+    /// Given by the database.
+    id: Arc<OnceLock<i64>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartOf {
+    /// Of a guard, whose budget is declared like this.
+    Guard { guard: Guard, whole: Budget },
+    /// Of a job, which may cost so much.
+    Job { max_cost: i128 },
+}
+
+impl Part {
+    pub fn id(&self) -> Option<i64> {
+        self.id.get().copied()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Parts(Mutex<HashMap<PartKey, Arc<Rule>>>);
+
+impl Parts {
+    fn all_by_key(&self) -> MutexGuard<'_, HashMap<PartKey, Arc<Rule>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn all(&self) -> Vec<Arc<Rule>> {
+        self.all_by_key().values().cloned().collect()
+    }
+
+    /// The part of a budget that a call is under; `None`: no guard looks at it.
+    pub fn of(&self, whole: &Rule, facts: &Facts<'_>) -> Option<Arc<Rule>> {
+        let guard = whole.budget.guard?;
+        let key = PartKey { budget_id: whole.id, subject: guard.subject(facts)?, per_s: guard.per.seconds() };
+        let is_still = |of: &PartOf| matches!(of, PartOf::Guard { whole: before, .. } if *before == whole.budget);
+        let of = || PartOf::Guard { guard, whole: whole.budget.clone() };
+        Some(self.find(key, &whole.name, is_still, of))
+    }
+
+    /// What a job may cost at all.
+    pub fn of_job(&self, job: i64, max_cost: i128) -> Arc<Rule> {
+        let of = PartOf::Job { max_cost };
+        self.find(PartKey::of_job(job), "max_cost", |before| *before == of, || of.clone())
+    }
+
+    /// Whether a call of this process is under the job's own limit, or was lately.
+    pub fn has_job(&self, job: i64) -> bool {
+        self.all_by_key().contains_key(&PartKey::of_job(job))
+    }
+
+    fn find(
+        &self,
+        key: PartKey,
+        name: &str,
+        is_still: impl Fn(&PartOf) -> bool,
+        of: impl Fn() -> PartOf,
+    ) -> Arc<Rule> {
+        let mut parts = self.all_by_key();
+        let known = parts.get(&key);
+        if let Some(rule) = known
+            && rule.part.as_ref().is_some_and(|part| is_still(&part.of))
+        {
+            return Arc::clone(rule);
+        }
+        let (id, state) = match known {
+            // The amount was changed; what was spent stays spent.
+            Some(rule) => (rule.part.as_ref().map(|part| Arc::clone(&part.id)), Arc::clone(&rule.state)),
+            None => (None, Arc::default()),
+        };
+        let rule = Arc::new(rule(name, Part { key: key.clone(), of: of(), id: id.unwrap_or_default() }, state));
+        parts.insert(key, Arc::clone(&rule));
+        rule
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.all_by_key().is_empty()
+    }
+
+    pub fn has_nameless(&self) -> bool {
+        self.all_by_key().values().any(|rule| rule.known_id().is_none())
+    }
+
+    /// Asks the database for the ids of those that have none.
+    pub async fn name(&self, conn: &mut PgConnection) -> store::Result<()> {
+        let nameless: Vec<Part> =
+            self.all_by_key().values().filter_map(|rule| rule.part.clone()).filter(|part| part.id().is_none()).collect();
+        let keys: Vec<PartKey> = nameless.iter().map(|part| part.key.clone()).collect();
+        let ids = store::budget::part_ids(conn, &keys).await?;
+        for part in nameless {
+            if let Some(id) = ids.get(&part.key) {
+                let _ = part.id.set(*id);
+            }
+        }
+        Ok(())
+    }
+
+    /// The ids of these, from here or from the database.
+    pub async fn ids(&self, conn: &mut PgConnection, keys: Vec<PartKey>) -> store::Result<HashMap<PartKey, i64>> {
+        let (mut known, mut unknown) = (HashMap::with_capacity(keys.len()), Vec::new());
+        {
+            let parts = self.all_by_key();
+            for key in keys {
+                match parts.get(&key).and_then(|rule| rule.part.as_ref()?.id()) {
+                    Some(id) => drop(known.insert(key, id)),
+                    None => unknown.push(key),
+                }
+            }
+        }
+        known.extend(store::budget::part_ids(conn, &unknown).await?);
+        Ok(known)
+    }
+
+    /// Lets go of those that nothing is held or counted of any more.
+    pub fn forget_idle(&self) {
+        self.all_by_key().retain(|_, rule| Arc::strong_count(rule) > 1 || !rule.state().is_idle());
+    }
+}
+
+/// What is left of it is held for nobody, and its requests wait whatever the whole's policy is.
+fn rule(name: &str, part: Part, state: Arc<Mutex<State>>) -> Rule {
+    let (unit, most, window) = match &part.of {
+        PartOf::Guard { guard, whole } => (whole.unit(), guard.rate(whole.cap()), guard.window()),
+        PartOf::Job { max_cost } => (Unit::Usd, *max_cost, Window::Total),
+    };
+    let (limit_usd, limit_tokens) = match unit {
+        Unit::Usd => (Some(Total(most)), None),
+        Unit::Tokens => (None, i64::try_from(most).ok()),
+    };
+    let budget = Budget {
+        scope: Scope::default(),
+        limit_usd,
+        limit_tokens,
+        window,
+        time_zone: Tz::UTC,
+        policy: Some(Policy::Hold),
+        soft: false,
+        thresholds: Vec::new(),
+        guard: None,
+    };
+    Rule { part: Some(part), ..Rule::new(0, name, budget, state) }
+}

@@ -1,0 +1,66 @@
+//! Letting a job go on that waits for somebody's word.
+
+use chrono::{DateTime, Utc};
+use domain::{Action, Job, JobId, JobState};
+use serde_json::json;
+use store::{
+    PgConnection,
+    audit::{self, Entry},
+    hold::{self, HoldRow},
+};
+
+use super::{By, JobError, finish_if_drained, lock, reread};
+use crate::Engine;
+
+/// Approves all that the job waits to be approved. What guards it lets it alone until the window of its budget ends. Approving what
+/// was approved changes nothing.
+pub async fn approve(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobError> {
+    let now = engine.clock.now();
+    let mut tx = engine.pools.api.begin().await?;
+    let state = lock(&mut tx, by.scope, id).await?;
+    if !matches!(state, JobState::Queued | JobState::Running | JobState::Paused) {
+        return Err(JobError::Conflict { state: state.as_str(), wanted: "approved" });
+    }
+    let holds = hold::of_job(&mut tx, id).await?;
+    let (open, lifted): (Vec<_>, Vec<_>) =
+        holds.iter().filter(|hold| hold.reason.is_approvable()).partition(|hold| hold.lifted_until.is_none());
+    if open.is_empty() {
+        // Asked again: it was approved, and nothing has come up since.
+        return match lifted.iter().any(|hold| hold.lifted_until > Some(now)) {
+            true => reread(engine, by.scope, id).await,
+            false => Err(JobError::NothingToApprove),
+        };
+    }
+    for hold in &open {
+        hold::lift(&mut tx, id, hold.reason, hold.part_id, until(hold, now)).await?;
+    }
+    let said: Vec<_> = open.iter().map(|hold| json!({ "of": hold.reason, "reason": hold.detail })).collect();
+    let details = json!({ "approved": said });
+    audit::record(&mut tx, Entry { job_id: id.0, key_id: Some(by.key_id), action: Action::Approve, details }).await?;
+    go_on(engine, &mut tx, id).await?;
+    tx.commit().await?;
+    engine.bell.ring();
+    reread(engine, by.scope, id).await
+}
+
+/// A guard lets it alone until the window of its budget has passed; all else is approved for good.
+fn until(hold: &HoldRow, now: DateTime<Utc>) -> DateTime<Utc> {
+    let passes = hold.budget.as_ref().and_then(|budget| budget.window.passes_at(budget.time_zone, now));
+    passes.unwrap_or_else(|| DateTime::from_timestamp(FAR, 0).unwrap_or(now))
+}
+
+/// 9999-12-31.
+const FAR: i64 = 253_402_214_400;
+
+/// A paused job that nothing holds any more goes on. Tells whether it does. Holds its lock.
+pub(super) async fn go_on(engine: &Engine, conn: &mut PgConnection, id: JobId) -> store::Result<bool> {
+    if hold::of_job(conn, id).await?.iter().any(|hold| hold.lifted_until.is_none()) {
+        return Ok(false);
+    }
+    store::job::resume(conn, id).await?;
+    // Its last call may have ended while it was paused.
+    if !store::flow::drained(conn, &[id.0]).await?.is_empty() {
+        finish_if_drained(engine, conn, id).await?;
+    }
+    Ok(true)
+}
