@@ -80,7 +80,11 @@ async fn chat_on(client: Client, done: Arc<AtomicBool>) -> (usize, Vec<String>) 
     let (mut answered, mut refused) = (0, Vec::new());
     while !done.load(Ordering::Relaxed) {
         let answer = client.chat(requests::chat_body("chat", answered)).await;
-        if answer.status == 200 { answered += 1 } else { refused.push(answer.text()) }
+        if answer.status == 200 {
+            answered += 1
+        } else {
+            refused.push(answer.text())
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     (answered, refused)

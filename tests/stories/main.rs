@@ -16,6 +16,7 @@ mod reload;
 mod report;
 
 mod alerts;
+mod approval;
 mod budgets;
 mod fair;
 mod guards;

@@ -3,7 +3,10 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{after::After, attempt::words, hold::Hold, ids::JobId, lane::Lane, money::Total, pace::Pace, tags::Tags, waits::Waits};
+use crate::{
+    after::After, attempt::words, hold::Hold, ids::JobId, lane::Lane, money::Total, pace::Pace, tags::Tags,
+    waits::Waits,
+};
 
 words! {
     /// Terminal states never change.

@@ -12,8 +12,8 @@ use axum::{
     routing::{MethodFilter, MethodRouter, on},
 };
 use engine::admit::Permission::{
-    ApproveJobs, CallModels, DeleteJobs, Enter, ManageJobs, ManageKeys, ManageLimits, ManageTeams, ReadAudit, ReadCalls, ReadJobs,
-    ReadLanes, ReadLimits, ReadResults, ReadSpend, ReadTeams, SubmitJobs,
+    ApproveJobs, CallModels, DeleteJobs, Enter, ManageJobs, ManageKeys, ManageLimits, ManageTeams, ReadAudit,
+    ReadCalls, ReadJobs, ReadLanes, ReadLimits, ReadResults, ReadSpend, ReadTeams, SubmitJobs,
 };
 
 use crate::{

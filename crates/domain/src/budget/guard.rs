@@ -94,7 +94,8 @@ mod tests {
     fn whose_call_it_is() {
         let tags: Tags = "feature=chat".parse().unwrap();
         let facts = Facts { team: "a", key: None, job: Some(7), deployment: "d", provider: "p", tags: &tags };
-        let guard = |by: &str| -> Guard { serde_json::from_value(json!({"percent": 10, "per": "1h", "by": by})).unwrap() };
+        let guard =
+            |by: &str| -> Guard { serde_json::from_value(json!({"percent": 10, "per": "1h", "by": by})).unwrap() };
         let subject = |by: &str, facts: &Facts<'_>| guard(by).subject(facts).map(|subject| subject.to_string());
         assert_eq!(subject("job", &facts).as_deref(), Some("job 7"));
         assert_eq!(subject("feature", &facts).as_deref(), Some("feature chat"));

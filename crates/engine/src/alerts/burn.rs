@@ -92,10 +92,69 @@ fn raised(burn: &Burn<'_>, team: Option<String>, now: DateTime<Utc>) -> Raised {
         Field::new("May spend", unit.said(burn.rate())),
     ];
     Raised {
-        key: Key { kind: AlertKind::BurnRate, about: burn.part_id.to_string(), threshold: 0, since: now, until: Some(until) },
+        key: Key {
+            kind: AlertKind::BurnRate,
+            about: burn.part_id.to_string(),
+            threshold: 0,
+            since: now,
+            until: Some(until),
+        },
         object: job.to_string(),
         team,
         said: Said { title: format!("A job{of} burns budget {name}"), text, fields },
         silent: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    fn check(window: &str, by: &str, until: &str) -> Raised {
+        let guard = json!({"percent": 10, "per": "1h", "by": by});
+        let whole: Budget =
+            serde_json::from_value(json!({"limit_usd": "24000", "window": window, "guard": guard})).unwrap();
+        let guard = whole.guard.unwrap();
+        let dollar = 1_000_000_000_000;
+        let (spent, asked) = (2_396 * dollar, 5 * dollar);
+        let burn =
+            Burn { job: JobId(7), name: "month", guard: &guard, whole: &whole, part_id: 3, spent, asked };
+        let now = at("2026-11-23T12:00:00Z");
+        let raised = raised(&burn, Some("search".into()), now);
+        let expected = Key {
+            kind: AlertKind::BurnRate,
+            about: "3".into(),
+            threshold: 0,
+            since: now,
+            until: Some(at(until)),
+        };
+        assert_eq!(raised.key, expected);
+        raised
+    }
+
+    #[test]
+    fn a_burn_is_told_once_in_a_window_and_says_what_to_do() {
+        let raised = check("month", "job", "2026-12-01T00:00:00Z");
+        assert_eq!(raised.said.title, "A job of search burns budget month");
+        assert_eq!(
+            raised.said.text,
+            format!(
+                "It is paused. The guard of budget month lets a job spend $2400.00 in 1h, which is 10 % of the budget's $24000.00. It \
+                 goes on by itself when its spend of the last 1h has fallen below nine tenths of that, or when somebody approves it: \
+                 `tollway jobs approve {}`.",
+                JobId(7)
+            )
+        );
+        let fields: Vec<_> = raised.said.fields.iter().map(|field| (field.name.as_str(), field.value.as_str())).collect();
+        assert_eq!(fields[1..], [("Budget", "month"), ("Spent in 1h", "$2396.00"), ("May spend", "$2400.00")]);
+        let of_feature = check("rolling 48h", "feature", "2026-11-25T12:00:00Z");
+        assert!(of_feature.said.text.contains("every other job of its feature"), "{}", of_feature.said.text);
+        check("total", "team", "2026-11-24T12:00:00Z");
     }
 }

@@ -113,8 +113,8 @@ fn dead_letters(failed: Vec<FailedJob>, now: DateTime<Utc>) -> Vec<Raised> {
         let (first, newest) = (keys.next()?, jobs.first()?);
         let requests: i64 = jobs.iter().map(|job| job.failed).sum();
         let title = match jobs.len() {
-            1 => format!("{requests} requests of job {} failed", newest.job_id),
-            n => format!("{requests} requests of {n} jobs of {team} failed"),
+            1 => format!("{} of job {} failed", counted(requests), newest.job_id),
+            n => format!("{} of {n} jobs of {team} failed", counted(requests)),
         };
         let text = format!(
             "They are not tried again by themselves. `tollway jobs failures {}` says why they failed, `tollway jobs retry` makes a job of \
@@ -128,6 +128,10 @@ fn dead_letters(failed: Vec<FailedJob>, now: DateTime<Utc>) -> Vec<Raised> {
         Some(Raised { key: first, object, team: Some(team), said, silent: keys.collect() })
     };
     by_team.into_iter().filter_map(alert).collect()
+}
+
+fn counted(requests: i64) -> String {
+    if requests == 1 { "1 request".to_owned() } else { format!("{requests} requests") }
 }
 
 #[cfg(test)]
@@ -148,6 +152,10 @@ mod tests {
         assert_eq!(heard, [(Some("a"), "3"), (Some("b"), "9")]);
         assert_eq!(raised[0].said.title, format!("2 requests of job {} failed", JobId(3)));
         assert_eq!(raised[1].said.title, "10 requests of 3 jobs of b failed");
+        assert_eq!(
+            dead_letters(vec![job("a", 3, 1)], now())[0].said.title,
+            format!("1 request of job {} failed", JobId(3))
+        );
         assert_eq!(raised[1].silent.iter().map(|key| key.about.as_str()).collect::<Vec<_>>(), ["8", "7"]);
     }
 

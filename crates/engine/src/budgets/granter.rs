@@ -1,7 +1,7 @@
 //! Follows the budgets in force, takes grants of them as they are asked for, and gives back what is not needed.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -16,6 +16,7 @@ use super::{
     Budgets,
     account::{self, Account, Room},
     book::Book,
+    refusal::{Refusal, Why},
     rule::{Rule, State, View},
 };
 use crate::Engine;
@@ -160,6 +161,8 @@ struct Pending {
     needs: Vec<i128>,
     /// Of the needs, those of requests of jobs, together.
     for_jobs: i128,
+    /// Of a part: whose they are.
+    asking: BTreeMap<i64, i128>,
     recent: i128,
     epoch: u64,
     is_loaded: bool,
@@ -196,12 +199,13 @@ async fn exchange(engine: &Engine, occasion: Occasion) -> store::Result<bool> {
     let mut tx = engine.pools.work.begin().await?;
     let mut locked = store::budget::lock(&mut tx, &ids(false)).await?;
     locked.extend(store::budget::lock_parts(&mut tx, &ids(true)).await?);
+    let locked: HashMap<i64, Locked> = locked.into_iter().map(|one| (one.budget_id, one)).collect();
     let replicas = store::budget::replicas(&mut tx).await?;
     let taken = store::budget::taken(&mut tx, engine.worker_id, &asks).await?;
     let mut answers = Vec::with_capacity(pending.len());
     for (one, taken) in pending.into_iter().zip(taken) {
         // Removed meanwhile: its row is no longer looked at by anybody.
-        let Some(locked) = locked.iter().find(|locked| locked.budget_id == one.ask.budget_id) else { continue };
+        let Some(locked) = locked.get(&one.ask.budget_id) else { continue };
         answers.push(answer(one, *locked, taken, replicas));
     }
     let puts: Vec<Put> = answers.iter().map(|(one, after, _)| put(&one.ask, after)).collect();
@@ -212,6 +216,8 @@ async fn exchange(engine: &Engine, occasion: Occasion) -> store::Result<bool> {
         let mut state = one.rule.state();
         state.take_in(one, after, *view);
         is_tight |= view.is_tight && one.is_current;
+        drop(state);
+        trip(engine, one, view, now);
     }
     engine.budgets.any_tight.store(is_tight, Ordering::Release);
     engine.budgets.turn.send_modify(|turn| *turn += 1);
@@ -250,6 +256,7 @@ fn gather(state: &mut State, rule: &Arc<Rule>, now: DateTime<Utc>, occasion: Occ
         for_jobs = state.unmet.iter().sum();
         needs.append(&mut state.unmet);
     }
+    let mut asking = std::mem::take(&mut state.asking);
     let (recent, was_refused) = (state.recent.max(state.before), state.was_refused);
     if occasion == Occasion::Tick {
         state.kept_ticks = state.kept_ticks.saturating_sub(1);
@@ -291,6 +298,7 @@ fn gather(state: &mut State, rule: &Arc<Rule>, now: DateTime<Utc>, occasion: Occ
             account: *account,
             needs: if is_current && !passes { needs.clone() } else { Vec::new() },
             for_jobs: if is_current { for_jobs } else { 0 },
+            asking: if is_current { std::mem::take(&mut asking) } else { BTreeMap::new() },
             recent: if is_current && !passes && occasion != Occasion::End { recent } else { 0 },
             epoch,
             is_loaded: cell.is_loaded,
@@ -301,6 +309,18 @@ fn gather(state: &mut State, rule: &Arc<Rule>, now: DateTime<Utc>, occasion: Occ
         let is_over = cell.span.end <= now && cell.account.reserved == 0;
         !(is_over && cell.written == Some(cell.account))
     });
+}
+
+/// Jobs whose next request does not fit into a part, however calls under way end. A job that waits is asked again now and then, and how
+/// the part stands may be old by then: so it is seen here, when it is known.
+fn trip(engine: &Engine, one: &Pending, view: &View, now: DateTime<Utc>) {
+    let never_fits = |asked: &i128| view.is_open && *asked > view.possible;
+    for (job, asked) in one.asking.iter().filter(|(_, asked)| never_fits(asked)) {
+        let (rule, left) = (Arc::clone(&one.rule), view.left.max(0));
+        let refusal =
+            Refusal { rule, asked: *asked, left, at: now, resets_at: None, why: Why::Short, is_pressed: false };
+        engine.budgets.tripped.push(*job, refusal);
+    }
 }
 
 /// The account as it will be, and how the window stands.

@@ -113,7 +113,9 @@ fn at_its_most(refusal: &Refusal, spent: i128) -> String {
     let said = |amount: i128| refusal.rule.unit.said(amount);
     let most = said(refusal.rule.budget.cap());
     match refusal.why {
-        Why::Unpriced => format!("its max_cost is {most}, and the model has no price, so nobody knows what a request costs"),
+        Why::Unpriced => {
+            format!("its max_cost is {most}, and the model has no price, so nobody knows what a request costs")
+        }
         _ => format!(
             "its max_cost is {most}; {} is spent, and the next request may cost {}",
             said(spent),
@@ -176,9 +178,14 @@ mod tests {
 
     #[test]
     fn a_job_goes_on_when_its_spend_has_fallen_and_its_next_request_fits() {
-        for (taken, needs, expected) in
-            [(1_000, 1, false), (901, 1, false), (900, 100, true), (900, 101, false), (0, 1_000, true), (0, 1_001, false)]
-        {
+        for (taken, needs, expected) in [
+            (1_000, 1, false),
+            (901, 1, false),
+            (900, 100, true),
+            (900, 101, false),
+            (0, 1_000, true),
+            (0, 1_001, false),
+        ] {
             assert_eq!(may_go_on(1_000, taken, needs), expected, "{taken} {needs}");
         }
     }

@@ -123,14 +123,19 @@ impl Budgets {
         Ok(self.calls.enter(call))
     }
 
-    /// A request of a job was refused: the granter is asked for what it lacks, and the claimer hears of it. Whom a guard refuses is
-    /// paused.
+    /// A request of a job was refused: the granter is asked for what it lacks, and the claimer hears of it. Whom a part
+    /// refuses for good is paused.
     pub fn missed(&self, refusal: &Refusal, job: i64) {
         if refusal.rule.part.is_some() && refusal.is_for_long() {
             self.tripped.push(job, refusal.clone());
         } else if !refusal.is_final() {
             // What it lacks is granted for it, and kept until it comes again.
-            refusal.rule.state().unmet.push(refusal.asked);
+            let mut state = refusal.rule.state();
+            state.unmet.push(refusal.asked);
+            if refusal.rule.part.is_some() {
+                state.asking.insert(job, refusal.asked);
+            }
+            drop(state);
             self.demand.notify_one();
         }
     }

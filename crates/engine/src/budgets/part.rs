@@ -72,13 +72,7 @@ impl Parts {
         self.all_by_key().contains_key(&PartKey::of_job(job))
     }
 
-    fn find(
-        &self,
-        key: PartKey,
-        name: &str,
-        is_still: impl Fn(&PartOf) -> bool,
-        of: impl Fn() -> PartOf,
-    ) -> Arc<Rule> {
+    fn find(&self, key: PartKey, name: &str, is_still: impl Fn(&PartOf) -> bool, of: impl Fn() -> PartOf) -> Arc<Rule> {
         let mut parts = self.all_by_key();
         let known = parts.get(&key);
         if let Some(rule) = known
@@ -106,8 +100,12 @@ impl Parts {
 
     /// Asks the database for the ids of those that have none.
     pub async fn name(&self, conn: &mut PgConnection) -> store::Result<()> {
-        let nameless: Vec<Part> =
-            self.all_by_key().values().filter_map(|rule| rule.part.clone()).filter(|part| part.id().is_none()).collect();
+        let nameless: Vec<Part> = self
+            .all_by_key()
+            .values()
+            .filter_map(|rule| rule.part.clone())
+            .filter(|part| part.id().is_none())
+            .collect();
         let keys: Vec<PartKey> = nameless.iter().map(|part| part.key.clone()).collect();
         let ids = store::budget::part_ids(conn, &keys).await?;
         for part in nameless {

@@ -88,7 +88,11 @@ impl std::fmt::Display for Refusal {
             Some(PartOf::Guard { guard, .. }) => {
                 let (rate, per, by) = (said(rule.budget.cap()), guard.per, guard.by.as_str());
                 let name = &rule.name;
-                return write!(f, "budget {name}: its guard lets a {by} spend {rate} in {per}; this call may cost {}", said(*asked));
+                return write!(
+                    f,
+                    "budget {name}: its guard lets a {by} spend {rate} in {per}; this call may cost {}",
+                    said(*asked)
+                );
             }
             Some(PartOf::Job { .. }) => {
                 return write!(f, "its max_cost is {}; this call may cost {}", said(rule.budget.cap()), said(*asked));

@@ -24,8 +24,10 @@ use super::{
 
 /// A view of the whole that is older does not refuse anybody for good.
 const FRESH: Duration = Duration::from_millis(600);
-/// What nobody used for so long is forgotten, if it can be found again.
-const IDLE: Duration = Duration::from_secs(600);
+/// A part that nobody used for so long is forgotten: the database knows what was spent of it. One that somebody was let pass is
+/// remembered longer, because to learn that again costs the job a refusal.
+const IDLE: Duration = Duration::from_secs(5);
+const LIFTED: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
 pub struct Rule {
@@ -50,6 +52,8 @@ pub(super) struct State {
     pub next_ticket: u64,
     /// What requests of jobs asked for in vain, each flow once, since the last round.
     pub unmet: Vec<i128>,
+    /// Of a part: the jobs that asked in vain since the last round, each with the most that its request can cost.
+    pub asking: BTreeMap<i64, i128>,
     /// Granted for them, and kept until they come again.
     pub kept: i128,
     /// For how many ticks more.
@@ -218,8 +222,9 @@ impl State {
 
     /// Nothing is held of it, nobody asked for it lately, and the database knows all of it.
     pub fn is_idle(&self) -> bool {
-        let is_over = |cell: &Cell| cell.account.reserved == 0 && cell.written == Some(cell.account);
-        let is_old = self.used_at.is_none_or(|at| at.elapsed() > IDLE);
+        let is_unused = |account: Account| account.reserved == 0 && account.free() == 0;
+        let is_over = |cell: &Cell| is_unused(cell.account) && cell.written == Some(cell.account);
+        let is_old = self.used_at.is_none_or(|at| at.elapsed() > if self.lifted.is_empty() { IDLE } else { LIFTED });
         self.waiting.is_empty() && self.unmet.is_empty() && is_old && self.cells.iter().all(is_over)
     }
 

@@ -1,8 +1,9 @@
 //! What a claim leaves behind of each flow and share it looked at: how far it came, and when it is worth another look.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
+use domain::waits::{Obstacle, WaitReason};
 use store::claim::{FlowRow, RetryRow, ShareRow, Verdicts};
 
 use super::{
@@ -29,6 +30,14 @@ impl Verdict {
     }
 }
 
+/// Whom a part of a budget refuses is paused, or passes, in a moment: to look for it more rarely would only delay that.
+fn pause(after: Duration, obstacle: &Obstacle, held: Duration) -> Duration {
+    match obstacle.reason {
+        WaitReason::Guard | WaitReason::MaxCost => after,
+        _ => pause::while_held(after, held),
+    }
+}
+
 /// `granted`: how many requests of each flow were, and `retries` those that were taken for them.
 pub(super) fn flows(
     flows: &[FlowRow],
@@ -51,7 +60,7 @@ pub(super) fn flows(
         Verdict {
             advance,
             asleep,
-            blocked_until: refusal.map(|(after, _)| now + pause::while_held(*after, held(held_since))),
+            blocked_until: refusal.map(|(after, obstacle)| now + pause(*after, obstacle, held(held_since))),
             reason: refusal.map(|(_, obstacle)| obstacle.stored()),
             held_since,
             untouched: granted[n] == 0 && refusal.is_none() && !asleep && !flow.has_reason,

@@ -11,11 +11,11 @@ use domain::{Lane, money::Total};
 use store::{job::Scope, lane::LaneView, recent::RecentCalls};
 use tokio::io::AsyncRead;
 
+pub(crate) use self::sums::usual_output;
 pub use self::{
     answer::{Basis, DeploymentQuote, DurationRange, LaneQuote, Quote, RouteQuote},
     budgets::{BudgetQuote, Fits},
 };
-pub(crate) use self::sums::usual_output;
 use self::{budgets::By, pace::Pace, sums::Sums};
 use crate::{
     Engine,
@@ -53,7 +53,16 @@ pub async fn quote<R: AsyncRead + Unpin + Send>(
     let lanes = others.map(|lane| LaneQuote { lane: lane.clone(), duration_s: duration_in(lane) }).collect();
     let by = By { team, key: who.key_id, tags: &plan.tags };
     let budgets = budgets::touched(crate::budgets::show(engine).await?, by, &sums);
-    Ok(assemble(plan, now, bytes, sums, duration, lanes, budgets))
+    let mut quote = assemble(plan, now, bytes, sums, duration, lanes, budgets);
+    let above = intake.catalog.approval_above(team);
+    quote.warnings.extend(above.and_then(|above| approval(quote.expected_cost_usd, above)));
+    Ok(quote)
+}
+
+/// Whether somebody would have to approve it.
+fn approval(expected: Option<Total>, above: Total) -> Option<String> {
+    let is_cheap = expected.is_some_and(|cost| cost <= above);
+    (!is_cheap).then(|| format!("It will wait for approval, as jobs do that are expected to cost more than ${above}."))
 }
 
 fn assemble(

@@ -37,7 +37,15 @@ use store::{
 };
 use tokio::io::AsyncRead;
 
-use self::{approval::Load, body::Body, checker::Checker, dry_run::Tally, replay::Fingerprint, source::Source, upload::{Spending, Upload}};
+use self::{
+    approval::Load,
+    body::Body,
+    checker::Checker,
+    dry_run::Tally,
+    replay::Fingerprint,
+    source::Source,
+    upload::{Spending, Upload},
+};
 pub use self::{
     body::Format,
     checker::MOST_ROUTES,

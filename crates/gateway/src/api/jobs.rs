@@ -100,7 +100,9 @@ pub fn refused(id: JobId, error: JobError) -> Problem {
         }
         JobError::Held(why) => Problem::new(
             Kind::Conflict,
-            format_args!("{id} is paused and cannot be resumed: {why}. A key with the role operator or admin can approve it."),
+            format_args!(
+                "{id} is paused and cannot be resumed: {why}. A key with the role operator or admin can approve it."
+            ),
         )
         .with("state", "paused"),
         JobError::NothingToApprove => {
@@ -117,7 +119,9 @@ impl From<JobError> for Problem {
         match error {
             JobError::Unavailable(error) => error.into(),
             JobError::NotFound => Self::not_found("such job"),
-            JobError::Conflict { .. } | JobError::Held(_) | JobError::NothingToApprove => Self::new(Kind::Conflict, error),
+            JobError::Conflict { .. } | JobError::Held(_) | JobError::NothingToApprove => {
+                Self::new(Kind::Conflict, error)
+            }
             JobError::Param { name, .. } => Self::new(Kind::Invalid, &error).with("param", name),
             JobError::Purged => Self::new(Kind::Gone, error),
         }

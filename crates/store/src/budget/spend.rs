@@ -45,12 +45,15 @@ pub async fn add(conn: &mut PgConnection, spends: &[Spend]) -> Result<()> {
 }
 
 /// What a replica that is gone was granted stays spent, for it may have made calls of which nothing was written. One without
-/// synchronous calls wrote a lease before each, and all of those are booked: what it was granted beyond comes back.
+/// synchronous calls wrote a lease before each, and all of those are booked: what it was granted beyond comes back. So it is with what
+/// one job may spend, for synchronous calls are no job's.
 /// In the transaction that forgets it.
 pub async fn close(conn: &mut PgConnection, worker_id: i64) -> Result<()> {
     query!(
-        "update budget_use set reserved = 0, free = 0,
-             granted = case when (select 'api' = any (roles) from worker where worker_id = $1) then granted else spent end
+        "update budget_use u set reserved = 0, free = 0,
+             granted = case when (select 'api' = any (roles) from worker where worker_id = $1)
+                                 and not exists (select 1 from budget_part p where p.part_id = u.budget_id and p.job_id is not null)
+                            then granted else spent end
          where worker_id = $1 and (granted <> spent or reserved <> 0 or free <> 0)",
         worker_id,
     )

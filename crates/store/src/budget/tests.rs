@@ -217,8 +217,46 @@ async fn what_parts_leave_goes_when_it_is_of_no_use(pool: PgPool) {
     let spend = |budget_id, hours| Spend { budget_id, cell: now - TimeDelta::hours(hours), worker_id: 1, amount: 5 };
     add(&mut conn, &[spend(part_id, 1), spend(part_id, 4), spend(part_id, 5), spend(id, 5)]).await.unwrap();
     assert_eq!(forget_parts(&mut conn, now, 1).await.unwrap(), 1, "so many at once");
-    assert_eq!(forget_parts(&mut conn, now, 9).await.unwrap(), 1, "what the guard looks at stays, and so does the budget's");
+    assert_eq!(
+        forget_parts(&mut conn, now, 9).await.unwrap(),
+        1,
+        "what the guard looks at stays, and so does the budget's"
+    );
     assert_eq!(forget_parts(&mut conn, now, 9).await.unwrap(), 0);
     remove(&mut conn, "b", "test").await.unwrap();
     assert_eq!(forget_parts(&mut conn, now + TimeDelta::hours(9), 9).await.unwrap(), 2, "its last cell, and the part");
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn what_a_job_may_cost_is_its_own_and_is_counted_until_it_has_ended(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    sqlx::raw_sql(
+        "insert into team (name) values ('t');
+         insert into job (job_id, team_id, key_id, lane, state) values (7, 1, 'k', 'bulk', 'queued'), (8, 1, 'k', 'bulk', 'queued')",
+    )
+    .execute(&mut *conn)
+    .await
+    .unwrap();
+    cap_job(&mut conn, 7, 100).await.unwrap();
+    cap_job(&mut conn, 7, 250).await.unwrap();
+    assert_eq!(capped(&mut conn, &[7, 8]).await.unwrap(), [7]);
+    let key = PartKey::of_job(7);
+    let id = part_ids(&mut conn, std::slice::from_ref(&key)).await.unwrap()[&key];
+    let mut tx = pool.begin().await.unwrap();
+    assert_eq!(lock_parts(&mut tx, &[id]).await.unwrap(), [Locked { budget_id: id, cap: 250, is_open: true }]);
+    tx.rollback().await.unwrap();
+    add(&mut conn, &[Spend { budget_id: id, cell: DateTime::UNIX_EPOCH, worker_id: 1, amount: 5 }]).await.unwrap();
+    let later = Utc::now() + TimeDelta::hours(9);
+    assert_eq!(forget_parts(&mut conn, later, 9).await.unwrap(), 0, "it runs");
+    register(&pool, 1, &["api", "worker"]).await;
+    let put = Put { budget_id: id, cell: DateTime::UNIX_EPOCH, granted: 90, reserved: 80, free: 5 };
+    give(&mut conn, 1, &[put]).await.unwrap();
+    close(&mut conn, 1).await.unwrap();
+    let left: i64 = sqlx::query_scalar("select granted::bigint from budget_use").fetch_one(&mut *conn).await.unwrap();
+    assert_eq!(left, 5, "each call of a job is booked, whoever died");
+    sqlx::query("update job set state = 'completed', finished_at = now() where job_id = 7")
+        .execute(&mut *conn)
+        .await
+        .unwrap();
+    assert_eq!(forget_parts(&mut conn, later, 9).await.unwrap(), 2, "what was counted, and the part");
 }

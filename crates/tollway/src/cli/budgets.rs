@@ -63,7 +63,7 @@ struct Set {
     /// Percent at which it says so
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_value = "50,80,100")]
     thresholds: Vec<u32>,
-    /// Percent of the limit that one job may spend within --guard-per; beyond, it is paused
+    /// Percent of the limit that one job may spend within --guard-per
     #[arg(long, value_name = "PERCENT")]
     guard: Option<u32>,
     /// How long its guard looks back, such as 30m or 1h

@@ -117,7 +117,8 @@ fn check(config: &Config) -> Result<(), Fault<'_>> {
         return Err((vec!["retention", "days"], "must be at most 36500".to_owned()));
     }
     check_caps(config)?;
-    let amounts = config.teams.iter().map(|(name, team)| (vec!["teams", name, "approve_above_usd"], team.approve_above_usd));
+    let amounts =
+        config.teams.iter().map(|(name, team)| (vec!["teams", name, "approve_above_usd"], team.approve_above_usd));
     for (path, amount) in amounts.chain([(vec!["approval", "above_usd"], config.approval.above_usd)]) {
         if amount.is_some_and(|amount| amount.0 < 0) {
             return Err((path, "must not be below zero".to_owned()));

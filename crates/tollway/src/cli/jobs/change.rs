@@ -22,10 +22,10 @@ pub struct Set {
     /// 2026-12-24T18:00:00Z; 90m, 6h or 2d from now; or none
     #[arg(long, value_name = "TIME", value_parser = or_none(params::time))]
     deadline: Option<OrNone<Moment>>,
-    /// Begin after this job, or JOB:end; none: at once. Only before its first call
+    /// After this job, or JOB:end; none: at once. Only before its first call
     #[arg(long, value_name = "JOB", value_parser = or_none(|text: &str| text.parse::<After>().map_err(|e| e.to_string())))]
     after: Option<OrNone<After>>,
-    /// The most that it may cost in USD, of a job that was submitted with such an amount
+    /// The most that it may cost in USD, of a job submitted with such an amount
     #[arg(long, value_name = "AMOUNT")]
     max_cost: Option<Total>,
 }

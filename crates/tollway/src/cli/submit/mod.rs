@@ -78,7 +78,7 @@ pub struct JobArgs {
     /// Tries of one request that fail by its own errors, 5 when left out
     #[arg(long, value_name = "N")]
     max_attempts: Option<i16>,
-    /// The most that it may cost in USD; at that it waits until the amount is raised
+    /// The most that it may cost, in USD; at that it waits
     #[arg(long, value_name = "AMOUNT")]
     max_cost: Option<Total>,
     /// Told by a signed POST when the job ends
