@@ -37,7 +37,7 @@ fn lines(count: usize) -> String {
     (1..=count).map(|n| requests::line(&format!("line-{n}"), "/v1/chat/completions", &body(n))).collect()
 }
 
-fn held_by<'j>(job: &'j Value) -> Vec<&'j str> {
+fn held_by(job: &Value) -> Vec<&str> {
     job["paused_by"].as_array().expect("a list").iter().filter_map(|hold| hold["by"].as_str()).collect()
 }
 

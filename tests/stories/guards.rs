@@ -61,7 +61,7 @@ fn titles(slack: &Receiver) -> Vec<String> {
     slack.got().iter().map(|delivery| title(body(&delivery.body))).collect()
 }
 
-fn paused_by<'j>(job: &'j Value) -> Vec<&'j str> {
+fn paused_by(job: &Value) -> Vec<&str> {
     job["paused_by"].as_array().expect("a list").iter().filter_map(|hold| hold["by"].as_str()).collect()
 }
 
@@ -81,9 +81,9 @@ async fn chat_on(client: Client, done: Arc<AtomicBool>) -> (usize, Vec<String>) 
     while !done.load(Ordering::Relaxed) {
         let answer = client.chat(requests::chat_body("chat", answered)).await;
         if answer.status == 200 {
-            answered += 1
+            answered += 1;
         } else {
-            refused.push(answer.text())
+            refused.push(answer.text());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

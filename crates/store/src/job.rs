@@ -332,12 +332,7 @@ pub enum Followed {
 }
 
 /// Ends those of the jobs that have no flow left; gives which. One that had ended before stays as it is. Holds the jobs' locks.
-pub async fn finish(
-    conn: &mut PgConnection,
-    ids: &[i64],
-    retention: Duration,
-    followed: Followed,
-) -> Result<Vec<i64>> {
+pub async fn finish(conn: &mut PgConnection, ids: &[i64], retention: Duration, followed: Followed) -> Result<Vec<i64>> {
     query_scalar!(
         "update job j set
              state = case when state = 'cancelling' then 'cancelled' when expired > 0 then 'expired' else 'completed' end,

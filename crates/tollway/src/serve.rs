@@ -5,7 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration, time::Insta
 use anyhow::Context;
 use domain::ids::time_id;
 use engine::{
-    Engine, Roles, Running, Settings, Start, call::Providers, catalog::ActiveCatalog, direct::IntentQueue, settle::Queue, upkeep,
+    Engine, Roles, Running, Settings, Start, call::Providers, catalog::ActiveCatalog, direct::IntentQueue,
+    settle::Queue, upkeep,
 };
 use gateway::{App, Children};
 use secrecy::ExposeSecret;

@@ -29,7 +29,7 @@ pub struct Part {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PartOf {
     /// Of a guard, whose budget is declared like this.
-    Guard { guard: Guard, whole: Budget },
+    Guard { guard: Guard, whole: Box<Budget> },
     /// Of a job, which may cost so much.
     Job { max_cost: i128 },
 }
@@ -56,8 +56,8 @@ impl Parts {
     pub fn of(&self, whole: &Rule, facts: &Facts<'_>) -> Option<Arc<Rule>> {
         let guard = whole.budget.guard?;
         let key = PartKey { budget_id: whole.id, subject: guard.subject(facts)?, per_s: guard.per.seconds() };
-        let is_still = |of: &PartOf| matches!(of, PartOf::Guard { whole: before, .. } if *before == whole.budget);
-        let of = || PartOf::Guard { guard, whole: whole.budget.clone() };
+        let is_still = |of: &PartOf| matches!(of, PartOf::Guard { whole: before, .. } if **before == whole.budget);
+        let of = || PartOf::Guard { guard, whole: Box::new(whole.budget.clone()) };
         Some(self.find(key, &whole.name, is_still, of))
     }
 

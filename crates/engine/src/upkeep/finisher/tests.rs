@@ -90,7 +90,6 @@ async fn who_waits_for_one_of_many_jobs_hears_of_its_end(pool: PgPool) {
     }
     let told: Vec<i64> = sqlx::query_scalar("select job_id from webhook_outbox").fetch_all(&pool).await.unwrap();
     assert_eq!(told, [7]);
-    let flow: String =
-        sqlx::query_scalar("select state from flow where job_id = 10").fetch_one(&pool).await.unwrap();
+    let flow: String = sqlx::query_scalar("select state from flow where job_id = 10").fetch_one(&pool).await.unwrap();
     assert_eq!(flow, "ready", "it began in the transaction that ended the other");
 }
