@@ -123,17 +123,11 @@ mod tests {
         let guard = whole.guard.unwrap();
         let dollar = 1_000_000_000_000;
         let (spent, asked) = (2_396 * dollar, 5 * dollar);
-        let burn =
-            Burn { job: JobId(7), name: "month", guard: &guard, whole: &whole, part_id: 3, spent, asked };
+        let burn = Burn { job: JobId(7), name: "month", guard: &guard, whole: &whole, part_id: 3, spent, asked };
         let now = at("2026-11-23T12:00:00Z");
         let raised = raised(&burn, Some("search".into()), now);
-        let expected = Key {
-            kind: AlertKind::BurnRate,
-            about: "3".into(),
-            threshold: 0,
-            since: now,
-            until: Some(at(until)),
-        };
+        let expected =
+            Key { kind: AlertKind::BurnRate, about: "3".into(), threshold: 0, since: now, until: Some(at(until)) };
         assert_eq!(raised.key, expected);
         raised
     }
@@ -151,7 +145,8 @@ mod tests {
                 JobId(7)
             )
         );
-        let fields: Vec<_> = raised.said.fields.iter().map(|field| (field.name.as_str(), field.value.as_str())).collect();
+        let fields: Vec<_> =
+            raised.said.fields.iter().map(|field| (field.name.as_str(), field.value.as_str())).collect();
         assert_eq!(fields[1..], [("Budget", "month"), ("Spent in 1h", "$2396.00"), ("May spend", "$2400.00")]);
         let of_feature = check("rolling 48h", "feature", "2026-11-25T12:00:00Z");
         assert!(of_feature.said.text.contains("every other job of its feature"), "{}", of_feature.said.text);
