@@ -77,7 +77,14 @@ async fn trip(engine: &Engine, job: JobId, refusal: &Refusal) -> store::Result<(
     };
     let (rule, needs) = (&refusal.rule, refusal.asked);
     let window = show::window(id, &rule.budget, now);
-    let spent = store::budget::standing(&mut tx, &[window]).await?.first().map_or(0, |standing| standing.spent);
+    let Some(locked) = store::budget::lock_parts(&mut tx, &[id]).await?.pop() else { return Ok(()) };
+    let standing = store::budget::standing(&mut tx, &[window]).await?.pop().unwrap_or_default();
+    let spent = standing.spent;
+    // It was refused by how things stood: meanwhile its limit may have been raised, or what it spent may have passed.
+    let fits = refusal.why != Why::Unpriced && spent + standing.unproven + needs <= locked.cap;
+    if fits || !locked.is_open {
+        return Ok(());
+    }
     let burn = match &part.of {
         PartOf::Guard { guard, whole } => {
             Some(Burn { job, name: &rule.name, guard, whole, part_id: id, spent, asked: needs })
