@@ -17,7 +17,7 @@ use super::{
     account::{self, Account, Room},
     book::Book,
     refusal::{Refusal, Why},
-    rule::{Rule, State, View},
+    rule::{Rule, State, Unmet, View},
 };
 use crate::Engine;
 
@@ -51,7 +51,8 @@ pub async fn run(engine: Arc<Engine>, granted: impl Fn() + Send, stop: Cancellat
     }
 }
 
-async fn look(engine: &Engine) -> store::Result<bool> {
+/// What a tick does.
+pub async fn look(engine: &Engine) -> store::Result<bool> {
     follow(engine).await?;
     if engine.budgets.uncounted.load(Ordering::Acquire) {
         count(engine).await?;
@@ -249,12 +250,9 @@ fn gather(state: &mut State, rule: &Arc<Rule>, now: DateTime<Utc>, occasion: Occ
     let is_idle = !waits && state.recent == 0 && state.before == 0;
     let mut needs: Vec<i128> = state.waiting.values().copied().collect();
     let mut for_jobs = 0;
-    if !state.unmet.is_empty() {
-        // Each of them again and again is the same need.
-        state.unmet.sort_unstable();
-        state.unmet.dedup();
-        for_jobs = state.unmet.iter().sum();
-        needs.append(&mut state.unmet);
+    for Unmet { asked, requests } in std::mem::take(&mut state.unmet).into_values() {
+        for_jobs += asked * requests as i128;
+        needs.extend(std::iter::repeat_n(asked, requests));
     }
     let mut asking = std::mem::take(&mut state.asking);
     let (recent, was_refused) = (state.recent.max(state.before), state.was_refused);

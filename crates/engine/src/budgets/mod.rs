@@ -29,6 +29,8 @@ use tokio::sync::{Notify, watch};
 
 pub use admit::{Asker, used_up};
 pub use change::{BudgetError, follow_file, remove, set};
+#[cfg(test)]
+pub(crate) use granter::look;
 pub use granter::{follow, give_back, keep_following, run};
 pub use guard::{keep_guard, resume_guarded};
 pub use part::{Part, PartOf};
@@ -46,7 +48,7 @@ use self::{
     guard::Tripped,
     part::Parts,
     reservation::{Call, Calls},
-    rule::Ticket,
+    rule::{Ticket, Unmet},
 };
 use crate::catalog::ActiveDeployment;
 
@@ -123,15 +125,15 @@ impl Budgets {
         Ok(self.calls.enter(call))
     }
 
-    /// A request of a job was refused: the granter is asked for what it lacks, and the claimer hears of it. Whom a part
-    /// refuses for good is paused.
-    pub fn missed(&self, refusal: &Refusal, job: i64) {
+    /// A request of a job was refused: the granter is asked for what it lacks, and others of its flow that could start with it, so many
+    /// in all; and the claimer hears of it. Whom a part refuses for good is paused.
+    pub fn missed(&self, refusal: &Refusal, job: i64, flow: i64, requests: usize) {
         if refusal.rule.part.is_some() && refusal.is_for_long() {
             self.tripped.push(job, refusal.clone());
         } else if !refusal.is_final() {
             // What it lacks is granted for it, and kept until it comes again.
             let mut state = refusal.rule.state();
-            state.unmet.push(refusal.asked);
+            state.unmet.insert(flow, Unmet { asked: refusal.asked, requests });
             if refusal.rule.part.is_some() {
                 state.asking.insert(job, refusal.asked);
             }

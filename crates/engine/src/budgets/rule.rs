@@ -50,8 +50,8 @@ pub(super) struct State {
     pub cells: Vec<Cell>,
     pub waiting: BTreeMap<u64, i128>,
     pub next_ticket: u64,
-    /// What requests of jobs asked for in vain, each flow once, since the last round.
-    pub unmet: Vec<i128>,
+    /// What requests of jobs asked for in vain since the last round, by flow: each asks again and again, and that is one need.
+    pub unmet: BTreeMap<i64, Unmet>,
     /// Of a part: the jobs that asked in vain since the last round, each with the most that its request can cost.
     pub asking: BTreeMap<i64, i128>,
     /// Granted for them, and kept until they come again.
@@ -68,6 +68,15 @@ pub(super) struct State {
     pub used_at: Option<Instant>,
     /// Jobs that somebody approved: until then the guard lets them alone.
     pub lifted: BTreeMap<i64, DateTime<Utc>>,
+}
+
+/// What a flow lacks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unmet {
+    /// The most that one request of it can cost.
+    pub asked: i128,
+    /// How many of them could start.
+    pub requests: usize,
 }
 
 #[derive(Debug)]

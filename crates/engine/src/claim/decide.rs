@@ -64,10 +64,7 @@ pub(super) fn decide(
     free: usize,
 ) -> Decision {
     let lanes: Vec<&Lane> = catalog.lanes.keys().collect();
-    let mut supply: Vec<usize> = flows
-        .iter()
-        .map(|flow| (flow.due_retries + i64::from(flow.tail_pos - flow.next_pos)).clamp(0, free as i64) as usize)
-        .collect();
+    let mut supply: Vec<usize> = flows.iter().map(|flow| waiting(flow).clamp(0, free as i64) as usize).collect();
     // Shares are only locked in lanes that are declared.
     let owners = shares.iter().filter_map(|s| Some((s.lane.parse::<Lane>().ok()?, s.team_id, s.cost.max(0) as u64)));
     let bills = engine.slots.bill(owners);
@@ -84,21 +81,29 @@ pub(super) fn decide(
     share_states.iter().for_each(|share| charges[share.flows.clone()].fill(share.cost));
 
     let mut decision = Decision { admitted: Vec::with_capacity(free), ..Decision::default() };
+    // Requests that begin once budgets' money was granted for them.
+    let mut lacking = 0;
     let mut gate = |n: usize| {
+        let room = (free - decision.admitted.len()).saturating_sub(lacking).max(1);
+        let requests = (waiting(&flows[n]).max(1) as usize).min(room);
         let refusal = match &jobs[n] {
             None => {
                 let missing = format!("route {} is not declared", flows[n].route);
                 (NO_ROUTE, Obstacle::new(WaitReason::NoRoute, missing))
             }
-            Some(job) => match admit(engine, job, &flows[n], &caller_rules[n]) {
+            Some(job) => match admit(engine, job, &flows[n], &caller_rules[n], requests) {
                 Ok((deployment, caller, at_deployment, reservation)) => {
                     let charged = charges[n];
                     let one = Admitted { flow: n, deployment, caller, at_deployment, reservation, charged };
                     decision.admitted.push(one);
                     return true;
                 }
-                Err((route::LIMIT_PAUSE, obstacle)) => (pause::at_limit(charges[n]), obstacle),
-                Err(refusal) => refusal,
+                Err((pause, obstacle)) => {
+                    if matches!(obstacle.reason, WaitReason::Budget | WaitReason::Guard | WaitReason::MaxCost) {
+                        lacking += requests;
+                    }
+                    (if pause == route::LIMIT_PAUSE { pause::at_limit(charges[n]) } else { pause }, obstacle)
+                }
             },
         };
         decision.refusals.insert(n, refusal);
@@ -193,10 +198,22 @@ fn lane_states(
         .collect()
 }
 
+/// Requests of the flow that could run now.
+fn waiting(flow: &FlowRow) -> i64 {
+    flow.due_retries + i64::from(flow.tail_pos - flow.next_pos)
+}
+
 /// Where a request goes, and what it holds: of its caller, of its deployment, of its budgets.
 type Placed = (Arc<ActiveDeployment>, Permit, Permit, Reservation);
 
-fn admit(engine: &Engine, job: &JobInfo, flow: &FlowRow, rules: &[Arc<Rule>]) -> Result<Placed, (Duration, Obstacle)> {
+/// `requests`: how many of the flow could start, this one among them.
+fn admit(
+    engine: &Engine,
+    job: &JobInfo,
+    flow: &FlowRow,
+    rules: &[Arc<Rule>],
+    requests: usize,
+) -> Result<Placed, (Duration, Obstacle)> {
     let tokens = i64::from(flow.max_in) + i64::from(flow.max_out.unwrap_or(0));
     let caller =
         engine.limits.try_take(rules, tokens).map_err(|refused| (route::LIMIT_PAUSE, refused.obstacle(&job.team)))?;
@@ -217,7 +234,7 @@ fn admit(engine: &Engine, job: &JobInfo, flow: &FlowRow, rules: &[Arc<Rule>]) ->
         Next::Use(deployment, permit, reservation) => Ok((deployment, caller, permit, reservation)),
         Next::Broke(refusal) => {
             caller.cancel();
-            engine.budgets.missed(&refusal, job.job_id);
+            engine.budgets.missed(&refusal, job.job_id, flow.flow_id, requests);
             let pause = if refusal.is_final() { refusal.pause() } else { route::LIMIT_PAUSE };
             Err((pause, refusal.obstacle()))
         }

@@ -1,9 +1,10 @@
 //! Claims of a real queue.
 
+use serde_json::json;
 use store::PgPool;
 
 use super::*;
-use crate::testing;
+use crate::{budgets, testing};
 
 /// Jobs of one request each, all of one team: as many as this.
 async fn jobs_of_one(pool: &PgPool, count: i32) {
@@ -45,4 +46,27 @@ async fn a_share_of_which_all_flows_were_read_sleeps_at_once(pool: PgPool) {
     jobs_of_one(&pool, 7).await;
     assert_eq!(claim(&engine, 1).await.unwrap().0.len(), 7);
     assert!(!is_awake(&pool).await);
+}
+
+/// Near its limit a budget grants nothing ahead of need. What a claim lacks is all that could start, or a job would crawl to its limit
+/// by one request a round.
+#[sqlx::test(migrations = "../../migrations")]
+async fn what_is_left_of_a_budget_is_granted_for_all_that_could_start(pool: PgPool) {
+    let (engine, _) = testing::engine(&pool, Duration::from_secs(30)).await;
+    let budget = serde_json::from_value(json!({"limit_tokens": 100_000, "window": "total"})).unwrap();
+    budgets::set(&engine, "b", &budget, "k").await.unwrap();
+    budgets::look(&engine).await.unwrap();
+    let spent = "insert into budget_use (budget_id, cell, worker_id, granted, spent) select budget_id, to_timestamp(0), 0, 92000, 92000 from budget on conflict (budget_id, cell, worker_id) do update set granted = 92000, spent = 92000";
+    sqlx::query(spent).execute(&pool).await.unwrap();
+    budgets::look(&engine).await.unwrap();
+    jobs_of_one(&pool, 8).await;
+    sqlx::query("update flow set max_out = 10").execute(&pool).await.unwrap();
+    let mut claimed = Vec::new();
+    while claimed.is_empty() {
+        claimed = claim(&engine, 1).await.unwrap().0;
+        budgets::look(&engine).await.unwrap();
+        sqlx::query("update flow set blocked_until = '-infinity'").execute(&pool).await.unwrap();
+        sqlx::query("update share set blocked_until = '-infinity'").execute(&pool).await.unwrap();
+    }
+    assert_eq!(claimed.len(), 8, "one round later all of them have what they need");
 }
