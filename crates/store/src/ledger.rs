@@ -1,4 +1,6 @@
-//! The ledger: one row per attempt, in the transaction that stores the result.
+//! The ledger: one row per attempt, in the transaction that stores the result. What rows have in common is kept once.
+
+mod context;
 
 use std::{
     borrow::Borrow,
@@ -7,7 +9,7 @@ use std::{
 
 use chrono::{DateTime, NaiveDate};
 use domain::LedgerRow;
-use sqlx::{PgConnection, query, query_as, query_scalar};
+use sqlx::{PgConnection, query, query_as, query_scalar, types::Json};
 use uuid::Uuid;
 
 use crate::{
@@ -15,15 +17,12 @@ use crate::{
     copy::{Row, Rows},
 };
 
-const COLUMNS: i16 = 65;
-const COPY: &str = "copy ledger (attempt_id, request_id, job_id, custom_id, provider_request_id, attempt_no, attempt_reason,
-    fallback_from, is_final, record_kind, corrects_attempt_id, requested_at, completed_at, usage_date, reserved_at, team,
-    environment, feature, customer, cost_center, key_id, tags_json, worker_id, provider, deployment, billing_account,
-    provider_project, region, model_requested, model_billed, service_tier, processing, lane, input_uncached, cache_read,
-    cache_write_5m, cache_write_1h, input_audio, input_image, output_text, output_reasoning, output_audio, prompt_total,
-    usage_source, queue_ms, ttft_ms, latency_ms, status, http_status, error_class, billable, cache_hit, reserved, cost_input,
-    cost_cache_read, cost_cache_write, cost_output, cost_other, list_cost, contracted_cost, cost_if_uncached,
-    cost_if_not_batch, price_version, price_status, batch_id) from stdin (format binary)";
+const COLUMNS: i16 = 40;
+const COPY: &str = "copy ledger_entry (requested_at, completed_at, reserved_at, batch_id, usage_date, attempt_no, is_final, attempt_id,
+    context_id, corrects_attempt_id, job_id, input_uncached, cache_read, cache_write_5m, cache_write_1h, input_audio, input_image,
+    output_text, output_reasoning, output_audio, prompt_total, queue_ms, ttft_ms, latency_ms, reserved, cost_input, cost_cache_read,
+    cost_cache_write, cost_output, cost_other, list_cost, contracted_cost, cost_if_uncached, cost_if_not_batch, price_status,
+    request_id, custom_id, provider_request_id, customer, tags_json) from stdin (format binary)";
 
 /// Writes rows, and the batch by which they go to the lake. `recorded_at` is set by the database.
 /// Fails on a second row for the same attempt: the caller must hold the lease or the intent that stands for it.
@@ -39,6 +38,7 @@ pub async fn insert<R: Borrow<LedgerRow>>(conn: &mut PgConnection, ledger: &[R])
         *days.entry(row.usage_date).or_default() += 1;
     }
     let (dates, counts): (Vec<_>, Vec<_>) = days.into_iter().unzip();
+    let (contexts, context_of) = context::of_rows(ledger.iter().map(Borrow::borrow));
     // One statement for all that is not a row: each settlement pays for every round trip.
     let batch = query!(
         r#"with batch as materialized (select nextval('ledger_batch_seq') as batch_id),
@@ -47,56 +47,40 @@ pub async fn insert<R: Borrow<LedgerRow>>(conn: &mut PgConnection, ledger: &[R])
                     select batch.batch_id, d.usage_date, d.rows
                     from batch, unnest($1::date[], $2::integer[]) as d(usage_date, rows)
                 )
-           select batch_id as "batch_id!", tollway_budget_revision() as "revision!" from batch"#,
+           select batch_id as "batch_id!", tollway_ledger_contexts($3) as "context_ids!",
+                  tollway_budget_revision() as "revision!"
+           from batch"#,
         &dates,
         &counts,
+        Json(&contexts) as _,
     )
     .fetch_one(&mut *conn)
     .await?;
-    let mut rows = Rows::new(COLUMNS, ledger.len() * 800);
-    for row in ledger.iter().map(Borrow::borrow) {
-        put(&mut rows.row(), row, batch.batch_id);
+    let mut rows = Rows::new(COLUMNS, ledger.len() * 600);
+    for (row, context) in ledger.iter().map(Borrow::borrow).zip(context_of) {
+        put(&mut rows.row(), row, batch.context_ids[context], batch.batch_id);
     }
     crate::copy::send(conn, COPY, &mut rows).await?;
     Ok(Some(batch.revision))
 }
 
 #[rustfmt::skip]
-fn put(to: &mut Row<'_>, r: &LedgerRow, batch_id: i64) {
+fn put(to: &mut Row<'_>, r: &LedgerRow, context_id: Uuid, batch_id: i64) {
     fn text(to: &mut Row<'_>, v: &Option<String>) {
         to.some(v.as_deref(), |to, v| to.text(v));
     }
     fn big(to: &mut Row<'_>, v: Option<i64>) {
         to.some(v, |to, v| to.i64(v));
     }
-    to.uuid(r.attempt_id).text(&r.request_id);
-    big(to, r.job_id);
-    text(to, &r.custom_id);
-    text(to, &r.provider_request_id);
-    to.i32(r.attempt_no).text(&r.attempt_reason);
-    text(to, &r.fallback_from);
-    to.bool(r.is_final).text(&r.record_kind);
+    to.time(r.requested_at).time(r.completed_at).time(r.reserved_at).i64(batch_id).date(r.usage_date);
+    to.i32(r.attempt_no).bool(r.is_final).uuid(r.attempt_id).uuid(context_id);
     to.some(r.corrects_attempt_id, |to, v| to.uuid(v));
-    to.time(r.requested_at).time(r.completed_at).date(r.usage_date).time(r.reserved_at);
-    to.text(&r.team).text(&r.environment).text(&r.feature);
-    for v in [&r.customer, &r.cost_center, &r.key_id, &r.tags_json] { text(to, v); }
-    to.i64(r.worker_id).text(&r.provider).text(&r.deployment);
-    for v in [&r.billing_account, &r.provider_project, &r.region] { text(to, v); }
-    to.text(&r.model_requested).text(&r.model_billed);
-    text(to, &r.service_tier);
-    to.text(&r.processing).text(&r.lane);
-    for v in [r.input_uncached, r.cache_read, r.cache_write_5m, r.cache_write_1h, r.input_audio, r.input_image,
-              r.output_text, r.output_reasoning, r.output_audio, r.prompt_total] { big(to, v); }
-    text(to, &r.usage_source);
-    for v in [r.queue_ms, r.ttft_ms, r.latency_ms] { big(to, v); }
-    to.text(&r.status);
-    to.some(r.http_status, |to, v| to.i32(v));
-    text(to, &r.error_class);
-    to.bool(r.billable).bool(r.cache_hit);
-    for v in [r.reserved, r.cost_input, r.cost_cache_read, r.cost_cache_write, r.cost_output, r.cost_other, r.list_cost,
+    for v in [r.job_id, r.input_uncached, r.cache_read, r.cache_write_5m, r.cache_write_1h, r.input_audio, r.input_image,
+              r.output_text, r.output_reasoning, r.output_audio, r.prompt_total, r.queue_ms, r.ttft_ms, r.latency_ms,
+              r.reserved, r.cost_input, r.cost_cache_read, r.cost_cache_write, r.cost_output, r.cost_other, r.list_cost,
               r.contracted_cost, r.cost_if_uncached, r.cost_if_not_batch] { big(to, v); }
-    text(to, &r.price_version);
-    to.text(&r.price_status).i64(batch_id);
+    to.text(&r.price_status).text(&r.request_id);
+    for v in [&r.custom_id, &r.provider_request_id, &r.customer, &r.tags_json] { text(to, v); }
 }
 
 /// The days on which attempts with these ids can have ended: an id holds the time of its making, a call ends within a day.
@@ -121,7 +105,7 @@ pub fn adjustment_id(attempt_id: Uuid) -> Uuid {
 /// Which of these attempts have a row already: how a writer whose COMMIT was not acknowledged finds its own rows.
 pub async fn known(conn: &mut PgConnection, attempt_ids: &[Uuid]) -> Result<Vec<Uuid>> {
     query_scalar!(
-        "select attempt_id from ledger where usage_date = any($1) and attempt_id = any($2)",
+        "select attempt_id from ledger_entry where usage_date = any($1) and attempt_id = any($2)",
         &possible_days(attempt_ids),
         attempt_ids
     )
@@ -144,7 +128,8 @@ pub async fn unknown_of(conn: &mut PgConnection, attempt_ids: &[Uuid]) -> Result
     let days = possible_days(attempt_ids);
     let rows = query_as!(
         UnknownRow,
-        "select attempt_id, contracted_cost, list_cost, input_uncached, output_text from ledger
+        "select attempt_id, contracted_cost, list_cost, input_uncached, output_text
+         from ledger_entry join ledger_context using (context_id)
          where usage_date = any($1) and attempt_id = any($2) and status = 'unknown_outcome'",
         &days,
         attempt_ids
@@ -154,7 +139,7 @@ pub async fn unknown_of(conn: &mut PgConnection, attempt_ids: &[Uuid]) -> Result
     let corrections: Vec<Uuid> = rows.iter().map(|row| adjustment_id(row.attempt_id)).collect();
     let corrected: Vec<Uuid> = query_scalar!(
         // A correction ends later than what it corrects, at most by the time a worker can stall.
-        "select attempt_id from ledger where usage_date >= $1 and attempt_id = any($2)",
+        "select attempt_id from ledger_entry where usage_date >= $1 and attempt_id = any($2)",
         days.first().copied().unwrap_or_default(),
         &corrections
     )
@@ -178,3 +163,6 @@ pub async fn call(conn: &mut PgConnection, request_id: &str, team: Option<&str>)
     .map(|r| r.row)
     .collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,20 +21,19 @@ pub struct RecentCalls {
 pub async fn calls(conn: &mut PgConnection, team: &str, most: i64) -> Result<Vec<RecentCalls>> {
     query_as!(
         RecentCalls,
-        r#"select deployment as "deployment!", model_requested as "model!", is_own as "is_own!", count(*) as "calls!",
+        r#"select deployment as "deployment!", model_requested as "model!", team = $1 as "is_own!", count(*) as "calls!",
                   round(avg(output_tokens))::bigint as "output_tokens!", round(avg(latency_ms))::bigint as "latency_ms!"
            from (
                -- By the primary key from its end: ids ascend with time.
-               select deployment, model_requested, team = $1 as is_own, latency_ms,
-                      coalesce(output_text, 0) + coalesce(output_reasoning, 0) as output_tokens,
-                      status = 'succeeded' and record_kind = 'original' as counts
-               from ledger
+               select context_id, latency_ms, coalesce(output_text, 0) + coalesce(output_reasoning, 0) as output_tokens
+               from ledger_entry
                where usage_date > (now() at time zone 'UTC')::date - 7
                order by usage_date desc, attempt_id desc
                limit $2
            ) latest
-           where counts and latency_ms is not null
-           group by deployment, model_requested, is_own"#,
+           join ledger_context using (context_id)
+           where status = 'succeeded' and record_kind = 'original' and latency_ms is not null
+           group by deployment, model_requested, team = $1"#,
         team,
         most,
     )

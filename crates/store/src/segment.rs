@@ -168,9 +168,9 @@ pub async fn first_unfinished_day(conn: &mut PgConnection, through: NaiveDate) -
 pub async fn ledger_days(conn: &mut PgConnection) -> Result<Vec<NaiveDate>> {
     query_scalar!(
         r#"with recursive day as (
-               (select usage_date from ledger order by usage_date limit 1)
+               (select usage_date from ledger_entry order by usage_date limit 1)
                union all
-               select (select l.usage_date from ledger l where l.usage_date > day.usage_date order by l.usage_date limit 1)
+               select (select l.usage_date from ledger_entry l where l.usage_date > day.usage_date order by l.usage_date limit 1)
                from day where day.usage_date is not null
            )
            select usage_date as "usage_date!" from day where usage_date is not null"#
@@ -182,7 +182,7 @@ pub async fn ledger_days(conn: &mut PgConnection) -> Result<Vec<NaiveDate>> {
 /// Rows of a day that are in no batch, and so would never be exported.
 pub async fn rows_without_batch(conn: &mut PgConnection, usage_date: NaiveDate) -> Result<i64> {
     query_scalar!(
-        r#"select count(*) as "rows!" from ledger l where usage_date = $1 and not exists (
+        r#"select count(*) as "rows!" from ledger_entry l where usage_date = $1 and not exists (
                select 1 from ledger_batch b where b.batch_id = l.batch_id and b.usage_date = l.usage_date)"#,
         usage_date,
     )
@@ -208,7 +208,7 @@ macro_rules! ledger_rows {
                  output_reasoning, output_audio, prompt_total, usage_source, queue_ms, ttft_ms, latency_ms, status, http_status,
                  error_class, billable, cache_hit, reserved, cost_input, cost_cache_read, cost_cache_write, cost_output,
                  cost_other, list_cost, contracted_cost, cost_if_uncached, cost_if_not_batch, price_version, price_status
-             from ledger l " + $which,
+             from ledger_entry l join ledger_context using (context_id) " + $which,
             $($argument),+
         )
     };
@@ -216,10 +216,13 @@ macro_rules! ledger_rows {
 
 /// The rows of a segment, by attempt. Reads as fast as the stream is polled; the transaction stays open meanwhile.
 pub fn rows_of<'c>(conn: &'c mut PgConnection, segment: &Segment) -> BoxStream<'c, Result<LedgerRow>> {
-    // As an array, the batches are looked up in their index; as a join, the planner may walk the whole day instead.
+    // The index finds the pages between the first and the last batch; nearly all of their rows are the segment's.
     ledger_rows!(
-        "where usage_date = $1 and batch_id = any(array(
-             select b.batch_id from ledger_batch b where b.segment_id = $2 and b.usage_date = $1))
+        "where usage_date = $1
+           and batch_id >= (select min(b.batch_id) from ledger_batch b where b.segment_id = $2 and b.usage_date = $1)
+           and batch_id <= (select max(b.batch_id) from ledger_batch b where b.segment_id = $2 and b.usage_date = $1)
+           and batch_id = any(array(
+                   select b.batch_id from ledger_batch b where b.segment_id = $2 and b.usage_date = $1))
          order by attempt_id",
         segment.usage_date,
         segment.segment_id

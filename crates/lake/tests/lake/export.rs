@@ -105,7 +105,7 @@ async fn a_file_with_other_rows_is_never_taken_for_ours(pool: PgPool) {
     post_range(&pool, day(NOW), 0, 5).await;
     let segment = freeze(&pool, day(NOW)).await.unwrap().unwrap();
     let file = write(&pool, &lake, &segment).await.unwrap();
-    sqlx::query("update ledger set contracted_cost = contracted_cost + 1").execute(&pool).await.unwrap();
+    sqlx::query("update ledger_entry set contracted_cost = contracted_cost + 1").execute(&pool).await.unwrap();
     let error = export(&pool, &lake, noon(NOW)).await.unwrap_err();
     assert!(matches!(error, LakeError::Conflict { ref name } if *name == file.name), "{error}");
     std::fs::remove_file(folder.path().join(&file.name)).unwrap();
@@ -117,7 +117,7 @@ async fn a_file_with_other_rows_is_never_taken_for_ours(pool: PgPool) {
 async fn rows_that_vanished_stop_the_export(pool: PgPool) {
     let (_folder, lake) = folder();
     post_range(&pool, day(NOW), 0, 5).await;
-    sqlx::query("delete from ledger where custom_id = 'doc-3'").execute(&pool).await.unwrap();
+    sqlx::query("delete from ledger_entry where custom_id = 'doc-3'").execute(&pool).await.unwrap();
     let error = export(&pool, &lake, noon(NOW)).await.unwrap_err();
     assert!(matches!(error, LakeError::Incomplete { frozen: 5, found: 4, .. }), "{error}");
     assert_eq!(lake.manifest().await.unwrap(), None);

@@ -58,8 +58,8 @@ async fn a_large_file_goes_up_in_parts(pool: PgPool) {
     // Texts that do not compress make few rows large.
     post_range(&pool, day(NOW), 0, 4000).await;
     let wide =
-        "update ledger set tags_json = (select string_agg(gen_random_uuid()::text, '') from generate_series(1, 250)
-                where ledger.attempt_id is not null)";
+        "update ledger_entry set tags_json = (select string_agg(gen_random_uuid()::text, '') from generate_series(1, 250)
+                where ledger_entry.attempt_id is not null)";
     sqlx::query(wide).execute(&pool).await.unwrap();
     export(&pool, &lake, noon(NOW)).await.unwrap();
     let bytes = lake.manifest().await.unwrap().unwrap().files[0].bytes;

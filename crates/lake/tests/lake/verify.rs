@@ -40,7 +40,7 @@ async fn an_empty_ledger_and_an_empty_lake_are_equal(pool: PgPool) {
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_changed_pico_dollar_is_named(pool: PgPool) {
     let (_folder, lake) = exported(&pool).await;
-    let changed = "update ledger set contracted_cost = contracted_cost + 1 where custom_id = 'doc-1234'";
+    let changed = "update ledger_entry set contracted_cost = contracted_cost + 1 where custom_id = 'doc-1234'";
     sqlx::query(changed).execute(&pool).await.unwrap();
     let found = verify(&pool, &lake).await.unwrap();
     let [Difference::Columns { attempt_id, columns, .. }] = details(&found)[..] else { panic!("{found:?}") };
@@ -53,7 +53,7 @@ async fn a_changed_pico_dollar_is_named(pool: PgPool) {
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_change_that_keeps_every_sum_is_caught(pool: PgPool) {
     let (_folder, lake) = exported(&pool).await;
-    let swapped = "update ledger set contracted_cost = case custom_id when 'doc-1' then $1 else $2 end
+    let swapped = "update ledger_entry set contracted_cost = case custom_id when 'doc-1' then $1 else $2 end
                    where custom_id in ('doc-1', 'doc-2')";
     let cost = |n| row(n, day(NOW)).contracted_cost.unwrap();
     sqlx::query(swapped).bind(cost(2)).bind(cost(1)).execute(&pool).await.unwrap();
@@ -65,7 +65,7 @@ async fn a_change_that_keeps_every_sum_is_caught(pool: PgPool) {
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_row_missing_in_the_ledger_is_only_in_the_lake(pool: PgPool) {
     let (_folder, lake) = exported(&pool).await;
-    sqlx::query("delete from ledger where custom_id = 'doc-77'").execute(&pool).await.unwrap();
+    sqlx::query("delete from ledger_entry where custom_id = 'doc-77'").execute(&pool).await.unwrap();
     let found = verify(&pool, &lake).await.unwrap();
     let [Difference::OnlyInLake { attempt_id, .. }] = details(&found)[..] else { panic!("{found:?}") };
     assert_eq!(*attempt_id, row(77, day(NOW)).attempt_id);

@@ -61,7 +61,7 @@ pub async fn oldest_unexported(conn: &mut PgConnection) -> Result<Option<DateTim
                (select b.usage_date, b.batch_id from segment s join ledger_batch b on b.segment_id = s.segment_id
                 where s.published_at is null order by s.segment_id, b.batch_id limit 1)
            ) oldest
-           join ledger l on l.usage_date = oldest.usage_date and l.batch_id = oldest.batch_id"#
+           join ledger_entry l on l.usage_date = oldest.usage_date and l.batch_id = oldest.batch_id"#
     )
     .fetch_one(conn)
     .await
