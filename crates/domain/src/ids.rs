@@ -9,6 +9,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// One provider call: the unit of the ledger, sent upstream as `x-client-request-id`. A UUIDv7.
 pub type AttemptId = uuid::Uuid;
 
+/// An attempt's id, made at `now`. Its random bits come from this thread's generator: asking the kernel for those of each call costs
+/// more than all else that is done for the id.
+pub fn attempt_id(now: DateTime<Utc>) -> AttemptId {
+    let milliseconds = u64::try_from(now.timestamp_millis()).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(milliseconds, &rand::random()).into_uuid()
+}
+
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const RANDOM_BITS: u32 = 22;
 

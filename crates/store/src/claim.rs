@@ -5,7 +5,6 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, query, query_as, query_scalar};
-use uuid::Uuid;
 
 use crate::Result;
 
@@ -238,21 +237,8 @@ pub struct Verdicts {
     pub share_asleep: Vec<bool>,
 }
 
-/// The leases a claim makes. A claim takes no more than can start at once, so its commit is also the mark that precedes
-/// the calls: `started_at` is set here.
-#[derive(Debug, Default)]
-pub struct NewLeases {
-    pub flow_ids: Vec<i64>,
-    pub positions: Vec<i32>,
-    pub epochs: Vec<i32>,
-    pub attempt_nos: Vec<i32>,
-    pub attempt_ids: Vec<Uuid>,
-    pub deployments: Vec<String>,
-    pub failures: Vec<i16>,
-}
-
-/// Advances cursors, puts flows and shares in their new order, inserts the leases.
-pub async fn grant(conn: &mut PgConnection, worker_id: i64, verdicts: &Verdicts, leases: &NewLeases) -> Result<()> {
+/// Advances cursors, puts flows and shares in their new order.
+pub async fn grant(conn: &mut PgConnection, verdicts: &Verdicts) -> Result<()> {
     query!(
         "with moved as (
              update flow f set next_pos = f.next_pos + v.advance, served_at = coalesce(v.held_since, '-infinity'),
@@ -261,18 +247,13 @@ pub async fn grant(conn: &mut PgConnection, worker_id: i64, verdicts: &Verdicts,
              from unnest($1::bigint[], $2::integer[], $3::timestamptz[], $4::boolean[], $5::text[], $6::timestamptz[])
                  as v(flow_id, advance, blocked_until, asleep, reason, held_since)
              where f.flow_id = v.flow_id
-         ), queued as (
-             -- Not '-infinity': that is left by those who wake it.
-             update share s set served_at = clock_timestamp(), level = v.level, cost = v.cost,
-                 blocked_until = case when v.asleep then 'infinity' else coalesce(v.blocked_until, now()) end
-             from unnest($7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[], $12::boolean[])
-                 as v(lane, team_id, level, cost, blocked_until, asleep)
-             where s.lane = v.lane and s.team_id = v.team_id
          )
-         insert into lease (flow_id, pos, epoch, worker_id, attempt_no, attempt_id, deployment, failures, started_at)
-         select l.flow_id, l.pos, l.epoch, $13, l.attempt_no, l.attempt_id, l.deployment, l.failures, now()
-         from unnest($14::bigint[], $15::integer[], $16::integer[], $17::integer[], $18::uuid[], $19::text[], $20::smallint[])
-             as l(flow_id, pos, epoch, attempt_no, attempt_id, deployment, failures)",
+         -- Not '-infinity': that is left by those who wake it.
+         update share s set served_at = clock_timestamp(), level = v.level, cost = v.cost,
+             blocked_until = case when v.asleep then 'infinity' else coalesce(v.blocked_until, now()) end
+         from unnest($7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[], $12::boolean[])
+             as v(lane, team_id, level, cost, blocked_until, asleep)
+         where s.lane = v.lane and s.team_id = v.team_id",
         &verdicts.flow_ids,
         &verdicts.advances,
         &verdicts.flow_blocked_until as &[Option<DateTime<Utc>>],
@@ -285,14 +266,6 @@ pub async fn grant(conn: &mut PgConnection, worker_id: i64, verdicts: &Verdicts,
         &verdicts.share_costs,
         &verdicts.share_blocked_until as &[Option<DateTime<Utc>>],
         &verdicts.share_asleep,
-        worker_id,
-        &leases.flow_ids,
-        &leases.positions,
-        &leases.epochs,
-        &leases.attempt_nos,
-        &leases.attempt_ids,
-        &leases.deployments,
-        &leases.failures,
     )
     .execute(conn)
     .await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{PgConnection, query_as};
 use uuid::Uuid;
 
-use crate::Result;
+use crate::{Result, copy::Rows};
 
 /// Where a lease stands; whoever acts on it must hold this epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,6 +13,42 @@ pub struct LeaseKey {
     pub flow_id: i64,
     pub pos: i32,
     pub epoch: i32,
+}
+
+/// A request that is claimed, and the call that it is claimed for.
+#[derive(Debug, Clone, Copy)]
+pub struct NewLease<'a> {
+    pub key: LeaseKey,
+    pub attempt_no: i32,
+    pub attempt_id: Uuid,
+    pub deployment: &'a str,
+    /// Failed tries that count against the job's max_attempts.
+    pub failures: i16,
+}
+
+const COPY: &str = "copy lease (flow_id, pos, epoch, worker_id, attempt_no, attempt_id, deployment, failures) from stdin (format binary)";
+
+/// Leases what was claimed in this transaction. Its commit is the mark that precedes the calls.
+pub async fn insert<'a>(
+    conn: &mut PgConnection,
+    worker_id: i64,
+    leases: impl ExactSizeIterator<Item = NewLease<'a>>,
+) -> Result<()> {
+    let mut rows = Rows::new(8, 128 * leases.len());
+    for lease in leases {
+        let LeaseKey { flow_id, pos, epoch } = lease.key;
+        rows.row()
+            .i64(flow_id)
+            .i32(pos)
+            .i32(epoch)
+            .i64(worker_id)
+            .i32(lease.attempt_no)
+            .uuid(lease.attempt_id)
+            .text(lease.deployment)
+            .i16(lease.failures);
+    }
+    crate::copy::send(conn, COPY, &mut rows).await?;
+    Ok(())
 }
 
 /// A lease of a dead worker, with what its ledger row and its retry need.

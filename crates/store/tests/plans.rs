@@ -1,13 +1,11 @@
 //! The plans of the claim's statements when statistics are stale: made while the tables were all but empty, and not made anew
 //! when there is work for days. None of the statements may read a table from end to end for that.
 
-use std::time::Duration;
-
 use sqlx::{
     AssertSqlSafe, ConnectOptions, PgConnection, PgPool, Postgres, pool::PoolConnection, query, query_as, query_scalar,
 };
 use store::{
-    claim::{self, FlowRow, NewLeases, ShareRow, Verdicts},
+    claim::{self, FlowRow, ShareRow, Verdicts},
     connect::PoolSizes,
     lease, retention, retry,
 };
@@ -27,18 +25,17 @@ select flow_id, pos, 1, 1 + pos % 50, 1, gen_random_uuid(), 'd', 0 from item;
 insert into retry (flow_id, pos, epoch, attempt_no, failures, due_at)
 select flow_id, pos, 1, 1, 0, now() + interval '1 day' from item";
 
-/// Everything a claim, and the end of what it claimed, asks; on one connection, which keeps the plans.
+/// Everything a claim, and the end of what it claimed, asks; on one connection, which keeps the plans. Not what is asked of a worker's
+/// leases now and then, which reads all leases.
 async fn claim_and_end(conn: &mut PgConnection) {
     let shares = claim::lock_shares(conn, &["bulk".to_owned()], 4).await.unwrap();
     let flows = claim::flows(conn, &shares, 8, 64, 64).await.unwrap();
     let ids: Vec<i64> = flows.iter().map(|flow| flow.flow_id).collect();
     claim::take_retries(conn, &ids, &vec![1; ids.len()]).await.unwrap();
     claim::bodies(conn, &ids, &vec![0; ids.len()], &vec![1; ids.len()]).await.unwrap();
-    claim::grant(conn, 7, &Verdicts::default(), &NewLeases::default()).await.unwrap();
+    claim::grant(conn, &Verdicts::default()).await.unwrap();
     lease::end(conn, &[lease::LeaseKey { flow_id: 1, pos: 1, epoch: 1 }]).await.unwrap();
     lease::advance(conn, &[]).await.unwrap();
-    lease::of_worker(conn, 7, Duration::from_secs(15)).await.unwrap();
-    lease::take_orphans(conn, 7, 500).await.unwrap();
     retry::wake_due(conn).await.unwrap();
 }
 
@@ -122,7 +119,7 @@ async fn a_claim_goes_by_keys_also_where_tables_are_small(pool: PgPool) {
         let shares = claim::lock_shares(&mut conn, &["bulk".to_owned()], 16).await.unwrap();
         let flows = claim::flows(&mut conn, &shares, 8, 64, 64).await.unwrap();
         assert_eq!(flows.len(), 16);
-        claim::grant(&mut conn, 7, &refused(&shares, &flows), &NewLeases::default()).await.unwrap();
+        claim::grant(&mut conn, &refused(&shares, &flows)).await.unwrap();
         let read: Vec<(String, i64)> = query_as(
             // The shares of a lane are read once, to find those with the lowest level.
             "select relname::text, seq_tup_read from pg_stat_xact_user_tables

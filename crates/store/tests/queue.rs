@@ -5,9 +5,9 @@ use std::time::Duration;
 use domain::{JobId, ids::time_id};
 use sqlx::{Acquire, PgConnection, PgPool, query, query_scalar};
 use store::{
-    claim::{self, NewLeases, ShareRow, Verdicts},
+    claim::{self, ShareRow, Verdicts},
     job::{self, EndAs, Followed, Scope},
-    lease::{self, Advance, LeaseKey},
+    lease::{self, Advance, LeaseKey, NewLease},
     limit::{self, Declared, Want},
     retry::{self, NewRetry},
 };
@@ -63,7 +63,7 @@ async fn claim(conn: &mut PgConnection, n: i32) -> Vec<LeaseKey> {
     let mut tx = conn.begin().await.unwrap();
     let shares = claim::lock_shares(&mut tx, &["bulk".to_owned()], 4).await.unwrap();
     let flows = claim::flows(&mut tx, &shares, 8, 100, 100).await.unwrap();
-    let (mut verdicts, mut leases, mut keys) = (Verdicts::default(), NewLeases::default(), Vec::new());
+    let (mut verdicts, mut leases, mut keys) = (Verdicts::default(), Vec::new(), Vec::new());
     for flow in &flows {
         let granted = n.min(flow.tail_pos - flow.next_pos);
         verdicts.flow_ids.push(flow.flow_id);
@@ -73,14 +73,9 @@ async fn claim(conn: &mut PgConnection, n: i32) -> Vec<LeaseKey> {
         verdicts.flow_reasons.push(None);
         verdicts.flow_held_since.push(None);
         for pos in flow.next_pos..flow.next_pos + granted {
-            leases.flow_ids.push(flow.flow_id);
-            leases.positions.push(pos);
-            leases.epochs.push(1);
-            leases.attempt_nos.push(1);
-            leases.attempt_ids.push(Uuid::now_v7());
-            leases.deployments.push("d".to_owned());
-            leases.failures.push(0);
-            keys.push(LeaseKey { flow_id: flow.flow_id, pos, epoch: 1 });
+            let key = LeaseKey { flow_id: flow.flow_id, pos, epoch: 1 };
+            leases.push(NewLease { key, attempt_no: 1, attempt_id: Uuid::now_v7(), deployment: "d", failures: 0 });
+            keys.push(key);
         }
     }
     for share in &shares {
@@ -91,7 +86,8 @@ async fn claim(conn: &mut PgConnection, n: i32) -> Vec<LeaseKey> {
         verdicts.share_blocked_until.push(None);
         verdicts.share_asleep.push(false);
     }
-    claim::grant(&mut tx, WORKER, &verdicts, &leases).await.unwrap();
+    claim::grant(&mut tx, &verdicts).await.unwrap();
+    lease::insert(&mut tx, WORKER, leases.into_iter()).await.unwrap();
     tx.commit().await.unwrap();
     keys
 }
@@ -136,7 +132,7 @@ async fn teams_at_their_cap_starve_nobody(pool: PgPool) {
         verdicts.share_costs.push(0);
         verdicts.share_blocked_until.push(None);
         verdicts.share_asleep.push(false);
-        claim::grant(&mut tx, WORKER, &verdicts, &NewLeases::default()).await.unwrap();
+        claim::grant(&mut tx, &verdicts).await.unwrap();
         tx.commit().await.unwrap();
         served.push(shares[0].team_id);
     }

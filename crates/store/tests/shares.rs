@@ -1,7 +1,7 @@
 //! The order in which a claim comes to teams: by the slot-time they used, against a real PostgreSQL.
 
 use sqlx::{Acquire, PgConnection, PgPool, query, query_scalar};
-use store::claim::{self, NewLeases, ShareRow, Verdicts};
+use store::claim::{self, ShareRow, Verdicts};
 
 fn bulk() -> Vec<String> {
     vec!["bulk".to_owned()]
@@ -38,7 +38,7 @@ async fn leave(conn: &mut PgConnection, shares: &[ShareRow], level: i64, rests: 
         verdicts.share_blocked_until.push(None);
         verdicts.share_asleep.push(rests);
     }
-    claim::grant(conn, 7, &verdicts, &NewLeases::default()).await.unwrap();
+    claim::grant(conn, &verdicts).await.unwrap();
 }
 
 #[sqlx::test(migrations = "../../migrations")]

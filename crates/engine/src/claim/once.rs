@@ -5,8 +5,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use domain::AttemptReason;
 use store::{
-    claim::{Body, FlowRow, NewLeases, RetryRow},
-    lease::LeaseKey,
+    claim::{Body, FlowRow, RetryRow},
+    lease::{LeaseKey, NewLease},
 };
 use tracing::warn;
 
@@ -15,7 +15,7 @@ use super::{
     decide::{self, Admitted, decide, job_info},
     judge::{self, Verdict},
 };
-use crate::{Engine, settle::Hold};
+use crate::{Engine, meter::Attempt, settle::Hold};
 
 /// Flows of a share looked at by one claim, and the most of all shares when those do not fill the slots or it looks further.
 const FLOWS: i64 = 8;
@@ -67,7 +67,16 @@ pub(super) async fn claim(engine: &Engine, reach: i64) -> store::Result<(Vec<Arc
     let verdicts = judge::all(&mut tx, &shares, &flows, &of_flows, &decision, enough_flows, now).await?;
     let admitted = std::mem::take(&mut decision.admitted);
     let requests = requests(&flows, &jobs, admitted, retries, bodies, now, engine);
-    store::claim::grant(&mut tx, engine.worker_id, &verdicts, &leases(&requests)).await?;
+    store::claim::grant(&mut tx, &verdicts).await?;
+    let attempts: Vec<Attempt> = requests.iter().map(|request| request.attempt()).collect();
+    let leases = requests.iter().zip(&attempts).map(|(request, attempt)| NewLease {
+        key: request.key,
+        attempt_no: attempt.no,
+        attempt_id: attempt.id,
+        deployment: &attempt.deployment.name,
+        failures: request.failures,
+    });
+    store::lease::insert(&mut tx, engine.worker_id, leases).await?;
     engine.live.insert(requests.iter().map(|request| request.key));
     if let Err(error) = tx.commit().await {
         // It may have happened all the same: then the heartbeat finds leases that nobody here knows of, and hands them back.
@@ -200,21 +209,6 @@ fn requests(
         )));
     }
     requests
-}
-
-fn leases(requests: &[Arc<Request>]) -> NewLeases {
-    let mut leases = NewLeases::default();
-    for request in requests {
-        let attempt = request.attempt();
-        leases.flow_ids.push(request.key.flow_id);
-        leases.positions.push(request.key.pos);
-        leases.epochs.push(request.key.epoch);
-        leases.attempt_nos.push(attempt.no);
-        leases.attempt_ids.push(attempt.id);
-        leases.deployments.push(attempt.deployment.name.to_string());
-        leases.failures.push(request.failures);
-    }
-    leases
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
-use domain::{AttemptReason, Endpoint, JobId, Lane, RequestId, Tags};
+use domain::{AttemptReason, Endpoint, JobId, Lane, RequestId, Tags, ids::attempt_id};
 use providers::CallError;
 use store::{claim::Body, lease::LeaseKey};
 
@@ -87,7 +87,7 @@ impl Request {
         // Admitted as large as any of its flow can be.
         hold.reservation.lower(i64::from(body.est_in), body.max_out.map(i64::from));
         let attempt = Attempt {
-            id: uuid::Uuid::now_v7(),
+            id: attempt_id(claimed_at),
             no: attempt_no,
             reason,
             fallback_from: None,

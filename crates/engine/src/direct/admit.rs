@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use domain::{
-    AttemptReason, Endpoint, JobId, Lane, RequestId, catalog::LaneRule, line::CallBody, line::estimate_tokens,
-    waits::Obstacle,
+    AttemptReason, Endpoint, JobId, Lane, RequestId, catalog::LaneRule, ids::attempt_id, line::CallBody,
+    line::estimate_tokens, waits::Obstacle,
 };
 
 use super::{Direct, DirectError};
@@ -206,7 +206,7 @@ pub(super) fn attempt(
     tried: &[Arc<str>],
 ) -> Attempt {
     Attempt {
-        id: uuid::Uuid::now_v7(),
+        id: attempt_id(engine.clock.now()),
         no: tried.len() as i32 + 1,
         reason: if tried.is_empty() { AttemptReason::Primary } else { AttemptReason::Fallback },
         fallback_from: tried.last().cloned(),

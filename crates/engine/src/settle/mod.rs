@@ -26,11 +26,11 @@ use crate::Engine;
 /// So many at most wait to be settled: beyond, calls wait before they begin. Nothing is ever dropped.
 const QUEUE: usize = 4_096;
 /// The most of one transaction, which is what a fast burst makes of them.
-const LARGEST_BATCH: usize = 512;
+const LARGEST_BATCH: usize = 1_024;
 /// The largest payload of one transaction, so that large answers make small batches.
 const LARGEST_BYTES: usize = 16 << 20;
-/// Transactions side by side.
-const AT_ONCE: usize = 3;
+/// Transactions side by side: one that is written while another is flushed. More make smaller ones, which cost more.
+const AT_ONCE: usize = 2;
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 /// Where things to be settled are handed in.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use apalis::prelude::{BoxDynError, Data};
-use domain::{AttemptReason, AttemptStatus, ErrorClass, attempt::Fault};
+use domain::{AttemptReason, AttemptStatus, ErrorClass, attempt::Fault, ids::attempt_id};
 use providers::{Answer, CallError};
 use store::{complete::NewResult, lease::Advance, retry::NewRetry};
 use tokio::sync::oneshot;
@@ -80,7 +80,7 @@ async fn drive(engine: &Arc<Engine>, request: &Request) {
                 info!(request.id = %subject.request_id, from = %attempt.deployment.name, to = %next.name, error = error.class.as_str(),
                       "Call failed; trying the next deployment");
                 let following = Attempt {
-                    id: uuid::Uuid::now_v7(),
+                    id: attempt_id(engine.clock.now()),
                     no: attempt.no + 1,
                     reason: AttemptReason::Fallback,
                     fallback_from: Some(Arc::clone(&attempt.deployment.name)),
