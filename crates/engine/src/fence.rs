@@ -2,7 +2,6 @@
 //! missed for too long nothing new starts, and when the lease was given to others, what runs is aborted.
 
 use std::{
-    collections::HashSet,
     sync::{
         Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -13,6 +12,7 @@ use std::{
 #[cfg(test)]
 use std::sync::atomic::AtomicU64;
 
+use foldhash::HashSet;
 use store::lease::LeaseKey;
 use tokio_util::sync::CancellationToken;
 

@@ -1,10 +1,8 @@
 //! Jobs of which requests run here, and their end before its time: a cancelled job's calls are hung up on.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use foldhash::HashMap;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! One replica: its slots, its accounts, and its claims, which decide as the gateway's do.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use engine::claim::{
     account::{self, Account, FIRST_GUESS, per_weight},
@@ -8,6 +8,7 @@ use engine::claim::{
     pause,
     turns::{self, Asking, Turn},
 };
+use foldhash::HashMap;
 
 use crate::{
     events::{Event, Events},
@@ -60,7 +61,7 @@ impl Replica {
             reach: 1,
             all: Account::default(),
             accounts: vec![Account::default(); teams],
-            turns: HashMap::new(),
+            turns: HashMap::default(),
             locked: Vec::new(),
         }
     }

@@ -1,11 +1,8 @@
 //! What one call holds of all budgets that it is under, from before it starts until its ledger row is committed.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use chrono::{DateTime, Utc};
@@ -13,6 +10,7 @@ use domain::{
     Endpoint, LedgerRow, Tags,
     budget::{Facts, Unit},
 };
+use foldhash::HashMap;
 
 use super::{
     Pressing, Refusal,

@@ -17,6 +17,9 @@ use super::{
 };
 use crate::{Engine, meter::Attempt, settle::Hold};
 
+/// By flow and position.
+type Bodies = foldhash::HashMap<(i64, i32), Body>;
+
 /// Flows of a share looked at by one claim, and the most of all shares when those do not fill the slots or it looks further.
 const FLOWS: i64 = 8;
 const MOST_FLOWS: i64 = 4_096;
@@ -149,7 +152,7 @@ async fn read_bodies(
     flows: &[FlowRow],
     granted: &[i64],
     retries: &[RetryRow],
-) -> store::Result<HashMap<(i64, i32), Body>> {
+) -> store::Result<Bodies> {
     let (mut ids, mut from, mut counts) = (Vec::new(), Vec::new(), Vec::new());
     for (flow, n) in flows.iter().zip(granted) {
         let fresh = n - retries.iter().filter(|r| r.flow_id == flow.flow_id).count() as i64;
@@ -165,7 +168,7 @@ async fn read_bodies(
         counts.push(1);
     }
     if ids.is_empty() {
-        return Ok(HashMap::new());
+        return Ok(Bodies::default());
     }
     let bodies = store::claim::bodies(conn, &ids, &from, &counts).await?;
     Ok(bodies.into_iter().map(|body| ((body.flow_id, body.pos), body)).collect())
@@ -176,7 +179,7 @@ fn requests(
     jobs: &[Option<Arc<JobInfo>>],
     admitted: Vec<Admitted>,
     retries: Vec<RetryRow>,
-    mut bodies: HashMap<(i64, i32), Body>,
+    mut bodies: Bodies,
     now: DateTime<Utc>,
     engine: &Engine,
 ) -> Vec<Arc<Request>> {

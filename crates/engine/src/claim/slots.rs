@@ -1,12 +1,12 @@
 //! This replica's slots: how many requests of jobs and synchronous calls run here, for whom, and what they have used.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use domain::{Lane, catalog::LaneRule};
+use foldhash::HashMap;
 use tokio::sync::Notify;
 
 use super::{

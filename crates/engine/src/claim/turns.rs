@@ -3,7 +3,9 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, hash::Hash};
+use std::hash::Hash;
+
+use foldhash::HashMap;
 
 use super::{
     account::{self, Account, per_weight},

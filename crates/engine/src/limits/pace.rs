@@ -2,14 +2,13 @@
 //! of answers. A rule like any other, but the grant is this replica's own and no database's. Without a refusal it is unlimited.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use metrics::gauge;
-
 use domain::Lane;
+use foldhash::HashMap;
+use metrics::gauge;
 
 use super::{Kind, Reserves, Rule, parts};
 

@@ -1,14 +1,12 @@
 //! One transaction that settles a batch.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, HashMap, HashSet},
-};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use domain::{
     AttemptId, AttemptStatus, LedgerRow,
     ledger::{PriceStatus, RecordKind},
 };
+use foldhash::{HashMap, HashSet, HashSetExt};
 use store::{
     PgConnection,
     complete::{NewResult, Tally},
@@ -72,7 +70,7 @@ async fn write(conn: &mut PgConnection, engine: &Engine, ops: &[Op], again: bool
     if !advances.is_empty() {
         held.extend(store::lease::advance(conn, &advances).await?);
     }
-    let mut intended: HashSet<AttemptId> = HashSet::new();
+    let mut intended: HashSet<AttemptId> = HashSet::default();
     if !directs.is_empty() {
         intended.extend(store::intent::end(conn, &directs).await?);
     }
@@ -117,7 +115,7 @@ async fn booked_before(
         })
         .collect();
     if suspects.is_empty() {
-        return Ok(Booked { known: HashSet::new(), unknown: HashMap::new() });
+        return Ok(Booked { known: HashSet::default(), unknown: HashMap::default() });
     }
     let known = store::ledger::known(conn, &suspects).await?.into_iter().collect::<HashSet<_>>();
     let unknown = if known.is_empty() { Vec::new() } else { store::ledger::unknown_of(conn, &suspects).await? };

@@ -5,12 +5,12 @@ mod op;
 mod refused;
 
 use std::{
-    collections::HashSet,
     panic::resume_unwind,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use foldhash::HashSet;
 use metrics::{counter, histogram};
 use tokio::{
     sync::{Notify, mpsc},

@@ -1,8 +1,7 @@
 //! What can be settled.
 
-use std::collections::HashSet;
-
 use domain::LedgerRow;
+use foldhash::HashSet;
 use store::{
     complete::NewResult,
     lease::{Advance, LeaseKey},

@@ -9,7 +9,7 @@ fn ask(wants: [bool; 3]) -> Vec<Asking<&'static str>> {
 
 #[test]
 fn a_lane_comes_back_where_the_others_stand() {
-    let mut turns = HashMap::new();
+    let mut turns = HashMap::default();
     look(&mut turns, &ask([true, true, false]), 100, 0, 100);
     turns.get_mut("standard").unwrap().account.start(0);
     turns.get_mut("prod").unwrap().account.start(0);
@@ -23,7 +23,7 @@ fn a_lane_comes_back_where_the_others_stand() {
 
 #[test]
 fn a_lane_at_its_most_gains_no_credit() {
-    let mut turns = HashMap::new();
+    let mut turns = HashMap::default();
     let asking = |most| {
         let mut asking = ask([false, true, true]);
         asking[2].most = Some(most);
@@ -40,7 +40,7 @@ fn a_lane_at_its_most_gains_no_credit() {
 
 #[test]
 fn a_lane_that_becomes_strict_or_weighted_stands_where_its_new_rivals_do() {
-    let mut turns = HashMap::new();
+    let mut turns = HashMap::default();
     let mut asking = ask([true, true, false]);
     look(&mut turns, &asking, 100, 0, 100);
     turns.get_mut("prod").unwrap().account.start(0);
@@ -58,7 +58,7 @@ fn a_lane_that_becomes_strict_or_weighted_stands_where_its_new_rivals_do() {
 
 #[test]
 fn a_lane_that_is_not_served_is_overdue_in_time() {
-    let mut turns = HashMap::new();
+    let mut turns = HashMap::default();
     let overdue = |turns: &mut HashMap<_, _>, wants, now| -> Vec<bool> {
         look(turns, &ask(wants), 100, now, 100).iter().map(|s| s.overdue).collect()
     };
@@ -75,7 +75,7 @@ fn a_lane_that_is_not_served_is_overdue_in_time() {
 
 #[test]
 fn synchronous_calls_are_on_the_bill_while_the_lane_competes() {
-    let mut turns = HashMap::new();
+    let mut turns = HashMap::default();
     let levels = |turns: &mut HashMap<_, _>, wants, now| -> Vec<i64> {
         look(turns, &ask(wants), 100, now, 100).iter().map(|s| s.level).collect()
     };
@@ -92,7 +92,7 @@ fn synchronous_calls_are_on_the_bill_while_the_lane_competes() {
 
 #[test]
 fn shares_that_others_hold_for_a_moment_do_not_end_a_wait() {
-    let mut turns = HashMap::new();
+    let mut turns = HashMap::default();
     let patience = 5_000_000;
     let mut overdue = |wants, now| {
         let mut asking = ask([true, false, wants]);
