@@ -13,7 +13,7 @@ use store::{
     budget::{BudgetRow, Declarer},
 };
 
-use super::granter;
+use super::follow;
 use crate::Engine;
 
 #[derive(Debug, thiserror::Error)]
@@ -93,8 +93,8 @@ fn check_owner(rows: &[BudgetRow], name: &str) -> Result<(), BudgetError> {
 /// This replica at once; the others look by themselves, and so would this one.
 async fn follow(engine: &Engine) {
     let followed = async {
-        granter::follow(engine).await?;
-        granter::count(engine).await
+        follow::follow(engine).await?;
+        follow::count(engine).await
     };
     if let Err(error) = followed.await {
         tracing::warn!(%error, "Budgets could not be read at once");

@@ -6,11 +6,14 @@ mod account;
 mod admit;
 mod book;
 mod change;
+mod follow;
+mod gather;
 mod granter;
 mod guard;
 mod part;
 mod refusal;
 mod reservation;
+mod round;
 mod rule;
 mod show;
 mod spend;
@@ -29,9 +32,10 @@ use tokio::sync::{Notify, watch};
 
 pub use admit::{Asker, used_up};
 pub use change::{BudgetError, follow_file, remove, set};
+pub use follow::{follow, keep_following};
 #[cfg(test)]
 pub(crate) use granter::look;
-pub use granter::{follow, give_back, keep_following, run};
+pub use granter::{give_back, run};
 pub use guard::{keep_guard, resume_guarded};
 pub use part::{Part, PartOf};
 pub use refusal::{Refusal, Why};

@@ -1,0 +1,164 @@
+//! A round of grants: asks Postgres for what is needed of each budget and part, in one transaction, and takes in what it says.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use chrono::{DateTime, Utc};
+use store::budget::{Ask, Locked, Put, Taken};
+
+use super::{
+    account::{self, Account, Room},
+    gather::{Pending, gather},
+    refusal::{Refusal, Why},
+    rule::{Rule, State, View},
+};
+use crate::Engine;
+
+/// What was granted for requests of jobs is theirs for so many ticks: flows that were refused for long are asked once a second.
+const KEPT: u32 = 6;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// Time has passed.
+    Tick,
+    /// Somebody waits.
+    Demand,
+    /// Budgets are new here.
+    News,
+    /// The process ends.
+    End,
+}
+
+/// Asks Postgres, if anything is wanted, to be told or to be given back. Tells whether requests of jobs wanted something.
+pub(super) async fn exchange(engine: &Engine, occasion: Occasion) -> store::Result<bool> {
+    let now = engine.clock.now();
+    let rules = rules(engine).await?;
+    let mut pending = Vec::new();
+    let mut for_jobs = false;
+    for rule in &rules {
+        let mut state = rule.state();
+        for_jobs |= !state.unmet.is_empty();
+        gather(&mut state, rule, now, occasion, &mut pending);
+    }
+    if pending.is_empty() {
+        return Ok(false);
+    }
+    let ids = |is_part: bool| {
+        let of_kind = pending.iter().filter(|one| one.rule.part.is_some() == is_part);
+        let mut ids: Vec<i64> = of_kind.map(|one| one.ask.budget_id).collect();
+        ids.dedup();
+        ids
+    };
+    let asks: Vec<Ask> = pending.iter().map(|one| one.ask).collect();
+    let mut tx = engine.pools.work.begin().await?;
+    let mut locked = store::budget::lock(&mut tx, &ids(false)).await?;
+    locked.extend(store::budget::lock_parts(&mut tx, &ids(true)).await?);
+    let locked: HashMap<i64, Locked> = locked.into_iter().map(|one| (one.budget_id, one)).collect();
+    let replicas = store::budget::replicas(&mut tx).await?;
+    let taken = store::budget::taken(&mut tx, engine.worker_id, &asks).await?;
+    let mut answers = Vec::with_capacity(pending.len());
+    for (one, taken) in pending.into_iter().zip(taken) {
+        // Removed meanwhile: its row is no longer looked at by anybody.
+        let Some(locked) = locked.get(&one.ask.budget_id) else { continue };
+        answers.push(answer(one, *locked, taken, replicas));
+    }
+    let puts: Vec<Put> = answers.iter().map(|(one, after, _)| put(&one.ask, after)).collect();
+    store::budget::give(&mut tx, engine.worker_id, &puts).await?;
+    tx.commit().await?;
+    let mut is_tight = false;
+    for (one, after, view) in &answers {
+        let mut state = one.rule.state();
+        state.take_in(one, after, *view);
+        is_tight |= view.is_tight && one.is_current;
+        drop(state);
+        trip(engine, one, view, now);
+    }
+    engine.budgets.any_tight.store(is_tight, Ordering::Release);
+    engine.budgets.turn.send_modify(|turn| *turn += 1);
+    Ok(for_jobs)
+}
+
+/// All that is granted: the budgets in force, and the parts of them that are in use.
+async fn rules(engine: &Engine) -> store::Result<Vec<Arc<Rule>>> {
+    let budgets = &engine.budgets;
+    let mut rules = budgets.book().rules.clone();
+    budgets.parts.forget_idle();
+    if budgets.parts.has_nameless() {
+        budgets.parts.name(&mut *engine.pools.work.acquire().await?).await?;
+    }
+    rules.extend(budgets.parts.all());
+    Ok(rules)
+}
+
+/// Jobs whose next request does not fit into a part, however calls under way end. A job that waits is asked again now and then, and how
+/// the part stands may be old by then: so it is seen here, when it is known.
+fn trip(engine: &Engine, one: &Pending, view: &View, now: DateTime<Utc>) {
+    let never_fits = |asked: &i128| view.is_open && *asked > view.possible;
+    for (job, asked) in one.asking.iter().filter(|(_, asked)| never_fits(asked)) {
+        let (rule, left) = (Arc::clone(&one.rule), view.left.max(0));
+        let refusal =
+            Refusal { rule, asked: *asked, left, at: now, resets_at: None, why: Why::Short, is_pressed: false };
+        engine.budgets.tripped.push(*job, refusal);
+    }
+}
+
+/// The account as it will be, and how the window stands.
+fn answer(one: Pending, locked: Locked, taken: Taken, replicas: i64) -> (Pending, Account, View) {
+    let mut account = one.account;
+    if !one.is_loaded {
+        // Of a time before this process began afresh: all of it counts as used.
+        account.used += taken.mine;
+        account.granted += taken.mine;
+    }
+    let room = Room {
+        cap: locked.cap,
+        others: taken.others,
+        replicas: replicas.into(),
+        is_open: locked.is_open && one.is_current,
+    };
+    let granted = account::grant(&account, &one.needs, one.recent, room);
+    account.granted = granted.granted;
+    let view = View {
+        at: Instant::now(),
+        is_open: locked.is_open,
+        is_tight: granted.is_tight,
+        left: granted.left,
+        possible: locked.cap - taken.spent - taken.unproven,
+    };
+    (one, account, view)
+}
+
+fn put(ask: &Ask, after: &Account) -> Put {
+    Put {
+        budget_id: ask.budget_id,
+        cell: ask.cell,
+        granted: after.granted.max(after.used),
+        reserved: after.reserved,
+        free: after.free(),
+    }
+}
+
+impl State {
+    /// Postgres has written it. Meanwhile calls may have taken of what was free, and others may have ended.
+    fn take_in(&mut self, one: &Pending, after: &Account, view: View) {
+        if self.epoch != one.epoch {
+            return;
+        }
+        if one.is_current {
+            self.view = Some(view);
+            self.kept = self.kept.max(one.for_jobs).min(after.free());
+            if one.for_jobs > 0 {
+                self.kept_ticks = KEPT;
+            }
+        }
+        let Some(cell) = self.cells.iter_mut().find(|cell| cell.span.start == one.ask.cell) else { return };
+        // What Postgres had of it before this process began afresh.
+        cell.account.used += after.used - one.account.used;
+        cell.account.granted = after.granted;
+        cell.is_loaded = true;
+        cell.written = Some(*after);
+    }
+}
