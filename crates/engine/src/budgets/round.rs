@@ -12,6 +12,7 @@ use store::budget::{Ask, Locked, Put, Taken};
 use super::{
     account::{self, Account, Room},
     gather::{Pending, gather},
+    part::{self, Part},
     refusal::{Refusal, Why},
     rule::{Rule, State, View},
 };
@@ -83,13 +84,14 @@ pub(super) async fn exchange(engine: &Engine, occasion: Occasion) -> store::Resu
 
 /// All that is granted: the budgets in force, and the parts of them that are in use.
 async fn rules(engine: &Engine) -> store::Result<Vec<Arc<Rule>>> {
-    let budgets = &engine.budgets;
-    let mut rules = budgets.book().rules.clone();
-    budgets.parts.forget_idle();
-    if budgets.parts.has_nameless() {
-        budgets.parts.name(&mut *engine.pools.work.acquire().await?).await?;
+    let mut rules = engine.budgets.book().rules.clone();
+    let parts = engine.budgets.parts.in_use();
+    let nameless: Vec<Part> =
+        parts.iter().filter_map(|rule| rule.part.clone()).filter(|part| part.id().is_none()).collect();
+    if !nameless.is_empty() {
+        part::name(&mut *engine.pools.work.acquire().await?, &nameless).await?;
     }
-    rules.extend(budgets.parts.all());
+    rules.extend(parts);
     Ok(rules)
 }
 
