@@ -27,6 +27,8 @@ pub struct Burn<'a> {
     pub part_id: i64,
     /// In the time that the guard looks back on.
     pub spent: i128,
+    /// Of calls under way, what they can cost.
+    pub held: i128,
     /// What its next request can cost.
     pub asked: i128,
 }
@@ -40,8 +42,12 @@ impl Burn<'_> {
     pub fn said(&self) -> String {
         let (unit, guard) = (self.whole.unit(), self.guard);
         let said = |amount: i128| unit.said(amount);
+        let held = match self.held {
+            ..=0 => String::new(),
+            held => format!(", calls under way may cost {}", said(held)),
+        };
         format!(
-            "budget {}: its guard lets a {} spend {} in {}; {} is spent, and the next request may cost {}",
+            "budget {}: its guard lets a {} spend {} in {}; {} is spent{held}, and the next request may cost {}",
             self.name,
             guard.by.as_str(),
             said(self.rate()),
@@ -65,7 +71,7 @@ pub async fn tell_of_burn(
 }
 
 fn raised(burn: &Burn<'_>, team: Option<String>, now: DateTime<Utc>) -> Raised {
-    let Burn { job, name, guard, whole, spent, .. } = burn;
+    let Burn { job, name, guard, whole, spent, held, .. } = burn;
     let unit = whole.unit();
     let until = whole.window.passes_at(whole.time_zone, now).unwrap_or(now + AGAIN);
     let of = team.as_ref().map_or_else(String::new, |team| format!(" of {team}"));
@@ -85,12 +91,15 @@ fn raised(burn: &Burn<'_>, team: Option<String>, now: DateTime<Utc>) -> Raised {
         unit.said(whole.cap()),
         guard.per,
     );
-    let fields = vec![
+    let mut fields = vec![
         Field::new("Job", job.to_string()),
         Field::new("Budget", *name),
         Field::new(&format!("Spent in {}", guard.per), unit.said(*spent)),
         Field::new("May spend", unit.said(burn.rate())),
     ];
+    if *held > 0 {
+        fields.push(Field::new("Held by calls under way", unit.said(*held)));
+    }
     Raised {
         key: Key {
             kind: AlertKind::BurnRate,
@@ -122,8 +131,8 @@ mod tests {
             serde_json::from_value(json!({"limit_usd": "24000", "window": window, "guard": guard})).unwrap();
         let guard = whole.guard.unwrap();
         let dollar = 1_000_000_000_000;
-        let (spent, asked) = (2_396 * dollar, 5 * dollar);
-        let burn = Burn { job: JobId(7), name: "month", guard: &guard, whole: &whole, part_id: 3, spent, asked };
+        let (spent, held, asked) = (2_396 * dollar, 0, 5 * dollar);
+        let burn = Burn { job: JobId(7), name: "month", guard: &guard, whole: &whole, part_id: 3, spent, held, asked };
         let now = at("2026-11-23T12:00:00Z");
         let raised = raised(&burn, Some("search".into()), now);
         let expected =

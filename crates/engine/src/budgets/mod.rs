@@ -10,6 +10,7 @@ mod follow;
 mod gather;
 mod granter;
 mod guard;
+mod held_back;
 mod part;
 mod refusal;
 mod reservation;

@@ -12,7 +12,7 @@ use store::budget::{Ask, Locked, Put, Taken};
 use super::{
     account::{self, Account, Room},
     gather::{Pending, gather},
-    part::{self, Part},
+    part::{self, Part, PartOf},
     refusal::{Refusal, Why},
     rule::{Rule, State, View},
 };
@@ -74,8 +74,9 @@ pub(super) async fn exchange(engine: &Engine, occasion: Occasion) -> store::Resu
         let mut state = one.rule.state();
         state.take_in(one, after, *view);
         is_tight |= view.is_tight && one.is_current;
+        let refused = refused(&mut state, one, view, now);
         drop(state);
-        trip(engine, one, view, now);
+        refused.into_iter().for_each(|(job, refusal)| engine.budgets.tripped.push(job, refusal));
     }
     engine.budgets.any_tight.store(is_tight, Ordering::Release);
     engine.budgets.turn.send_modify(|turn| *turn += 1);
@@ -95,16 +96,29 @@ async fn rules(engine: &Engine) -> store::Result<Vec<Arc<Rule>>> {
     Ok(rules)
 }
 
-/// Jobs whose next request does not fit into a part, however calls under way end. A job that waits is asked again now and then, and how
-/// the part stands may be old by then: so it is seen here, when it is known.
-fn trip(engine: &Engine, one: &Pending, view: &View, now: DateTime<Utc>) {
-    let never_fits = |asked: &i128| view.is_open && *asked > view.possible;
-    for (job, asked) in one.asking.iter().filter(|(_, asked)| never_fits(asked)) {
+/// Jobs that a part refuses for good: their next request does not fit however calls under way end, or their guard has held them back
+/// for long. A job that waits is asked again now and then, and how the part stands may be old by then: so it is seen here, when it is
+/// known.
+fn refused(state: &mut State, one: &Pending, view: &View, now: DateTime<Utc>) -> Vec<(i64, Refusal)> {
+    let Some(part) = one.rule.part.as_ref().filter(|_| view.is_open) else { return Vec::new() };
+    // What calls hold is not burnt: whoever spends less than half of what he may is not paused for it.
+    let is_short = one.needs.iter().sum::<i128>() > view.left && view.possible * 2 <= one.rule.budget.cap();
+    let guard = match &part.of {
+        PartOf::Guard { guard, .. } => Some(guard),
+        PartOf::Job { .. } => None,
+    };
+    let mut refused = Vec::new();
+    for (&job, &asked) in &one.asking {
+        let is_held_back = guard.is_some_and(|guard| state.hold_back(job, guard.per, is_short, now));
+        let why = match is_held_back {
+            _ if asked > view.possible => Why::Short,
+            true => Why::HeldBack,
+            false => continue,
+        };
         let (rule, left) = (Arc::clone(&one.rule), view.left.max(0));
-        let refusal =
-            Refusal { rule, asked: *asked, left, at: now, resets_at: None, why: Why::Short, is_pressed: false };
-        engine.budgets.tripped.push(*job, refusal);
+        refused.push((job, Refusal { rule, asked, left, at: now, resets_at: None, why, is_pressed: false }));
     }
+    refused
 }
 
 /// The account as it will be, and how the window stands.

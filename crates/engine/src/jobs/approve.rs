@@ -53,7 +53,7 @@ fn until(hold: &HoldRow, now: DateTime<Utc>) -> DateTime<Utc> {
 const FAR: i64 = 253_402_214_400;
 
 /// A paused job goes on that nothing of its `holds` holds any more. Tells whether it does. Holds its lock.
-pub(super) async fn go_on(
+pub(crate) async fn go_on(
     engine: &Engine,
     conn: &mut PgConnection,
     id: JobId,

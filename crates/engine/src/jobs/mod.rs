@@ -17,6 +17,7 @@ use store::{
 
 pub use store::job::Scope;
 
+pub(crate) use self::approve::go_on;
 pub(crate) use self::finish::{Finish, UNCLEAN, finish_if_drained, finish_plain, release_followers};
 pub use self::{
     approve::approve,
