@@ -5,6 +5,7 @@
 mod account;
 mod admit;
 mod book;
+mod burn;
 mod change;
 mod follow;
 mod gather;
@@ -32,6 +33,9 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, watch};
 
 pub use admit::{Asker, used_up};
+#[cfg(test)]
+pub(crate) use burn::Burnt;
+pub use burn::sample;
 pub use change::{BudgetError, follow_file, remove, set};
 pub use follow::{follow, keep_following};
 #[cfg(test)]
