@@ -120,6 +120,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::alerts::message::tests::assert_sent;
 
     fn at(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
@@ -131,7 +132,7 @@ mod tests {
             serde_json::from_value(json!({"limit_usd": "24000", "window": window, "guard": guard})).unwrap();
         let guard = whole.guard.unwrap();
         let dollar = 1_000_000_000_000;
-        let (spent, held, asked) = (2_396 * dollar, 0, 5 * dollar);
+        let (spent, held, asked) = (2_396 * dollar, 3 * dollar, 5 * dollar);
         let burn = Burn { job: JobId(7), name: "month", guard: &guard, whole: &whole, part_id: 3, spent, held, asked };
         let now = at("2026-11-23T12:00:00Z");
         let raised = raised(&burn, Some("search".into()), now);
@@ -156,7 +157,8 @@ mod tests {
         );
         let fields: Vec<_> =
             raised.said.fields.iter().map(|field| (field.name.as_str(), field.value.as_str())).collect();
-        assert_eq!(fields[1..], [("Budget", "month"), ("Spent in 1h", "$2396.00"), ("May spend", "$2400.00")]);
+        assert_eq!(fields[1..4], [("Budget", "month"), ("Spent in 1h", "$2396.00"), ("May spend", "$2400.00")]);
+        assert_sent("burn_rate", &raised);
         let of_feature = check("rolling 48h", "feature", "2026-11-25T12:00:00Z");
         assert!(of_feature.said.text.contains("every other job of its feature"), "{}", of_feature.said.text);
         check("total", "team", "2026-11-24T12:00:00Z");

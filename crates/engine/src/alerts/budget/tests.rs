@@ -3,7 +3,10 @@ use serde_json::{Value, json};
 use store::budget::{BudgetRow, Standing};
 
 use super::*;
-use crate::budgets::{Burnt, shown};
+use crate::{
+    alerts::message::tests::assert_sent,
+    budgets::{Burnt, shown},
+};
 
 const NOON: &str = "2026-11-23T12:00:00Z";
 
@@ -67,6 +70,14 @@ fn what_will_not_last_is_told_before_it_is_reached() {
     );
     assert_eq!(thresholds(&told(json!({"thresholds": [100], "window": "rolling 24h"}), 6_000)), []);
     assert_eq!(thresholds(&told(json!({"thresholds": [100], "window": "total"}), 6_000)), []);
+}
+
+#[test]
+fn what_is_sent() {
+    assert_sent("budget_reached", &told(json!({"thresholds": [50, 80]}), 8_500)[0]);
+    assert_sent("budget_used_up", &told(json!({}), 9_950)[0]);
+    let projected = told(json!({"thresholds": [100], "soft": true}), 6_000);
+    assert_sent("budget_projected", &projected[0]);
 }
 
 #[test]
