@@ -58,6 +58,6 @@ mod tests {
 
     #[test]
     fn what_is_sent() {
-        assert_sent("test", &raised("tw_a1b2c3", "2026-11-23T12:00:00Z".parse().unwrap()));
+        assert_sent("test", &raised("k", "2026-11-23T12:00:00Z".parse().unwrap()));
     }
 }
