@@ -140,6 +140,7 @@ fn refused(error: BudgetError) -> Problem {
         BudgetError::NotFound(name) => not_found(&name),
         BudgetError::Bad(BadBudget::Value { key, .. }) => Problem::new(Kind::Invalid, error).with("param", key),
         BudgetError::Bad(BadBudget::Name(_)) => Problem::new(Kind::Invalid, error).with("param", "name"),
+        BudgetError::Bad(BadBudget::Tags(_)) => Problem::new(Kind::Invalid, error).with("param", "scope"),
         BudgetError::Bad(BadBudget::Unknown { dimension, .. }) => {
             Problem::new(Kind::Invalid, error).with("param", format!("scope.{dimension}"))
         }
