@@ -42,7 +42,7 @@ fn gone(shown: &Shown) -> i128 {
 fn key(shown: &Shown, threshold: i32, now: DateTime<Utc>) -> Key {
     // A window that rolls has no end; it tells again when as much time has passed as it is long.
     let until = match shown.row.budget.window {
-        Window::Rolling(seconds) => Some(now + TimeDelta::seconds(seconds)),
+        Window::Rolling(length) => Some(now + TimeDelta::seconds(length.seconds())),
         _ => shown.resets_at,
     };
     let about = shown.row.budget_id.to_string();

@@ -146,7 +146,7 @@ pub async fn resume_guarded(engine: &Engine) -> store::Result<()> {
         return Ok(());
     }
     let now = engine.clock.now();
-    let window = |one: &Guarded| show::rolling(one.part_id, one.per_s, now);
+    let window = |one: &Guarded| show::rolling(one.part_id, one.per, now);
     let standings = store::budget::standing(&mut conn, &held.iter().map(window).collect::<Vec<_>>()).await?;
     for (one, standing) in held.iter().zip(standings) {
         if one.rate.is_none_or(|rate| may_go_on(rate, standing.taken, one.needs)) {

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use domain::{
     Budget,
-    budget::{Unit, Window},
+    budget::{Length, Unit, Window},
 };
 use store::{
     PgConnection,
@@ -75,8 +75,8 @@ pub async fn verify(engine: &Engine) -> store::Result<Vec<Shown>> {
 }
 
 /// The same of a part, which rolls.
-pub(super) fn rolling(part_id: i64, per_s: i64, now: DateTime<Utc>) -> (i64, DateTime<Utc>, DateTime<Utc>) {
-    let span = Window::Rolling(per_s).span(Tz::UTC, now);
+pub(super) fn rolling(part_id: i64, per: Length, now: DateTime<Utc>) -> (i64, DateTime<Utc>, DateTime<Utc>) {
+    let span = Window::Rolling(per).span(Tz::UTC, now);
     (part_id, span.since, span.end + TimeDelta::days(1))
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn shown(row: BudgetRow, standing: Standing, burnt: Option<Burnt>, no
     let resets_at = window.resets_at(zone, now);
     let used_up = |burnt: Burnt| match window {
         // What is spent now leaves it again: it lasts if its whole length of that fits.
-        Window::Rolling(seconds) if burnt.in_seconds(seconds, now) <= row.budget.cap() => None,
+        Window::Rolling(length) if burnt.in_seconds(length.seconds(), now) <= row.budget.cap() => None,
         Window::Rolling(_) => burnt.ends_at(left, now),
         _ => burnt.ends_at(left, now).filter(|at| resets_at.is_none_or(|reset| *at < reset)),
     };
