@@ -45,7 +45,7 @@ impl Tripped {
         self.any.notify_one();
     }
 
-    fn take(&self) -> BTreeMap<i64, Refusal> {
+    pub fn take(&self) -> BTreeMap<i64, Refusal> {
         std::mem::take(&mut *self.jobs.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

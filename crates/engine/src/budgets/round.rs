@@ -99,7 +99,7 @@ async fn rules(engine: &Engine) -> store::Result<Vec<Arc<Rule>>> {
 /// Jobs that a part refuses for good: their next request does not fit however calls under way end, or their guard has held them back
 /// for long. A job that waits is asked again now and then, and how the part stands may be old by then: so it is seen here, when it is
 /// known.
-fn refused(state: &mut State, one: &Pending, view: &View, now: DateTime<Utc>) -> Vec<(i64, Refusal)> {
+pub(super) fn refused(state: &mut State, one: &Pending, view: &View, now: DateTime<Utc>) -> Vec<(i64, Refusal)> {
     let Some(part) = one.rule.part.as_ref().filter(|_| view.is_open) else { return Vec::new() };
     // What calls hold is not burnt: whoever spends less than half of what he may is not paused for it.
     let is_short = one.needs.iter().sum::<i128>() > view.left && view.possible * 2 <= one.rule.budget.cap();
@@ -122,7 +122,7 @@ fn refused(state: &mut State, one: &Pending, view: &View, now: DateTime<Utc>) ->
 }
 
 /// The account as it will be, and how the window stands.
-fn answer(one: Pending, locked: Locked, taken: Taken, replicas: i64) -> (Pending, Account, View) {
+pub(super) fn answer(one: Pending, locked: Locked, taken: Taken, replicas: i64) -> (Pending, Account, View) {
     let mut account = one.account;
     if !one.is_loaded {
         // Of a time before this process began afresh: all of it counts as used.
@@ -159,7 +159,7 @@ fn put(ask: &Ask, after: &Account) -> Put {
 
 impl State {
     /// Postgres has written it. Meanwhile calls may have taken of what was free, and others may have ended.
-    fn take_in(&mut self, one: &Pending, after: &Account, view: View) {
+    pub(super) fn take_in(&mut self, one: &Pending, after: &Account, view: View) {
         if self.epoch != one.epoch {
             return;
         }

@@ -18,4 +18,4 @@ pub mod retry;
 pub mod schedules;
 pub mod submit;
 pub mod teams;
-mod upload;
+pub mod upload;
