@@ -194,11 +194,11 @@ async fn a_job_of_slow_calls_is_paused_too() {
     let slack = Receiver::start(&[]).await;
     let world = world("slow", &slack, "").await;
     world.simulator.answers_long("dear", 1_400..=1_600).await;
+    let search = world.key("search", json!({})).await;
     // $1,200 in any ten seconds. All slots together burn half as much again, and hold $512.
     let guard = json!({"percent": 5, "per": "10s"});
     let budget = json!({"scope": {"team": "search"}, "limit_usd": "24000", "window": "month", "guard": guard});
     world.admin.put("/api/v1/budgets/search-month", &budget).await.expect(200);
-    let search = world.key("search", json!({})).await;
     let job = search.submit("?tags=feature=reindex", reindex(300)).await;
     let paused = search.job_when(&job, "to be paused by its guard", |job| paused_by(job) == ["guard"]).await;
     let why = paused["waiting_reason"].as_str().unwrap_or_default();

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::Engine;
 
-const TICK: Duration = Duration::from_millis(250);
+pub(super) const TICK: Duration = Duration::from_millis(250);
 /// Between two rounds that demand alone starts.
 const SHORTEST: Duration = Duration::from_millis(5);
 

@@ -12,14 +12,16 @@ use store::budget::{Ask, Locked, Put, Taken};
 use super::{
     account::{self, Account, Room},
     gather::{Pending, gather},
+    granter::TICK,
     part::{self, Part, PartOf},
     refusal::{Refusal, Why},
     rule::{Rule, State, View},
 };
-use crate::Engine;
+use crate::{Engine, claim::pause};
 
-/// What was granted for requests of jobs is theirs for so many ticks: flows that were refused for long are asked once a second.
-const KEPT: u32 = 6;
+/// What was granted for requests of jobs is theirs for so many ticks. They come again within this, however long they were refused: were it
+/// given back before, they would find nothing each time, and wait for ever.
+const KEPT: u32 = (pause::LONGEST.as_millis() / TICK.as_millis()) as u32 + 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Occasion {
