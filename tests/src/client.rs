@@ -114,6 +114,11 @@ impl Client {
     }
 }
 
+/// What keeps a job paused.
+pub fn paused_by(job: &Value) -> Vec<&str> {
+    job["paused_by"].as_array().expect("a list").iter().filter_map(|hold| hold["by"].as_str()).collect()
+}
+
 /// Sends it and takes the whole answer.
 pub async fn send(request: RequestBuilder) -> Answer {
     try_send(request).await.unwrap_or_else(|error| panic!("no answer: {error:?}"))

@@ -7,7 +7,7 @@ pub mod idle;
 mod jobs;
 mod lake;
 
-pub use lake::pico;
+pub use lake::{DOLLAR, pico};
 
 use crate::{database::Database, gateway::Gateway, simulator::Simulator};
 

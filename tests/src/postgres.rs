@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use nix::{
@@ -24,6 +24,7 @@ use crate::{
     database::Database,
     leash,
     process::{Process, append},
+    skew,
 };
 
 /// The name of its socket's file.
@@ -36,6 +37,8 @@ pub struct Postgres {
     programs: PathBuf,
     /// Root cannot run it.
     owner: Option<User>,
+    /// Of its environment.
+    variables: Vec<(&'static str, String)>,
     process: Mutex<Option<Process>>,
     databases: AtomicU32,
     /// Removed with it.
@@ -48,20 +51,29 @@ impl Postgres {
         static SHARED: OnceLock<Arc<Postgres>> = OnceLock::new();
         Arc::clone(SHARED.get_or_init(|| {
             let dir = folder().keep();
-            Arc::new(Self::create(dir, None))
+            Arc::new(Self::create(dir, None, Vec::new()))
         }))
     }
 
     /// One that its test may kill.
     pub fn own() -> Arc<Self> {
         let folder = folder();
-        Arc::new(Self::create(folder.path().to_owned(), Some(folder)))
+        Arc::new(Self::create(folder.path().to_owned(), Some(folder), Vec::new()))
     }
 
-    fn create(dir: PathBuf, folder: Option<TempDir>) -> Self {
+    /// One whose clock says that a full hour is so many seconds away. All times of a gateway are its database's.
+    pub fn before_the_hour(seconds: i64) -> Arc<Self> {
+        let folder = folder();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs() as i64;
+        let variables = skew::variables(folder.path(), (-now - seconds).rem_euclid(3_600));
+        Arc::new(Self::create(folder.path().to_owned(), Some(folder), variables))
+    }
+
+    fn create(dir: PathBuf, folder: Option<TempDir>, variables: Vec<(&'static str, String)>) -> Self {
         let cluster = Self {
             programs: programs(),
             owner: geteuid().is_root().then(owner),
+            variables,
             process: Mutex::default(),
             databases: AtomicU32::new(0),
             dir,
@@ -145,6 +157,7 @@ impl Postgres {
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
         command.current_dir(&self.dir).env_remove("PGOPTIONS").env_remove("PGPORT").env_remove("PGHOST");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         if let Some(user) = &self.owner {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }

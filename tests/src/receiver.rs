@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -12,6 +13,12 @@ use tokio::{
 pub struct Delivery {
     pub headers: HeaderMap,
     pub body: Vec<u8>,
+}
+
+impl Delivery {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
 }
 
 pub struct Receiver {
@@ -37,6 +44,15 @@ impl Receiver {
 
     pub fn got(&self) -> Vec<Delivery> {
         self.got.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What Slack was told, by its headers.
+    pub fn titles(&self) -> Vec<String> {
+        let title = |delivery: &Delivery| {
+            let body = delivery.json();
+            body["blocks"][0]["text"]["text"].as_str().unwrap_or_else(|| panic!("no header: {body}")).to_owned()
+        };
+        self.got().iter().map(title).collect()
     }
 }
 

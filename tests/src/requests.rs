@@ -29,6 +29,12 @@ pub fn chat(count: usize) -> String {
     (1..=count).map(chat_line).collect()
 }
 
+/// Chat requests 1 to `count` of this route, with answers of at most a thousand tokens: see [`crate::Simulator::answers_long`].
+pub fn long_chat(model: &str, count: usize) -> String {
+    let body = |n: usize| format!(r#"{{"model":"{model}","max_tokens":1000,"messages":{}}}"#, messages(n));
+    (1..=count).map(|n| line(&format!("line-{n}"), "/v1/chat/completions", &body(n))).collect()
+}
+
 /// Embedding request `n` of route `embed`: two texts. `more` goes into its body, with a comma before it.
 pub fn embedding_line(n: usize, more: &str) -> String {
     let body = format!(r#"{{"model":"embed","input":["text {n}","and {n}"]{more}}}"#);

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    ops::RangeInclusive,
     path::Path,
     process::Stdio,
     time::Duration,
@@ -47,6 +48,12 @@ impl Simulator {
         self.set(deployment, json!({"latency": {"kind": "fixed", "ms": ms}})).await;
     }
 
+    /// Every answer of the deployment has five hundred tokens, and takes this many milliseconds.
+    pub async fn answers_long(&self, deployment: &str, ms: RangeInclusive<u64>) {
+        let latency = json!({"kind": "uniform", "min_ms": ms.start(), "max_ms": ms.end()});
+        self.set(deployment, json!({"answer_tokens": 500, "latency": latency})).await;
+    }
+
     /// Calls are refused from now on, for a while.
     pub async fn outage(&self, deployment: &str, status: u16, length: Duration, retry_after_s: Option<u64>) {
         let outage = json!({
@@ -60,6 +67,13 @@ impl Simulator {
         let answer = self.http.get(format!("{}/sim/journal", self.url)).send().await.expect("the simulator answers");
         let text = answer.text().await.expect("the journal comes whole");
         text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    }
+
+    /// What the deployment charged for all calls, by its own journal: tokens at these prices, in pico-USD.
+    pub async fn charged(&self, deployment: &str, input: i128, output: i128) -> i128 {
+        let journal = self.journal().await;
+        let calls = journal.iter().filter(|call| call.deployment == deployment);
+        calls.map(|call| i128::from(call.prompt_tokens) * input + i128::from(call.completion_tokens) * output).sum()
     }
 
     pub async fn stats(&self) -> Stats {

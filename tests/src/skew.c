@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -11,4 +12,13 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
     if (result == 0 && skew && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
         now->tv_sec += atol(skew);
     return result;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    struct timespec at;
+    (void)zone;
+    clock_gettime(CLOCK_REALTIME, &at);
+    now->tv_sec = at.tv_sec;
+    now->tv_usec = at.tv_nsec / 1000;
+    return 0;
 }

@@ -1,5 +1,5 @@
-//! Processes whose wall clock is wrong: a library of ten lines, made by the C compiler that linked this test, stands in front
-//! of libc's clock.
+//! Processes whose wall clock is wrong: a library of some lines, made by the C compiler that linked this test, stands in front
+//! of libc's clocks.
 
 use std::{path::Path, process::Command};
 

@@ -41,18 +41,12 @@ on = ['budget']
 }
 
 fn bodies(got: &[Delivery]) -> Vec<Value> {
-    got.iter().map(|delivery| serde_json::from_slice(&delivery.body).expect("JSON")).collect()
-}
-
-/// What Slack was told, by its header.
-fn titles(slack: &Receiver) -> Vec<String> {
-    let title = |body: &Value| body["blocks"][0]["text"]["text"].as_str().expect("a header").to_owned();
-    bodies(&slack.got()).iter().map(title).collect()
+    got.iter().map(Delivery::json).collect()
 }
 
 async fn heard(slack: &Receiver, expected: &[&str]) {
     until("Slack to be told", SOON, async || (slack.got().len() >= expected.len()).then_some(())).await;
-    assert_eq!(titles(slack), expected);
+    assert_eq!(slack.titles(), expected);
 }
 
 async fn alerts(world: &World) -> Vec<Value> {
@@ -115,7 +109,7 @@ async fn thresholds_are_told_once_by_two_replicas_and_a_failing_receiver_delays_
     // Nothing is told a second time, by no replica.
     let told_again = "select count(*) from alert where kind = 'budget' and not is_silent";
     tokio::time::sleep(Duration::from_secs(7)).await;
-    assert_eq!((world.db.number(told_again).await, titles(&slack).len(), hook.got().len()), (3, 3, 4));
+    assert_eq!((world.db.number(told_again).await, slack.titles().len(), hook.got().len()), (3, 3, 4));
 
     // And it is seen who did not hear, and why.
     let is_told = |alert: &Value, at: usize| alert["deliveries"][at]["state"] == "delivered";
@@ -153,7 +147,7 @@ async fn what_was_reached_while_nobody_looked_is_told_once_with_the_highest_thre
     let arrived = "select count(*) from alert_delivery where receiver <> 'broken' and delivered_at is null";
     until("the deliveries", Duration::from_secs(90), async || (world.db.number(arrived).await == 0).then_some(()))
         .await;
-    let mut told = titles(&slack);
+    let mut told = slack.titles();
     told.dedup();
     assert_eq!(told, ["Budget told reached 80 %"]);
     assert_eq!(alerts(&world).await.len(), 1);
@@ -178,7 +172,7 @@ async fn failed_requests_and_a_test_are_told_to_who_wants_to_hear() {
 
     let tested = world.gateway.run(&world.admin.key, &["alerts", "test", "slack"]).await.expect(0);
     assert!(tested.stdout.starts_with("slack: delivered"), "{}", tested.stdout);
-    assert_eq!(titles(&slack), ["A test of Tollway's alerts"]);
+    assert_eq!(slack.titles(), ["A test of Tollway's alerts"]);
     let failed = world.gateway.run(&world.admin.key, &["alerts", "test", "broken"]).await.expect(1);
     assert!(failed.stdout.contains("broken: waiting, next try"), "{}", failed.stdout);
     let unknown = world.gateway.run(&world.admin.key, &["alerts", "test", "nobody"]).await.expect(6);

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use e2e::{Setup, World, catalog, requests, until};
+use e2e::{Setup, World, catalog, client::paused_by, oracle::DOLLAR, requests, until};
 use serde_json::{Value, json};
-
-const DOLLAR: i128 = 1_000_000_000_000;
 
 /// $1 for 500 tokens of output, and twice that at most.
 const PRICES: &str = "
@@ -25,20 +23,12 @@ async fn world(story: &str, more: &'static str) -> World {
         Setup { slots: 32, ..Setup::new(catalog) }
     };
     let world = World::start(story, setup).await;
-    let latency = json!({"kind": "uniform", "min_ms": 10, "max_ms": 40});
-    world.simulator.set("only", json!({"answer_tokens": 500, "latency": latency})).await;
+    world.simulator.answers_long("only", 10..=40).await;
     world
 }
 
 fn lines(count: usize) -> String {
-    let body = |n: usize| {
-        format!(r#"{{"model":"chat","max_tokens":1000,"messages":[{{"role":"user","content":"document {n}"}}]}}"#)
-    };
-    (1..=count).map(|n| requests::line(&format!("line-{n}"), "/v1/chat/completions", &body(n))).collect()
-}
-
-fn held_by(job: &Value) -> Vec<&str> {
-    job["paused_by"].as_array().expect("a list").iter().filter_map(|hold| hold["by"].as_str()).collect()
+    requests::long_chat("chat", count)
 }
 
 #[tokio::test]
@@ -55,7 +45,7 @@ async fn what_costs_much_begins_when_it_is_approved() {
     let why = large["waiting_reason"].as_str().unwrap_or_default();
     assert!(why.starts_with("it is expected to cost $120.00"), "{why}");
     let own = thrifty.post("/api/v1/jobs", lines(20)).await.expect(202).json();
-    assert_eq!(held_by(&own), ["approval"], "{own}");
+    assert_eq!(paused_by(&own), ["approval"], "{own}");
     let unpriced = requests::line("a", "/v1/chat/completions", &requests::chat_body("own", 1));
     let unpriced = search.post("/api/v1/jobs", unpriced).await.expect(202).json();
     assert!(unpriced["waiting_reason"].as_str().is_some_and(|why| why.contains("no price")), "{unpriced}");
@@ -70,7 +60,7 @@ async fn what_costs_much_begins_when_it_is_approved() {
     assert_eq!(world.simulator.calls().await, calls, "something of them was called");
     for job in [&large, &own] {
         let approved = world.admin.post(&format!("/api/v1/jobs/{job}/approve"), "").await.expect(200).json();
-        assert!(held_by(&approved).is_empty(), "{approved}");
+        assert!(paused_by(&approved).is_empty(), "{approved}");
         let ended = search.at(&world.gateway.url);
         let owner = if job == &own { &thrifty } else { &ended };
         let failed = owner.ended(job).await["counts"]["failed"].clone();
@@ -102,7 +92,7 @@ async fn a_job_costs_no_more_than_was_said_and_goes_on_when_that_is_raised() {
         assert!(refused.contains(said), "{refused}");
     }
     let job = search.submit("?max_cost=50", lines(100)).await;
-    let waiting = search.job_when(&job, "to be at its most", |job| held_by(job) == ["max_cost"]).await;
+    let waiting = search.job_when(&job, "to be at its most", |job| paused_by(job) == ["max_cost"]).await;
     assert_eq!((&waiting["max_cost"], &waiting["waits"]["reason"]), (&json!("50.00"), &json!("max_cost")), "{waiting}");
     let waiting = search.job_when(&job, "to have nothing under way", |job| job["in_flight"] == 0).await;
     let spent = e2e::oracle::pico(&waiting["cost_usd"]);
@@ -118,14 +108,8 @@ async fn a_job_costs_no_more_than_was_said_and_goes_on_when_that_is_raised() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     world.gateway.kill9();
     world.gateway.restart().await;
-    let charged = async || {
-        let journal = world.simulator.journal().await;
-        let cost = |call: &simulator::JournalLine<'_>| {
-            i128::from(call.prompt_tokens) * 500_000 + i128::from(call.completion_tokens) * 2_000_000_000
-        };
-        journal.iter().map(cost).sum::<i128>()
-    };
-    search.at(&second.url).job_when(&job, "to be at its most again", |job| held_by(job) == ["max_cost"]).await;
+    let charged = async || world.simulator.charged("only", 500_000, 2_000_000_000).await;
+    search.at(&second.url).job_when(&job, "to be at its most again", |job| paused_by(job) == ["max_cost"]).await;
     assert!(charged().await <= 80 * DOLLAR, "{}", charged().await);
     let patch = search.request(reqwest::Method::PATCH, &format!("/api/v1/jobs/{job}")).body(r#"{"max_cost":"400"}"#);
     e2e::client::send(patch).await.expect(200);

@@ -8,11 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{Client, Gateway, SOON, Setup, World, catalog, requests, until};
+use e2e::{Client, Gateway, SOON, Setup, World, catalog, oracle::DOLLAR, requests, until};
 use futures::future::join_all;
 use serde_json::{Value, json};
-
-const DOLLAR: i128 = 1_000_000_000_000;
 
 /// A call that costs less than a tenth of a cent, and may cost nearly twice that.
 fn call(n: usize) -> String {
@@ -20,19 +18,9 @@ fn call(n: usize) -> String {
     format!(r#"{{"model":"chat","max_tokens":1000,"messages":[{{"role":"user","content":"{n} {text}"}}]}}"#)
 }
 
-async fn dear_answers(world: &World) {
-    world
-        .simulator
-        .set("only", json!({"answer_tokens": 500, "latency": {"kind": "uniform", "min_ms": 5, "max_ms": 60}}))
-        .await;
-}
-
-/// What the provider charges for all calls that it saw, by its own journal and the prices of [`catalog::PRICES`].
+/// What the provider charges for all calls that it saw, by the prices of [`catalog::PRICES`].
 async fn charged(world: &World) -> i128 {
-    let pico = |call: &simulator::JournalLine<'_>| {
-        i128::from(call.prompt_tokens) * 500_000 + i128::from(call.completion_tokens) * 1_500_000
-    };
-    world.simulator.journal().await.iter().map(pico).sum()
+    world.simulator.charged("only", 500_000, 1_500_000).await
 }
 
 async fn budget(client: &Client, name: &str) -> Value {
@@ -70,7 +58,7 @@ async fn world(story: &str, roles: &'static str) -> World {
     let budget = "[budgets.dollar]\nlimit_usd = '1.00'\nwindow = 'total'\n";
     let setup = move |simulator: &_| Setup { roles, ..Setup::new(catalog::one(simulator, "") + budget) };
     let world = World::start(story, setup).await;
-    dear_answers(&world).await;
+    world.simulator.answers_long("only", 5..=60).await;
     world
 }
 
@@ -137,13 +125,11 @@ async fn a_dollar_is_not_exceeded_when_replicas_die() {
 #[tokio::test]
 async fn a_job_waits_for_its_budget_and_delays_nobody() {
     let world = World::start("held_job", |simulator| Setup::new(catalog::one(simulator, ""))).await;
-    dear_answers(&world).await;
+    world.simulator.answers_long("only", 5..=60).await;
     let (held, free) = (world.key("search", json!({})).await, world.key("support", json!({})).await);
     let declared = |usd: &str| json!({"scope": {"team": "search"}, "limit_usd": usd, "window": "month", "time_zone": "Europe/Berlin", "policy": "hold"});
     world.admin.put("/api/v1/budgets/search-month", &declared("0.02")).await.expect(200);
-    let lines: String =
-        (1..=200).map(|n| requests::line(&format!("line-{n}"), "/v1/chat/completions", &call(n))).collect();
-    let waiting = held.submit("", lines.clone()).await;
+    let waiting = held.submit("", requests::long_chat("chat", 200)).await;
     let said = |job: &Value| job["waiting_reason"].as_str().unwrap_or_default().to_owned();
     let stuck = held.job_when(&waiting, "to wait for its budget", |job| said(job).contains("it resets at ")).await;
     assert!(said(&stuck).contains("budget search-month: $"), "{stuck}");

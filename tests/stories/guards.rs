@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use e2e::{Client, SOON, Setup, World, catalog, receiver::Receiver, requests, until};
+use e2e::{
+    Client, SOON, Setup, World, catalog, client::paused_by, oracle::DOLLAR, receiver::Receiver, requests, until,
+};
 use serde_json::{Value, json};
 
 /// $8 for 500 tokens of output, and twice that at most; its chat costs next to nothing.
@@ -30,7 +32,6 @@ kind = 'slack'
 url = 'env:SLACK_URL'
 on = ['burn_rate']
 ";
-const DOLLAR: i128 = 1_000_000_000_000;
 
 /// A gateway that tells Slack, with routes `reindex` and `chat`.
 async fn world(story: &str, slack: &Receiver, more: &str) -> World {
@@ -43,36 +44,17 @@ async fn world(story: &str, slack: &Receiver, more: &str) -> World {
         Setup { slots: 32, variables, ..Setup::new(PRICES.to_owned() + SLACK + &reindex + &chat + &routes + &more) }
     };
     let world = World::start(story, setup).await;
-    let latency = json!({"kind": "uniform", "min_ms": 20, "max_ms": 80});
-    world.simulator.set("dear", json!({"answer_tokens": 500, "latency": latency})).await;
+    world.simulator.answers_long("dear", 20..=80).await;
     world
 }
 
 fn reindex(lines: usize) -> String {
-    let body = |n: usize| {
-        format!(r#"{{"model":"reindex","max_tokens":1000,"messages":[{{"role":"user","content":"document {n}"}}]}}"#)
-    };
-    (1..=lines).map(|n| requests::line(&format!("line-{n}"), "/v1/chat/completions", &body(n))).collect()
-}
-
-fn titles(slack: &Receiver) -> Vec<String> {
-    let body = |body: &[u8]| serde_json::from_slice::<Value>(body).expect("JSON");
-    let title = |body: Value| body["blocks"][0]["text"]["text"].as_str().expect("a header").to_owned();
-    slack.got().iter().map(|delivery| title(body(&delivery.body))).collect()
-}
-
-fn paused_by(job: &Value) -> Vec<&str> {
-    job["paused_by"].as_array().expect("a list").iter().filter_map(|hold| hold["by"].as_str()).collect()
+    requests::long_chat("reindex", lines)
 }
 
 /// What the provider charged for the reindex, by its own journal.
 async fn charged(world: &World) -> i128 {
-    let journal = world.simulator.journal().await;
-    let dear = journal.iter().filter(|call| call.deployment == "dear");
-    let cost = |call: &simulator::JournalLine<'_>| {
-        i128::from(call.prompt_tokens) * 500_000 + i128::from(call.completion_tokens) * 16_000_000_000
-    };
-    dear.map(cost).sum()
+    world.simulator.charged("dear", 500_000, 16_000_000_000).await
 }
 
 /// Calls the chat again and again, and tells what was not answered.
@@ -144,7 +126,7 @@ async fn a_reindex_is_paused_before_it_eats_the_month_and_the_chatbot_goes_on() 
         let (answered, refused) = chat.await.expect("no panic");
         assert!(refused.is_empty() && answered > 20, "{answered} answered, and not: {refused:#?}");
     }
-    assert_eq!(titles(&slack), ["A job of search burns budget search-month"]);
+    assert_eq!(slack.titles(), ["A job of search burns budget search-month"]);
     let history = search.get(&format!("/api/v1/jobs/{job}/history")).await.expect(200).json();
     let actions: Vec<&str> =
         history["data"].as_array().expect("lines").iter().filter_map(|line| line["action"].as_str()).collect();
@@ -201,7 +183,30 @@ async fn a_job_goes_on_when_its_spend_has_fallen_and_not_when_a_person_paused_it
                 ) s";
     let burnt = i128::from(world.db.number(most).await) * 1_000_000;
     assert!(burnt <= 240 * DOLLAR, "{burnt} pico-dollars in three seconds");
-    assert_eq!(titles(&slack), ["A job of search burns budget search-month"], "once in the budget's window");
+    assert_eq!(slack.titles(), ["A job of search burns budget search-month"], "once in the budget's window");
     world.admin.post(&format!("/api/v1/jobs/{job}/approve"), "").await.expect(409);
+    world.check().await;
+}
+
+/// What its calls under way hold slows a job down to its rate, and there are always some: it is paused for wanting more all the time.
+#[tokio::test]
+async fn a_job_of_slow_calls_is_paused_too() {
+    let slack = Receiver::start(&[]).await;
+    let world = world("slow", &slack, "").await;
+    world.simulator.answers_long("dear", 1_400..=1_600).await;
+    let search = world.key("search", json!({})).await;
+    // $1,200 in any ten seconds. All slots together burn half as much again, and hold $512.
+    let guard = json!({"percent": 5, "per": "10s"});
+    let budget = json!({"scope": {"team": "search"}, "limit_usd": "24000", "window": "month", "guard": guard});
+    world.admin.put("/api/v1/budgets/search-month", &budget).await.expect(200);
+    let job = search.submit("?tags=feature=reindex", reindex(300)).await;
+    let paused = search.job_when(&job, "to be paused by its guard", |job| paused_by(job) == ["guard"]).await;
+    let why = paused["waiting_reason"].as_str().unwrap_or_default();
+    assert!(why.contains("lets a job spend $1200.00 in 10s") && why.contains("calls under way may cost $"), "{why}");
+    until("Slack to be told", SOON, async || (!slack.titles().is_empty()).then_some(())).await;
+    world.admin.post(&format!("/api/v1/jobs/{job}/approve"), "").await.expect(200);
+    let ended = search.ended(&job).await;
+    assert_eq!(ended["counts"]["succeeded"], 300, "{ended}");
+    assert_eq!(slack.titles(), ["A job of search burns budget search-month"]);
     world.check().await;
 }

@@ -25,6 +25,7 @@ mod limits;
 mod quotas;
 mod quote;
 mod tenants;
+mod windows;
 
 mod cut_database;
 mod disk_full;

@@ -22,6 +22,8 @@ enum Chore {
     Webhooks,
     /// Budgets that reached a threshold, and what else people are told of.
     Budgets,
+    /// How budgets stand is kept, to tell how fast they burn.
+    Samples,
     Troubles,
     /// Jobs that a guard paused go on when they spend less.
     Guards,
@@ -39,10 +41,11 @@ enum Chore {
 }
 
 /// Second, minute, hour, day, month, weekday; UTC.
-const CHORES: [(Chore, &str); 12] = [
+const CHORES: [(Chore, &str); 13] = [
     (Chore::Export, "*/15 * * * * *"),
     (Chore::Webhooks, "*/2 * * * * *"),
     (Chore::Budgets, "*/3 * * * * *"),
+    (Chore::Samples, "0 * * * * *"),
     (Chore::Troubles, "*/30 * * * * *"),
     (Chore::Guards, "* * * * * *"),
     (Chore::Schedules, "* * * * * *"),
@@ -118,6 +121,7 @@ async fn work(chore: Chore, engine: &Engine, lake: &LakeStore) -> anyhow::Result
         Chore::Budgets => {
             engine::alerts::tell_of_budgets(engine).await?;
         }
+        Chore::Samples => engine::budgets::sample(engine).await?,
         Chore::Troubles => {
             engine::alerts::tell_of_troubles(engine).await?;
         }

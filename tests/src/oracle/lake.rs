@@ -33,6 +33,9 @@ async fn run(gateway: &Gateway, args: &[&str]) -> Ran {
     .await
 }
 
+/// In pico-USD.
+pub const DOLLAR: i128 = 1_000_000_000_000;
+
 /// USD as decimal text → pico-USD, exactly; null, where nothing has a price, adds nothing.
 pub fn pico(usd: &Value) -> i128 {
     let text = if usd.is_null() { "0" } else { usd.as_str().unwrap_or_else(|| panic!("money is text: {usd}")) };

@@ -1,6 +1,6 @@
 //! What cannot be declared, and why.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Budget, Policy, Scope};
 use crate::tags::{BadTags, Tags};
@@ -22,6 +22,8 @@ pub enum BadBudget {
     /// `key` as it is declared.
     #[error("{key} {reason}")]
     Value { key: &'static str, reason: String },
+    #[error("scope: {0}")]
+    Tags(#[from] BadTags),
     #[error("scope.{dimension} = {value:?} is not known; nothing would ever be counted")]
     Unknown { dimension: &'static str, value: String },
     #[error("it counts what budget {0} counts: the same scope, window and unit; change that one")]
@@ -96,15 +98,15 @@ fn check_guard(budget: &Budget) -> Result<(), BadBudget> {
     Ok(())
 }
 
+/// Of tags that a call can have; all of them together.
 fn check_scope(scope: &Scope) -> Result<(), BadBudget> {
-    let named = [("environment", &scope.environment), ("feature", &scope.feature), ("customer", &scope.customer)];
-    let is_of = |(key, value): &(&str, &Option<String>)| (*value).clone().map(|value| ((*key).to_owned(), value));
-    let as_tags = |bad: BadTags| BadBudget::Value { key: "scope", reason: bad.to_string() };
-    Tags::try_from(named.iter().filter_map(is_of).collect::<std::collections::BTreeMap<_, _>>()).map_err(as_tags)?;
-    if let Some((key, _)) = named.iter().find(|(key, _)| scope.tags.contains_key(*key)) {
+    if let Some(key) = ["team", "environment", "feature", "customer"].iter().find(|key| scope.tags.contains_key(**key))
+    {
         return bad("scope.tags", format!("has {key}, which is said as scope.{key}"));
     }
-    Tags::try_from(scope.tags.clone()).map_err(as_tags)?;
+    let named = [("environment", &scope.environment), ("feature", &scope.feature), ("customer", &scope.customer)];
+    let named = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)));
+    Tags::try_from(scope.tags.clone().into_iter().chain(named).collect::<BTreeMap<_, _>>())?;
     Ok(())
 }
 
@@ -155,97 +157,4 @@ pub fn check_beside<'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn budget(more: serde_json::Value) -> Budget {
-        let mut text = json!({"limit_usd": "10", "window": "month"});
-        text.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        serde_json::from_value(text).unwrap()
-    }
-
-    fn said(more: serde_json::Value) -> Option<String> {
-        check(&budget(more)).err().map(|bad| bad.to_string())
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused_with_the_reason() {
-        assert_eq!(said(json!({})), None);
-        assert_eq!(said(json!({"guard": {"percent": 10, "per": "28d", "by": "team"}})), None);
-        assert_eq!(said(json!({"window": "total", "guard": {"percent": 100, "per": "1s"}})), None);
-        assert_eq!(said(json!({"soft": true, "thresholds": [80, 120]})), None);
-        for (more, expected) in [
-            (json!({"limit_usd": "0"}), "limit_usd is 0.00; a limit is above zero"),
-            (json!({"limit_usd": "-1.5"}), "limit_usd is -1.50; a limit is above zero"),
-            (json!({"limit_usd": null, "limit_tokens": -5}), "limit_tokens is -5; a limit is above zero"),
-            (json!({"limit_usd": null}), "limit_usd is missing, and so is limit_tokens"),
-            (json!({"limit_tokens": 5}), "limit_tokens stands beside limit_usd; a budget counts one of the two"),
-            (json!({"thresholds": [50, 120]}), "thresholds has 120, which a budget that is not soft never reaches"),
-            (json!({"thresholds": [80, 50]}), "thresholds ascend, and none comes twice"),
-            (json!({"thresholds": [0]}), "thresholds has 0; it is from 1 to 1000 percent"),
-            (
-                json!({"soft": true, "policy": "hold"}),
-                "policy is hold, but a soft budget lets calls through: alert or downgrade",
-            ),
-            (
-                json!({"guard": {"percent": 0, "per": "1h"}}),
-                "guard.percent is 0; it is from 1 to 100 percent of the limit",
-            ),
-            (
-                json!({"guard": {"percent": 101, "per": "1h"}}),
-                "guard.percent is 101; it is from 1 to 100 percent of the limit",
-            ),
-            (
-                json!({"guard": {"percent": 10, "per": "29d"}}),
-                "guard.per is 29d, longer than the budget's window, month",
-            ),
-            (
-                json!({"limit_usd": null, "limit_tokens": 9, "guard": {"percent": 10, "per": "1h"}}),
-                "guard.percent of so small a limit is nothing",
-            ),
-            (json!({"scope": {"tags": {"feature": "x"}}}), "scope.tags has feature, which is said as scope.feature"),
-            (
-                json!({"scope": {"tags": {"Sprint": "x"}}}),
-                "scope a tag's key has 1 to 128 of the characters a-z, 0-9, _, - and .; \"Sprint\" does not",
-            ),
-        ] {
-            assert_eq!(said(more).as_deref(), Some(expected));
-        }
-    }
-
-    #[test]
-    fn what_it_names_exists_and_nothing_is_counted_twice() {
-        let known = Known { teams: ["search"].into(), deployments: ["d"].into(), ..Known::default() };
-        let of = |scope: serde_json::Value| budget(json!({ "scope": scope }));
-        let beside = |budget: &Budget, others: &[(&str, Budget)]| {
-            let others = others.iter().map(|(name, budget)| (*name, budget));
-            check_beside(budget, &known, others).err().map(|bad| bad.to_string())
-        };
-        let search = of(json!({"team": "search", "deployment": "d"}));
-        assert_eq!(beside(&search, &[]), None);
-        for (scope, dimension) in [
-            (json!({"team": "seerch"}), "scope.team = \"seerch\""),
-            (json!({"deployment": "e"}), "scope.deployment = \"e\""),
-            (json!({"provider": "p"}), "scope.provider = \"p\""),
-            (json!({"key": "k"}), "scope.key = \"k\""),
-        ] {
-            let expected = format!("{dimension} is not known; nothing would ever be counted");
-            assert_eq!(beside(&of(scope), &[]), Some(expected));
-        }
-        let twin = Budget { limit_usd: Some("99".parse().unwrap()), ..search.clone() };
-        let refused = beside(&search, &[("old", twin.clone())]).unwrap();
-        assert!(refused.contains("what budget old counts"), "{refused}");
-        let tokens = Budget { limit_usd: None, limit_tokens: Some(5), ..twin };
-        assert_eq!(beside(&search, &[("old", tokens)]), None, "tokens are something else than money");
-    }
-
-    #[test]
-    fn names() {
-        assert!(check_name("search-month_2").is_ok());
-        for name in ["", "-a", "A", "a.b", &"a".repeat(64)] {
-            assert!(check_name(name).is_err(), "{name}");
-        }
-    }
-}
+mod tests;

@@ -46,7 +46,7 @@ impl Guard {
 
     /// Its time rolls, whatever the budget's does.
     pub fn window(&self) -> Window {
-        Window::Rolling(self.per.seconds())
+        Window::Rolling(self.per)
     }
 
     /// `None`: it does not concern the call.
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn a_tenth_of_the_month_in_any_hour() {
         let guard: Guard = serde_json::from_value(json!({"percent": 10, "per": "1h"})).unwrap();
-        assert_eq!((guard.rate(24_000), guard.window()), (2_400, Window::Rolling(3_600)));
+        assert_eq!((guard.rate(24_000), guard.window()), (2_400, "rolling 1h".parse().unwrap()));
         assert_eq!(guard.to_string(), "10 % in 1h a job");
         assert!(serde_json::from_value::<Guard>(json!({"percent": 10, "per": "1h", "by": "lane"})).is_err());
     }

@@ -1,7 +1,7 @@
 //! The time over which a budget counts. A charge belongs to the moment at which its money was reserved; that moment lies in one
 //! *cell*, and a window is one cell or, where it rolls, many. All of it is arithmetic, so all replicas agree on it.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
@@ -21,8 +21,8 @@ pub enum Window {
     /// From Monday.
     Week,
     Month,
-    /// So many seconds, ending now.
-    Rolling(i64),
+    /// Ending now.
+    Rolling(Length),
     /// Never reset.
     Total,
 }
@@ -63,6 +63,7 @@ impl Window {
                 whole(start, start + TimeDelta::hours(1))
             }
             Self::Rolling(length) => {
+                let length = length.seconds();
                 let step = (length / STEPS).max(1);
                 let floor = |at: i64| seconds(at.div_euclid(step) * step);
                 let start = floor(at.timestamp());
@@ -91,7 +92,7 @@ impl Window {
     /// When nothing of what is spent now counts any more; never, for a total.
     pub fn passes_at(self, zone: Tz, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
-            Self::Rolling(length) => Some(at + TimeDelta::seconds(length)),
+            Self::Rolling(length) => Some(at + TimeDelta::seconds(length.seconds())),
             _ => self.resets_at(zone, at),
         }
     }
@@ -99,7 +100,7 @@ impl Window {
     /// For how long it has counted at this moment.
     pub fn elapsed(self, zone: Tz, at: DateTime<Utc>) -> TimeDelta {
         match self {
-            Self::Rolling(length) => TimeDelta::seconds(length),
+            Self::Rolling(length) => TimeDelta::seconds(length.seconds()),
             _ => at - self.span(zone, at).start,
         }
     }
@@ -140,10 +141,7 @@ impl fmt::Display for Window {
             Self::Week => f.write_str("week"),
             Self::Month => f.write_str("month"),
             Self::Total => f.write_str("total"),
-            Self::Rolling(seconds) => match Length::from_seconds(*seconds) {
-                Some(length) => write!(f, "rolling {length}"),
-                None => f.write_str("rolling"),
-            },
+            Self::Rolling(length) => write!(f, "rolling {length}"),
         }
     }
 }
@@ -161,8 +159,8 @@ impl FromStr for Window {
             "total" => Self::Total,
             _ => {
                 let length = text.strip_prefix("rolling").map(str::trim).ok_or_else(|| BadWindow::Word(brief()))?;
-                let length = length.parse::<Length>().map_err(|_| BadWindow::Word(brief()))?.seconds();
-                if !(SHORTEST_ROLLING..=LONGEST_ROLLING).contains(&length) {
+                let length: Length = length.parse().map_err(|_| BadWindow::Word(brief()))?;
+                if !(SHORTEST_ROLLING..=LONGEST_ROLLING).contains(&length.seconds()) {
                     return Err(BadWindow::Length(brief()));
                 }
                 Self::Rolling(length)
@@ -179,15 +177,15 @@ impl Window {
             Self::Day => Some(86_400),
             Self::Week => Some(7 * 86_400),
             Self::Month => Some(28 * 86_400),
-            Self::Rolling(length) => Some(length),
+            Self::Rolling(length) => Some(length.seconds()),
             Self::Total => None,
         }
     }
 
     /// A rolling window's length.
-    pub fn length(self) -> Option<Duration> {
+    pub fn length(self) -> Option<Length> {
         match self {
-            Self::Rolling(length) => Some(Duration::from_secs(length.unsigned_abs())),
+            Self::Rolling(length) => Some(length),
             _ => None,
         }
     }
@@ -269,11 +267,9 @@ mod tests {
             zone in proptest::sample::select(vec![
                 "UTC", "Europe/Berlin", "America/Sao_Paulo", "Pacific/Apia", "Asia/Kathmandu", "Africa/Cairo", "America/Havana",
             ]),
-            window in proptest::sample::select(vec![
-                Window::Day, Window::Week, Window::Month, Window::Rolling(86_400), Window::Rolling(61),
-            ]),
+            window in proptest::sample::select(vec!["day", "week", "month", "rolling 24h", "rolling 61s"]),
         ) {
-            let (zone, at): (Tz, _) = (zone.parse().unwrap(), seconds(at));
+            let (zone, window, at): (Tz, Window, _) = (zone.parse().unwrap(), window.parse().unwrap(), seconds(at));
             let span = window.span(zone, at);
             prop_assert!(span.contains(at), "{span:?}");
             prop_assert_eq!(window.span(zone, span.start), span);

@@ -42,7 +42,7 @@ fn gone(shown: &Shown) -> i128 {
 fn key(shown: &Shown, threshold: i32, now: DateTime<Utc>) -> Key {
     // A window that rolls has no end; it tells again when as much time has passed as it is long.
     let until = match shown.row.budget.window {
-        Window::Rolling(seconds) => Some(now + TimeDelta::seconds(seconds)),
+        Window::Rolling(length) => Some(now + TimeDelta::seconds(length.seconds())),
         _ => shown.resets_at,
     };
     let about = shown.row.budget_id.to_string();
@@ -86,7 +86,8 @@ fn projected(shown: &Shown, now: DateTime<Utc>) -> Option<Raised> {
     let budget = &shown.row.budget;
     let (at, end) = (shown.exhausted_at?, shown.resets_at?);
     let is_over = threshold::reached(budget, gone(shown)).first().is_some_and(|percent| *percent >= 100);
-    if is_over || budget.window.length().is_some() || !threshold::is_due(shown.window_start, end, now, at) {
+    let is_due = || threshold::is_due(shown.window_start, end, now, at, shown.exhausted_on_average);
+    if is_over || budget.window.length().is_some() || !is_due() {
         return None;
     }
     let unit = budget.unit();

@@ -27,6 +27,8 @@ pub struct Burn<'a> {
     pub part_id: i64,
     /// In the time that the guard looks back on.
     pub spent: i128,
+    /// Of calls under way, what they can cost.
+    pub held: i128,
     /// What its next request can cost.
     pub asked: i128,
 }
@@ -40,8 +42,12 @@ impl Burn<'_> {
     pub fn said(&self) -> String {
         let (unit, guard) = (self.whole.unit(), self.guard);
         let said = |amount: i128| unit.said(amount);
+        let held = match self.held {
+            ..=0 => String::new(),
+            held => format!(", calls under way may cost {}", said(held)),
+        };
         format!(
-            "budget {}: its guard lets a {} spend {} in {}; {} is spent, and the next request may cost {}",
+            "budget {}: its guard lets a {} spend {} in {}; {} is spent{held}, and the next request may cost {}",
             self.name,
             guard.by.as_str(),
             said(self.rate()),
@@ -65,7 +71,7 @@ pub async fn tell_of_burn(
 }
 
 fn raised(burn: &Burn<'_>, team: Option<String>, now: DateTime<Utc>) -> Raised {
-    let Burn { job, name, guard, whole, spent, .. } = burn;
+    let Burn { job, name, guard, whole, spent, held, .. } = burn;
     let unit = whole.unit();
     let until = whole.window.passes_at(whole.time_zone, now).unwrap_or(now + AGAIN);
     let of = team.as_ref().map_or_else(String::new, |team| format!(" of {team}"));
@@ -85,12 +91,15 @@ fn raised(burn: &Burn<'_>, team: Option<String>, now: DateTime<Utc>) -> Raised {
         unit.said(whole.cap()),
         guard.per,
     );
-    let fields = vec![
+    let mut fields = vec![
         Field::new("Job", job.to_string()),
         Field::new("Budget", *name),
         Field::new(&format!("Spent in {}", guard.per), unit.said(*spent)),
         Field::new("May spend", unit.said(burn.rate())),
     ];
+    if *held > 0 {
+        fields.push(Field::new("Held by calls under way", unit.said(*held)));
+    }
     Raised {
         key: Key {
             kind: AlertKind::BurnRate,
@@ -111,6 +120,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::alerts::message::tests::assert_sent;
 
     fn at(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
@@ -122,8 +132,8 @@ mod tests {
             serde_json::from_value(json!({"limit_usd": "24000", "window": window, "guard": guard})).unwrap();
         let guard = whole.guard.unwrap();
         let dollar = 1_000_000_000_000;
-        let (spent, asked) = (2_396 * dollar, 5 * dollar);
-        let burn = Burn { job: JobId(7), name: "month", guard: &guard, whole: &whole, part_id: 3, spent, asked };
+        let (spent, held, asked) = (2_396 * dollar, 3 * dollar, 5 * dollar);
+        let burn = Burn { job: JobId(7), name: "month", guard: &guard, whole: &whole, part_id: 3, spent, held, asked };
         let now = at("2026-11-23T12:00:00Z");
         let raised = raised(&burn, Some("search".into()), now);
         let expected =
@@ -147,7 +157,8 @@ mod tests {
         );
         let fields: Vec<_> =
             raised.said.fields.iter().map(|field| (field.name.as_str(), field.value.as_str())).collect();
-        assert_eq!(fields[1..], [("Budget", "month"), ("Spent in 1h", "$2396.00"), ("May spend", "$2400.00")]);
+        assert_eq!(fields[1..4], [("Budget", "month"), ("Spent in 1h", "$2396.00"), ("May spend", "$2400.00")]);
+        assert_sent("burn_rate", &raised);
         let of_feature = check("rolling 48h", "feature", "2026-11-25T12:00:00Z");
         assert!(of_feature.said.text.contains("every other job of its feature"), "{}", of_feature.said.text);
         check("total", "team", "2026-11-24T12:00:00Z");

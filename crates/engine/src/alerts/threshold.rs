@@ -5,6 +5,8 @@ use domain::Budget;
 
 /// What was spent of a window says little of the rest before so much of it is over.
 const EARLIEST: i32 = 10;
+/// A busy hour of a month says nothing of the month.
+const SOON: TimeDelta = TimeDelta::days(1);
 
 /// The percents that are reached, the highest first.
 pub fn reached(budget: &Budget, gone: i128) -> Vec<u32> {
@@ -24,10 +26,18 @@ pub fn percent(budget: &Budget, gone: i128) -> i128 {
     gone.max(0) * 100 / budget.cap().max(1)
 }
 
-/// Whether an exhaustion that is projected is to be believed: of a window that began and ends, when a tenth of it is over.
-pub fn is_due(since: DateTime<Utc>, end: DateTime<Utc>, now: DateTime<Utc>, exhausted_at: DateTime<Utc>) -> bool {
+/// Whether an exhaustion that is projected is to be believed: of a window that began and ends, when a tenth of it is over. By the last
+/// hour alone that is so for the next day; what is further off, the whole window so far must say too.
+pub fn is_due(
+    since: DateTime<Utc>,
+    end: DateTime<Utc>,
+    now: DateTime<Utc>,
+    exhausted_at: DateTime<Utc>,
+    on_average: Option<DateTime<Utc>>,
+) -> bool {
     let (length, elapsed): (TimeDelta, TimeDelta) = (end - since, now - since);
-    exhausted_at > now && exhausted_at < end && elapsed * EARLIEST >= length
+    let is_likely = exhausted_at - now <= SOON || on_average.is_some_and(|at| at < end);
+    exhausted_at > now && exhausted_at < end && elapsed * EARLIEST >= length && is_likely
 }
 
 #[cfg(test)]
@@ -62,11 +72,20 @@ mod tests {
     #[test]
     fn a_projection_is_believed_when_a_tenth_is_over_and_not_after_the_end() {
         let at = |hour: u32| format!("2026-11-23T{hour:02}:00:00Z").parse::<DateTime<Utc>>().unwrap();
-        let due = |now: u32, exhausted: u32| is_due(at(0), at(20), at(now), at(exhausted));
+        let due = |now: u32, exhausted: u32| is_due(at(0), at(20), at(now), at(exhausted), None);
         assert!(!due(1, 10), "too early");
         assert!(due(2, 10) && due(9, 19));
         assert!(!due(9, 9), "that is no projection");
         assert!(!due(9, 20), "it lasts");
+    }
+
+    #[test]
+    fn an_hour_says_little_of_the_rest_of_a_month() {
+        let at = |day: u32| format!("2026-11-{day:02}T00:00:00Z").parse::<DateTime<Utc>>().unwrap();
+        let due = |exhausted: u32, on_average| is_due(at(1), at(30), at(10), at(exhausted), on_average);
+        assert!(due(11, None), "it is gone tomorrow");
+        assert!(!due(12, None) && !due(12, Some(at(30))));
+        assert!(due(12, Some(at(29))), "and it was so all the time");
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! A test alert, to see whether it arrives.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{Alert, AlertKind, alert::Said};
 use store::alert::Key;
 use uuid::Uuid;
@@ -30,14 +30,7 @@ pub async fn try_out(engine: &Engine, name: Option<&str>, by: &str) -> Result<Al
         });
     }
     let now = engine.clock.now();
-    let said = Said {
-        title: "A test of Tollway's alerts".to_owned(),
-        text: format!("The key {by} asked for it. Nothing is wrong."),
-        fields: Vec::new(),
-    };
-    let about = Uuid::now_v7().to_string();
-    let key = Key { kind: AlertKind::Test, about, threshold: 0, since: now, until: Some(now + TimeDelta::days(1)) };
-    let raised = Raised { key, object: "test".to_owned(), team: None, said, silent: Vec::new() };
+    let raised = raised(by, now);
     let mut tx = engine.pools.api.begin().await?;
     // Its subject is new, so nobody can have told it before.
     let unseen = || NoReceiver::Unavailable(store::Error::RowNotFound);
@@ -45,4 +38,26 @@ pub async fn try_out(engine: &Engine, name: Option<&str>, by: &str) -> Result<Al
     let made = store::alert::list(&mut tx, Some(id), None, 1).await?.pop().ok_or_else(unseen)?;
     tx.commit().await?;
     Ok(made)
+}
+
+fn raised(by: &str, now: DateTime<Utc>) -> Raised {
+    let said = Said {
+        title: "A test of Tollway's alerts".to_owned(),
+        text: format!("The key {by} asked for it. Nothing is wrong."),
+        fields: Vec::new(),
+    };
+    let about = Uuid::now_v7().to_string();
+    let key = Key { kind: AlertKind::Test, about, threshold: 0, since: now, until: Some(now + TimeDelta::days(1)) };
+    Raised { key, object: "test".to_owned(), team: None, said, silent: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alerts::message::tests::assert_sent;
+
+    #[test]
+    fn what_is_sent() {
+        assert_sent("test", &raised("k", "2026-11-23T12:00:00Z".parse().unwrap()));
+    }
 }

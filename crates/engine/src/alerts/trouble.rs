@@ -136,9 +136,11 @@ fn counted(requests: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use domain::JobId;
+    use domain::{Catalog, JobId};
+    use serde_json::json;
 
     use super::*;
+    use crate::alerts::message::tests::assert_sent;
 
     fn now() -> DateTime<Utc> {
         "2026-11-23T12:00:00Z".parse().unwrap()
@@ -165,5 +167,18 @@ mod tests {
         assert!(late.said.text.contains("20 minutes ago"), "{}", late.said.text);
         assert_eq!((late.key.since, late.key.until), (now(), Some(now() + LATE_AGAIN)));
         assert_eq!(outage("only", now()).object, "only");
+    }
+    #[test]
+    fn what_is_sent() {
+        assert_sent("provider_down", &outage("only", now()));
+        assert_sent("lake_behind", &lake_behind(now() - TimeDelta::minutes(20), now()));
+        let job = |id, failed| FailedJob { job_id: JobId(id), team: "search".into(), failed };
+        assert_sent("dead_letters", &dead_letters(vec![job(9, 1), job(8, 4)], now())[0]);
+        let catalog: Catalog = serde_json::from_value(json!({
+            "deployments": {"d": {"kind": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "own"}},
+            "routes": {"chat": {"deployments": ["d"], "allow_unpriced": true}},
+        }))
+        .unwrap();
+        assert_sent("unpriced", &unpriced(&ActiveCatalog::build(1, catalog).unwrap(), now())[0]);
     }
 }

@@ -1,7 +1,7 @@
 //! The budgets in force, found by what is known of a call.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::{BuildHasher, RandomState},
     sync::{Arc, PoisonError},
 };
@@ -98,9 +98,9 @@ pub struct Spends {
 
 impl Spends {
     /// Of jobs that have a limit of their own.
-    pub fn add_capped<'r>(&mut self, rows: impl Iterator<Item = &'r LedgerRow>, is_capped: impl Fn(i64) -> bool) {
+    pub fn add_capped<'r>(&mut self, rows: impl Iterator<Item = &'r LedgerRow>, capped: &HashSet<i64>) {
         for row in rows {
-            let Some(job) = row.job_id.filter(|job| is_capped(*job)) else { continue };
+            let Some(job) = row.job_id.filter(|job| capped.contains(job)) else { continue };
             let charged = charged(Unit::Usd, row).unwrap_or(0);
             if charged != 0 {
                 let cell = Window::Total.span(Tz::UTC, row.reserved_at).start;

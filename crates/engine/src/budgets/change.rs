@@ -13,7 +13,7 @@ use store::{
     budget::{BudgetRow, Declarer},
 };
 
-use super::granter;
+use super::follow::{count, follow};
 use crate::Engine;
 
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ pub async fn set(engine: &Engine, name: &str, budget: &Budget, by: &str) -> Resu
     record(&mut tx, name, before, Some(budget), by).await?;
     store::budget::wake_held(&mut tx).await?;
     tx.commit().await?;
-    follow(engine).await;
+    follow_at_once(engine).await;
     Ok(())
 }
 
@@ -60,7 +60,7 @@ pub async fn remove(engine: &Engine, name: &str, by: &str) -> Result<(), BudgetE
     record(&mut tx, name, Some(&row.budget), None, by).await?;
     store::budget::wake_held(&mut tx).await?;
     tx.commit().await?;
-    follow(engine).await;
+    follow_at_once(engine).await;
     Ok(())
 }
 
@@ -91,10 +91,10 @@ fn check_owner(rows: &[BudgetRow], name: &str) -> Result<(), BudgetError> {
 }
 
 /// This replica at once; the others look by themselves, and so would this one.
-async fn follow(engine: &Engine) {
+async fn follow_at_once(engine: &Engine) {
     let followed = async {
-        granter::follow(engine).await?;
-        granter::count(engine).await
+        follow(engine).await?;
+        count(engine).await
     };
     if let Err(error) = followed.await {
         tracing::warn!(%error, "Budgets could not be read at once");

@@ -24,6 +24,7 @@ use super::{PartOf, Refusal, Why, show};
 use crate::{
     Engine,
     alerts::{self, Burn},
+    jobs,
 };
 
 /// A job goes on when its spend has fallen below so many percent of what it may: not at each call that leaves the window.
@@ -44,7 +45,7 @@ impl Tripped {
         self.any.notify_one();
     }
 
-    fn take(&self) -> BTreeMap<i64, Refusal> {
+    pub fn take(&self) -> BTreeMap<i64, Refusal> {
         std::mem::take(&mut *self.jobs.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -80,14 +81,20 @@ async fn trip(engine: &Engine, job: JobId, refusal: &Refusal) -> store::Result<(
     let Some(locked) = store::budget::lock_parts(&mut tx, &[id]).await?.pop() else { return Ok(()) };
     let standing = store::budget::standing(&mut tx, &[window]).await?.pop().unwrap_or_default();
     let spent = standing.spent;
+    let left = locked.cap - spent - standing.unproven;
     // It was refused by how things stood: meanwhile its limit may have been raised, or what it spent may have passed.
-    let fits = refusal.why != Why::Unpriced && spent + standing.unproven + needs <= locked.cap;
-    if fits || !locked.is_open {
+    let may_go_on = match refusal.why {
+        Why::Unpriced => false,
+        Why::HeldBack => left * 2 > locked.cap,
+        _ => needs <= left,
+    };
+    if may_go_on || !locked.is_open {
         return Ok(());
     }
     let burn = match &part.of {
         PartOf::Guard { guard, whole } => {
-            Some(Burn { job, name: &rule.name, guard, whole, part_id: id, spent, asked: needs })
+            let held = standing.reserved;
+            Some(Burn { job, name: &rule.name, guard, whole, part_id: id, spent, held, asked: needs })
         }
         PartOf::Job { .. } => None,
     };
@@ -139,12 +146,12 @@ pub async fn resume_guarded(engine: &Engine) -> store::Result<()> {
         return Ok(());
     }
     let now = engine.clock.now();
-    let window = |one: &Guarded| show::rolling(one.part_id, one.per_s, now);
+    let window = |one: &Guarded| show::rolling(one.part_id, one.per, now);
     let standings = store::budget::standing(&mut conn, &held.iter().map(window).collect::<Vec<_>>()).await?;
     for (one, standing) in held.iter().zip(standings) {
         if one.rate.is_none_or(|rate| may_go_on(rate, standing.taken, one.needs)) {
             let mut tx = store::begin(&mut conn).await?;
-            resume(&mut tx, one).await?;
+            resume(engine, &mut tx, one).await?;
             tx.commit().await?;
         }
     }
@@ -156,15 +163,14 @@ fn may_go_on(rate: i128, taken: i128, needs: i128) -> bool {
     taken * 100 <= rate * FALLEN && taken + needs <= rate
 }
 
-async fn resume(conn: &mut PgConnection, one: &Guarded) -> store::Result<()> {
+async fn resume(engine: &Engine, conn: &mut PgConnection, one: &Guarded) -> store::Result<()> {
     let job = JobId(one.job_id);
     let state = store::job::lock(conn, Scope::All, job).await?;
     if !hold::remove(conn, job, HoldReason::Guard, one.part_id).await? || state != Some(JobState::Paused) {
         return Ok(());
     }
-    if hold::of_job(conn, job).await?.iter().all(|hold| hold.lifted_until.is_some()) {
-        store::job::resume(conn, job).await?;
-    }
+    let holds = hold::of_job(conn, job).await?;
+    jobs::go_on(engine, conn, job, &holds).await?;
     let details = json!({ "by": "guard", "budget": one.budget });
     audit::record(conn, Entry { job_id: job.0, key_id: None, action: Action::Resume, details }).await
 }

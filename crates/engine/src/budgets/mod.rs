@@ -5,12 +5,17 @@
 mod account;
 mod admit;
 mod book;
+mod burn;
 mod change;
+mod follow;
+mod gather;
 mod granter;
 mod guard;
+mod held_back;
 mod part;
 mod refusal;
 mod reservation;
+mod round;
 mod rule;
 mod show;
 mod spend;
@@ -28,10 +33,14 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, watch};
 
 pub use admit::{Asker, used_up};
+#[cfg(test)]
+pub(crate) use burn::Burnt;
+pub use burn::sample;
 pub use change::{BudgetError, follow_file, remove, set};
+pub use follow::{follow, keep_following};
 #[cfg(test)]
 pub(crate) use granter::look;
-pub use granter::{follow, give_back, keep_following, run};
+pub use granter::{give_back, run};
 pub use guard::{keep_guard, resume_guarded};
 pub use part::{Part, PartOf};
 pub use refusal::{Refusal, Why};

@@ -3,7 +3,7 @@
 //! as long as it is used.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -38,6 +38,12 @@ impl Part {
     pub fn id(&self) -> Option<i64> {
         self.id.get().copied()
     }
+
+    /// Without a database that gives it.
+    #[cfg(test)]
+    pub fn known_as(&self, id: i64) {
+        let _ = self.id.set(id);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -67,9 +73,10 @@ impl Parts {
         self.find(PartKey::of_job(job), "max_cost", |before| *before == of, || of.clone())
     }
 
-    /// Whether a call of this process is under the job's own limit, or was lately.
-    pub fn has_job(&self, job: i64) -> bool {
-        self.all_by_key().contains_key(&PartKey::of_job(job))
+    /// Of these jobs, those with a limit of their own that a call of this process is under, or was lately.
+    pub fn capped(&self, jobs: impl Iterator<Item = i64>) -> HashSet<i64> {
+        let parts = self.all_by_key();
+        jobs.filter(|job| parts.contains_key(&PartKey::of_job(*job))).collect()
     }
 
     fn find(&self, key: PartKey, name: &str, is_still: impl Fn(&PartOf) -> bool, of: impl Fn() -> PartOf) -> Arc<Rule> {
@@ -94,28 +101,6 @@ impl Parts {
         self.all_by_key().is_empty()
     }
 
-    pub fn has_nameless(&self) -> bool {
-        self.all_by_key().values().any(|rule| rule.known_id().is_none())
-    }
-
-    /// Asks the database for the ids of those that have none.
-    pub async fn name(&self, conn: &mut PgConnection) -> store::Result<()> {
-        let nameless: Vec<Part> = self
-            .all_by_key()
-            .values()
-            .filter_map(|rule| rule.part.clone())
-            .filter(|part| part.id().is_none())
-            .collect();
-        let keys: Vec<PartKey> = nameless.iter().map(|part| part.key.clone()).collect();
-        let ids = store::budget::part_ids(conn, &keys).await?;
-        for part in nameless {
-            if let Some(id) = ids.get(&part.key) {
-                let _ = part.id.set(*id);
-            }
-        }
-        Ok(())
-    }
-
     /// The ids of these, from here or from the database.
     pub async fn ids(&self, conn: &mut PgConnection, keys: Vec<PartKey>) -> store::Result<HashMap<PartKey, i64>> {
         let (mut known, mut unknown) = (HashMap::with_capacity(keys.len()), Vec::new());
@@ -132,10 +117,24 @@ impl Parts {
         Ok(known)
     }
 
-    /// Lets go of those that nothing is held or counted of any more.
-    pub fn forget_idle(&self) {
-        self.all_by_key().retain(|_, rule| Arc::strong_count(rule) > 1 || !rule.state().is_idle());
+    /// Those that something is held or counted of. The others are let go.
+    pub fn in_use(&self) -> Vec<Arc<Rule>> {
+        let mut parts = self.all_by_key();
+        parts.retain(|_, rule| Arc::strong_count(rule) > 1 || !rule.state().is_idle());
+        parts.values().cloned().collect()
     }
+}
+
+/// Asks the database for the ids of those that have none.
+pub(super) async fn name(conn: &mut PgConnection, nameless: &[Part]) -> store::Result<()> {
+    let keys: Vec<PartKey> = nameless.iter().map(|part| part.key.clone()).collect();
+    let ids = store::budget::part_ids(conn, &keys).await?;
+    for part in nameless {
+        if let Some(id) = ids.get(&part.key) {
+            let _ = part.id.set(*id);
+        }
+    }
+    Ok(())
 }
 
 /// What is left of it is held for nobody, and its requests wait whatever the whole's policy is.

@@ -21,6 +21,8 @@ pub enum Why {
     Short,
     /// Calls under way, or other replicas, hold what is needed.
     Held,
+    /// The same, of a guard, and it has been so for long: see [`super::held_back`].
+    HeldBack,
     /// Postgres was not asked lately: a grant is on its way, or it cannot be reached.
     Unasked,
     /// It was declared a moment ago, and what was spent before is being counted.
@@ -104,7 +106,9 @@ impl std::fmt::Display for Refusal {
             }
             Why::Counting => write!(f, "what was spent before it was declared is being counted")?,
             Why::Unasked => write!(f, "its part of it is on the way; this call may cost {}", said(*asked))?,
-            Why::Held => write!(f, "what is left is held for others; this call may cost {}", said(*asked))?,
+            Why::Held | Why::HeldBack => {
+                write!(f, "what is left is held for others; this call may cost {}", said(*asked))?
+            }
             Why::UsedUp => write!(f, "{} of {} is left", said(*left), said(rule.budget.cap()))?,
             Why::Short => {
                 let limit = said(rule.budget.cap());

@@ -11,13 +11,14 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use domain::{
     Budget,
-    budget::{Facts, Policy, Span, Unit},
+    budget::{Facts, Length, Policy, Span, Unit},
 };
 use store::budget::PartKey;
 
 use super::{
     Pressing,
     account::Account,
+    held_back::HeldBack,
     part::Part,
     refusal::{Refusal, Why},
 };
@@ -54,6 +55,8 @@ pub(super) struct State {
     pub unmet: BTreeMap<i64, Unmet>,
     /// Of a part: the jobs that asked in vain since the last round, each with the most that its request can cost.
     pub asking: BTreeMap<i64, i128>,
+    /// Of a guard's part: the jobs that it holds back.
+    pub held_back: BTreeMap<i64, HeldBack>,
     /// Granted for them, and kept until they come again.
     pub kept: i128,
     /// For how many ticks more.
@@ -95,6 +98,7 @@ pub(super) struct View {
     pub at: Instant,
     pub is_open: bool,
     pub is_tight: bool,
+    /// What is neither spent nor held.
     pub left: i128,
     /// The most that one call could be granted if all that is held came back.
     pub possible: i128,
@@ -242,6 +246,20 @@ impl State {
             return None;
         }
         self.cells.iter_mut().find(|cell| cell.span.start == held.cell).map(|cell| &mut cell.account)
+    }
+
+    /// A job asked, and more is wanted than there is, or not. Tells whether that has been so for long; then it begins anew.
+    pub fn hold_back(&mut self, job: i64, per: Length, is_short: bool, now: DateTime<Utc>) -> bool {
+        self.held_back.retain(|_, one| one.is_recent(per, now));
+        let before = self.held_back.remove(&job);
+        if !is_short {
+            return false;
+        }
+        let held_back = HeldBack::again(before, per, now);
+        if !held_back.is_for_long(per) {
+            self.held_back.insert(job, held_back);
+        }
+        held_back.is_for_long(per)
     }
 
     /// A guard lets the job alone until then.

@@ -4,13 +4,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use domain::{
     Budget,
-    budget::{Unit, Window},
+    budget::{Length, Unit, Window},
 };
 use store::{
     PgConnection,
     budget::{BudgetRow, Standing, Verified},
 };
 
+use super::burn::{self, Burnt};
 use crate::Engine;
 
 #[derive(Debug, Clone)]
@@ -21,10 +22,12 @@ pub struct Shown {
     pub left: i128,
     pub window_start: DateTime<Utc>,
     pub resets_at: Option<DateTime<Utc>>,
-    /// An hour, on the average since the window began.
+    /// Spent in an hour, by the last one: see [`super::burn`].
     pub burn: i128,
     /// When it is used up if that goes on; `None`: not before it resets.
     pub exhausted_at: Option<DateTime<Utc>>,
+    /// The same, if it goes on as it did since the window began.
+    pub exhausted_on_average: Option<DateTime<Utc>>,
     /// What the ledger says, where that was asked for.
     pub verified: Option<Verified>,
 }
@@ -55,7 +58,9 @@ pub(crate) async fn show_with_last(conn: &mut PgConnection, now: DateTime<Utc>) 
 async fn show_at(conn: &mut PgConnection, asked: Vec<(BudgetRow, DateTime<Utc>)>) -> store::Result<Vec<Shown>> {
     let windows: Vec<_> = asked.iter().map(|(row, at)| window(row.budget_id, &row.budget, *at)).collect();
     let standings = store::budget::standing(conn, &windows).await?;
-    Ok(asked.into_iter().zip(standings).map(|((row, at), standing)| shown(row, standing, at)).collect())
+    let burnt = burn::lately(conn, &asked, &standings).await?;
+    let each = asked.into_iter().zip(standings).zip(burnt);
+    Ok(each.map(|(((row, at), standing), burnt)| shown(row, standing, burnt, at)).collect())
 }
 
 /// The same, and beside each what the ledger adds up to.
@@ -70,8 +75,8 @@ pub async fn verify(engine: &Engine) -> store::Result<Vec<Shown>> {
 }
 
 /// The same of a part, which rolls.
-pub(super) fn rolling(part_id: i64, per_s: i64, now: DateTime<Utc>) -> (i64, DateTime<Utc>, DateTime<Utc>) {
-    let span = Window::Rolling(per_s).span(Tz::UTC, now);
+pub(super) fn rolling(part_id: i64, per: Length, now: DateTime<Utc>) -> (i64, DateTime<Utc>, DateTime<Utc>) {
+    let span = Window::Rolling(per).span(Tz::UTC, now);
     (part_id, span.since, span.end + TimeDelta::days(1))
 }
 
@@ -85,24 +90,24 @@ pub(super) fn window(budget_id: i64, budget: &Budget, now: DateTime<Utc>) -> (i6
     }
 }
 
-pub(crate) fn shown(row: BudgetRow, standing: Standing, now: DateTime<Utc>) -> Shown {
+pub(crate) fn shown(row: BudgetRow, standing: Standing, burnt: Option<Burnt>, now: DateTime<Utc>) -> Shown {
     let (window, zone) = (row.budget.window, row.budget.time_zone);
     let left = (row.budget.cap() - standing.taken).max(0);
-    let elapsed = window.elapsed(zone, now).num_seconds().max(1);
+    let window_start = window.span(zone, now).since;
     let resets_at = window.resets_at(zone, now);
-    let seconds = match standing.spent {
-        ..=0 => None,
-        spent => i64::try_from(left * i128::from(elapsed) / spent).ok(),
+    let used_up = |burnt: Burnt| match window {
+        // What is spent now leaves it again: it lasts if its whole length of that fits.
+        Window::Rolling(length) if burnt.in_seconds(length.seconds(), now) <= row.budget.cap() => None,
+        Window::Rolling(_) => burnt.ends_at(left, now),
+        _ => burnt.ends_at(left, now).filter(|at| resets_at.is_none_or(|reset| *at < reset)),
     };
-    let exhausted_at = seconds.and_then(TimeDelta::try_seconds).and_then(|after| now.checked_add_signed(after));
-    let rolls = window.length().is_some();
-    let is_in_time = |at: &DateTime<Utc>| rolls || resets_at.is_none_or(|reset| *at < reset);
+    let average = Burnt { spent: standing.spent, since: window_start };
     Shown {
         left,
-        window_start: window.span(zone, now).since,
-        // A total has counted since 1970, which says nothing of its rate.
-        burn: if window == Window::Total { 0 } else { standing.spent * 3600 / i128::from(elapsed) },
-        exhausted_at: exhausted_at.filter(|_| window != Window::Total).filter(is_in_time),
+        window_start,
+        burn: burnt.map_or(0, |burnt| burnt.per_hour(now)),
+        exhausted_at: burnt.and_then(used_up),
+        exhausted_on_average: used_up(average),
         resets_at,
         standing,
         verified: None,
@@ -122,21 +127,38 @@ mod tests {
 
     use super::*;
 
-    fn check(window: &str, spent: i128, expected: (i128, Option<&str>)) {
+    /// Of a budget of 1,000 of which so much is spent at six, this much of it since five.
+    fn check(window: &str, spent: i128, lately: i128, expected: (i128, [Option<&str>; 2])) {
         let budget = serde_json::from_value(json!({"limit_tokens": 1_000, "window": window})).unwrap();
         let row = BudgetRow { budget_id: 1, name: "b".into(), budget, is_file_managed: false, is_counted: true };
         let standing = Standing { spent, taken: spent, ..Standing::default() };
-        let shown = shown(row, standing, "2026-11-23T06:00:00Z".parse().unwrap());
-        let expected = (expected.0, expected.1.map(|at| at.parse().unwrap()));
-        assert_eq!((shown.burn, shown.exhausted_at), expected, "{window} {spent}");
+        let burnt = Burnt { spent: lately, since: "2026-11-23T05:00:00Z".parse().unwrap() };
+        let shown = shown(row, standing, Some(burnt), "2026-11-23T06:00:00Z".parse().unwrap());
+        let expected = (expected.0, expected.1.map(|at| at.map(|at| at.parse().unwrap())));
+        let found = (shown.burn, [shown.exhausted_at, shown.exhausted_on_average]);
+        assert_eq!(found, expected, "{window} {spent} {lately}");
     }
 
     #[test]
     fn what_goes_on_as_before_ends_when_it_ends() {
-        check("day", 0, (0, None));
-        check("day", 120, (20, None));
-        check("day", 600, (100, Some("2026-11-23T10:00:00Z")));
-        check("day", 1_000, (166, Some("2026-11-23T06:00:00Z")));
-        check("total", 500, (0, None));
+        check("day", 0, 0, (0, [None, None]));
+        check("day", 120, 0, (0, [None, None]));
+        check("day", 120, 88, (88, [Some("2026-11-23T16:00:00Z"), None]));
+        check("day", 600, 0, (0, [None, Some("2026-11-23T10:00:00Z")]));
+        check("day", 1_000, 500, (500, [Some("2026-11-23T06:00:00Z"); 2]));
+        check("rolling 12h", 600, 80, (80, [None, None]));
+        check("rolling 12h", 600, 100, (100, [Some("2026-11-23T10:00:00Z"), None]));
+    }
+
+    #[test]
+    fn a_total_lasts_as_long_as_its_last_hour_says() {
+        let budget = serde_json::from_value(json!({"limit_tokens": 1_000, "window": "total"})).unwrap();
+        let row = BudgetRow { budget_id: 1, name: "b".into(), budget, is_file_managed: false, is_counted: true };
+        let now = "2026-11-23T06:00:00Z".parse().unwrap();
+        let standing = Standing { spent: 900, taken: 900, ..Standing::default() };
+        let unknown = shown(row.clone(), standing, None, now);
+        assert_eq!((unknown.burn, unknown.exhausted_at), (0, None));
+        let burnt = Burnt { spent: 50, since: now - TimeDelta::hours(1) };
+        assert_eq!(shown(row, standing, Some(burnt), now).exhausted_at, Some(now + TimeDelta::hours(2)));
     }
 }

@@ -1,7 +1,5 @@
 //! What ledger rows add to budgets, in the transaction that inserts them.
 
-use std::collections::HashSet;
-
 use domain::LedgerRow;
 use store::PgConnection;
 
@@ -32,15 +30,12 @@ pub async fn book<'r>(
         Some(spends) => spends,
         None => Book::new(revision, store::budget::active(conn).await?, &Book::default()).spends(rows.clone()),
     };
-    match whose {
-        Whose::Ours if budgets.parts.is_empty() => {}
-        Whose::Ours => spends.add_capped(rows, |job| budgets.parts.has_job(job)),
-        Whose::Others => {
-            let jobs: Vec<i64> = rows.clone().filter_map(|row| row.job_id).collect();
-            let capped: HashSet<i64> = store::budget::capped(conn, &jobs).await?.into_iter().collect();
-            spends.add_capped(rows, |job| capped.contains(&job));
-        }
-    }
+    let jobs = rows.clone().filter_map(|row| row.job_id);
+    let capped = match whose {
+        Whose::Ours => budgets.parts.capped(jobs),
+        Whose::Others => store::budget::capped(conn, &jobs.collect::<Vec<_>>()).await?.into_iter().collect(),
+    };
+    spends.add_capped(rows, &capped);
     let parts = budgets.parts.ids(conn, spends.parts()).await?;
     store::budget::add(conn, &spends.with_ids(&parts)).await
 }

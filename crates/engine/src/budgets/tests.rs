@@ -181,3 +181,4 @@ fn a_soft_budget_is_exceeded_when_nothing_else_fits() {
 }
 
 mod guards;
+mod slow;

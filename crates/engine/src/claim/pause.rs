@@ -7,7 +7,7 @@ use crate::route;
 /// The shortest that one which a limit refused is left alone.
 const SHORTEST: Duration = Duration::from_millis(4);
 /// The longest, unless a provider says more.
-const LONGEST: Duration = Duration::from_secs(2);
+pub const LONGEST: Duration = Duration::from_secs(2);
 
 /// A slot is free again when a call ends, so short calls are looked after more often: at a limit of three calls of 20 ms, a pause
 /// of 25 ms would leave most of it unused. `cost`: what a call of the team takes, in µs.

@@ -21,12 +21,12 @@ pub async fn approve(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobE
     if !matches!(state, JobState::Queued | JobState::Running | JobState::Paused) {
         return Err(JobError::Conflict { state: state.as_str(), wanted: "approved" });
     }
-    let holds = hold::of_job(&mut tx, id).await?;
-    let (open, lifted): (Vec<_>, Vec<_>) =
-        holds.iter().filter(|hold| hold.reason.is_approvable()).partition(|hold| hold.lifted_until.is_none());
+    let waits = |hold: &HoldRow| hold.reason.is_approvable() && hold.lifted_until.is_none();
+    let (open, others): (Vec<_>, Vec<_>) = hold::of_job(&mut tx, id).await?.into_iter().partition(waits);
     if open.is_empty() {
+        let is_approved = |hold: &HoldRow| hold.reason.is_approvable() && hold.lifted_until > Some(now);
         // Asked again: it was approved, and nothing has come up since.
-        return match lifted.iter().any(|hold| hold.lifted_until > Some(now)) {
+        return match others.iter().any(is_approved) {
             true => reread(engine, by.scope, id).await,
             false => Err(JobError::NothingToApprove),
         };
@@ -37,7 +37,7 @@ pub async fn approve(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobE
     let said: Vec<_> = open.iter().map(|hold| json!({ "of": hold.reason, "reason": hold.detail })).collect();
     let details = json!({ "approved": said });
     audit::record(&mut tx, Entry { job_id: id.0, key_id: Some(by.key_id), action: Action::Approve, details }).await?;
-    go_on(engine, &mut tx, id).await?;
+    go_on(engine, &mut tx, id, &others).await?;
     tx.commit().await?;
     engine.bell.ring();
     reread(engine, by.scope, id).await
@@ -52,9 +52,14 @@ fn until(hold: &HoldRow, now: DateTime<Utc>) -> DateTime<Utc> {
 /// 9999-12-31.
 const FAR: i64 = 253_402_214_400;
 
-/// A paused job that nothing holds any more goes on. Tells whether it does. Holds its lock.
-pub(super) async fn go_on(engine: &Engine, conn: &mut PgConnection, id: JobId) -> store::Result<bool> {
-    if hold::of_job(conn, id).await?.iter().any(|hold| hold.lifted_until.is_none()) {
+/// A paused job goes on that nothing of its `holds` holds any more. Tells whether it does. Holds its lock.
+pub(crate) async fn go_on(
+    engine: &Engine,
+    conn: &mut PgConnection,
+    id: JobId,
+    holds: &[HoldRow],
+) -> store::Result<bool> {
+    if holds.iter().any(|hold| hold.lifted_until.is_none()) {
         return Ok(false);
     }
     store::job::resume(conn, id).await?;

@@ -88,7 +88,8 @@ async fn cap(engine: &Engine, conn: &mut PgConnection, id: JobId, most: Total, n
     }
     store::budget::cap_job(conn, id.0, most.0).await?;
     if hold::remove(conn, id, HoldReason::MaxCost, 0).await? {
-        go_on(engine, conn, id).await?;
+        let holds = hold::of_job(conn, id).await?;
+        go_on(engine, conn, id, &holds).await?;
     }
     Ok(())
 }

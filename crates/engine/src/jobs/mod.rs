@@ -17,6 +17,7 @@ use store::{
 
 pub use store::job::Scope;
 
+pub(crate) use self::approve::go_on;
 pub(crate) use self::finish::{Finish, UNCLEAN, finish_if_drained, finish_plain, release_followers};
 pub use self::{
     approve::approve,
@@ -100,11 +101,11 @@ pub async fn resume(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobEr
     match lock(&mut tx, by.scope, id).await? {
         JobState::Paused => {
             let was_paused = hold::remove(&mut tx, id, HoldReason::Paused, 0).await?;
-            let goes_on = approve::go_on(engine, &mut tx, id).await?;
+            let holds = hold::of_job(&mut tx, id).await?;
+            let goes_on = approve::go_on(engine, &mut tx, id, &holds).await?;
             if !was_paused && !goes_on {
-                let others = hold::of_job(&mut tx, id).await?.into_iter();
-                let detail = others.filter(|hold| hold.lifted_until.is_none()).map(|hold| hold.detail).next();
-                return Err(JobError::Held(detail.unwrap_or_default()));
+                let still = holds.into_iter().find(|hold| hold.lifted_until.is_none());
+                return Err(JobError::Held(still.map(|hold| hold.detail).unwrap_or_default()));
             }
             by.records(&mut tx, id, Action::Resume).await?;
         }

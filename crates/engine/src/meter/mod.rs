@@ -102,7 +102,7 @@ pub fn storable(text: &str) -> String {
 }
 
 /// Input tokens that a provider may count beyond those of the caller's body, which asks for no usage and has another model's name.
-pub fn added_in(deployment: &ActiveDeployment) -> i64 {
+fn added_in(deployment: &ActiveDeployment) -> i64 {
     16 + estimate_tokens(deployment.spec.model.len())
 }
 
@@ -113,8 +113,17 @@ pub fn worst_case(
     max_out: Option<i64>,
     at: DateTime<Utc>,
 ) -> Option<Money> {
-    let price = deployment.price.as_ref()?.at(at, Terms::sync()).ok()?;
-    Some(pricing::estimate(&price, est_in + added_in(deployment), max_out))
+    Some(worst_at(&price(deployment, at)?, deployment, est_in, max_out))
+}
+
+/// The deployment's price at a moment, for many calls of [`worst_at`].
+pub fn price(deployment: &ActiveDeployment, at: DateTime<Utc>) -> Option<Price> {
+    deployment.price.as_ref()?.at(at, Terms::sync()).ok()
+}
+
+/// What a call may cost at most, at the deployment's `price`.
+pub fn worst_at(price: &Price, deployment: &ActiveDeployment, est_in: i64, max_out: Option<i64>) -> Money {
+    pricing::estimate(price, est_in + added_in(deployment), max_out)
 }
 
 /// The tokens that it may use at most, input and output.

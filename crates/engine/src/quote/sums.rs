@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use domain::{Endpoint, Usage, money::Total};
-use pricing::{Price, Terms};
+use pricing::Price;
 use store::recent::RecentCalls;
 
 use super::answer::{Basis, DeploymentQuote, RouteQuote};
@@ -153,7 +153,7 @@ impl Sums {
 
 impl ByDeployment {
     fn new(deployment: &Arc<ActiveDeployment>, now: DateTime<Utc>) -> Self {
-        let price = deployment.price.as_ref().and_then(|price| price.at(now, Terms::sync()).ok());
+        let price = meter::price(deployment, now);
         let expected = price.is_some().then_some(Total(0));
         Self { deployment: Arc::clone(deployment), price, expected, worst: Total(0) }
     }
@@ -166,8 +166,7 @@ impl ByDeployment {
         let usage = Usage { output_text, ..Usage::estimated(est_in, 0) };
         let charge = pricing::charge(price, &usage).ok().and_then(|charge| charge.contracted_cost);
         self.expected = self.expected.zip(charge).map(|(sum, cost)| sum + cost);
-        let most_in = est_in + meter::added_in(&self.deployment);
-        let worst = i128::from(pricing::estimate(price, most_in, max_out).pico());
+        let worst = i128::from(meter::worst_at(price, &self.deployment, est_in, max_out).pico());
         self.worst = Total(self.worst.0 + worst);
         Some(worst)
     }

@@ -1,12 +1,17 @@
 //! What a job would be: counts, tokens and the most it can cost, by route.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use domain::{Endpoint, Lane, Money, money::Total};
-use pricing::{Price, Terms, estimate};
+use pricing::Price;
 use serde::Serialize;
 
 use super::checker::{Flow, Request};
-use crate::catalog::ActiveRoute;
+use crate::{
+    catalog::{ActiveDeployment, ActiveRoute},
+    meter,
+};
 
 /// A job that would be accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,7 +40,7 @@ pub struct RouteSum {
 
 /// One route's prices, and its sums so far.
 pub struct Tally {
-    prices: Option<Vec<Price>>,
+    prices: Option<Vec<(Arc<ActiveDeployment>, Price)>>,
     sum: RouteSum,
 }
 
@@ -59,15 +64,17 @@ impl Tally {
         self.sum.est_input_tokens += est_in;
         self.sum.max_output_tokens = self.sum.max_output_tokens.zip(max_out).map(|(sum, most)| sum + most);
         // Whichever deployment serves it: the dearest.
-        let dearest = |prices: &Vec<Price>| prices.iter().map(|price| estimate(price, est_in, max_out)).max();
-        let cost = self.prices.as_ref().and_then(dearest).unwrap_or(Money::ZERO);
+        let worst =
+            |(deployment, price): &(Arc<ActiveDeployment>, Price)| meter::worst_at(price, deployment, est_in, max_out);
+        let cost = self.prices.iter().flatten().map(worst).max().unwrap_or(Money::ZERO);
         self.sum.max_cost_usd = self.sum.max_cost_usd.map(|sum| sum + cost);
     }
 }
 
 /// The price of each deployment; `None` when one of them has none.
-fn prices(route: &ActiveRoute, now: DateTime<Utc>) -> Option<Vec<Price>> {
-    route.deployments.iter().map(|deployment| deployment.price.as_ref()?.at(now, Terms::sync()).ok()).collect()
+fn prices(route: &ActiveRoute, now: DateTime<Utc>) -> Option<Vec<(Arc<ActiveDeployment>, Price)>> {
+    let priced = |deployment: &Arc<ActiveDeployment>| Some((Arc::clone(deployment), meter::price(deployment, now)?));
+    route.deployments.iter().map(priced).collect()
 }
 
 pub fn add_up(lane: Lane, bytes: u64, tallies: Vec<Tally>) -> DryRun {

@@ -37,7 +37,7 @@ pub struct BudgetView {
     left: String,
     /// Of the limit, everything that is not left.
     used_percent: f64,
-    /// Spent in an hour, on the average since the window began.
+    /// Spent in an hour, by the last one.
     burn_per_hour: String,
     /// When it is used up if that goes on; null: not before it resets.
     exhausted_at: Option<DateTime<Utc>>,
@@ -105,7 +105,7 @@ impl BudgetView {
     fn of(shown: Shown) -> Self {
         let unit = shown.unit();
         let text = |amount: i128| unit.text(amount);
-        let Shown { row, standing, left, window_start, resets_at, burn, exhausted_at, verified } = shown;
+        let Shown { row, standing, left, window_start, resets_at, burn, exhausted_at, verified, .. } = shown;
         let cap = row.budget.cap().max(1);
         let tenths = (cap - left).max(0).saturating_mul(1000) / cap;
         Self {
@@ -140,6 +140,7 @@ fn refused(error: BudgetError) -> Problem {
         BudgetError::NotFound(name) => not_found(&name),
         BudgetError::Bad(BadBudget::Value { key, .. }) => Problem::new(Kind::Invalid, error).with("param", key),
         BudgetError::Bad(BadBudget::Name(_)) => Problem::new(Kind::Invalid, error).with("param", "name"),
+        BudgetError::Bad(BadBudget::Tags(_)) => Problem::new(Kind::Invalid, error).with("param", "scope"),
         BudgetError::Bad(BadBudget::Unknown { dimension, .. }) => {
             Problem::new(Kind::Invalid, error).with("param", format!("scope.{dimension}"))
         }

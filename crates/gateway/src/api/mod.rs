@@ -18,3 +18,4 @@ pub mod retry;
 pub mod schedules;
 pub mod submit;
 pub mod teams;
+pub mod upload;

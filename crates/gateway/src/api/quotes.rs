@@ -7,13 +7,12 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use engine::{
-    quote,
-    submit::{Submission, Submitter},
-};
-use tokio_util::io::StreamReader;
+use engine::{quote, submit::Submitter};
 
-use super::submit::{SubmitParams, bytes, format, from_headers, refused};
+use super::{
+    submit::refused,
+    upload::{SubmitParams, submission},
+};
 use crate::{app::App, auth::Who, input::Params, problem::Problem};
 
 pub async fn create(
@@ -23,12 +22,7 @@ pub async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let submission = Submission {
-        params: from_headers(&headers)?.read()?.overridden_by(query.read()?),
-        idempotency_key: None,
-        format: format(&headers)?,
-        body: StreamReader::new(Box::pin(bytes(body))),
-    };
+    let submission = submission(&query, &headers, body)?;
     let who = Submitter { team_id: caller.team_id, key_id: &caller.key_id, lanes: &caller.lanes };
     let quote = quote::quote(&app.engine, who, &caller.team, submission).await.map_err(refused)?;
     Ok(Json(quote).into_response())

@@ -10,7 +10,8 @@ use engine::{
 
 use super::{
     jobs::{no_job, refused},
-    submit::{answer, header, refused as not_taken},
+    submit::{answer, refused as not_taken},
+    upload::header,
 };
 use crate::{
     app::App,

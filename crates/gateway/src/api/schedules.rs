@@ -17,7 +17,10 @@ use serde::Deserialize;
 use tokio_util::io::StreamReader;
 use tracing::info;
 
-use super::submit::{SubmitParams, bytes, format, refused as not_taken};
+use super::{
+    submit::refused as not_taken,
+    upload::{SubmitParams, bytes, format},
+};
 use crate::{
     app::App,
     auth::Who,

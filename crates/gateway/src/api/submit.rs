@@ -1,6 +1,6 @@
 //! Submission of a job: JSONL streamed through, or a small JSON body.
 
-use std::{io, str::FromStr, time::Duration};
+use std::{io, time::Duration};
 
 use axum::{
     Json,
@@ -9,45 +9,26 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
-use domain::job::JobParams;
 use engine::{
     admit::{Caller, Permission},
     jobs,
-    submit::{self, Format, Place, Submission, SubmitError, Submitter},
+    submit::{self, Place, SubmitError, Submitter},
 };
-use futures::{Stream, stream};
-use serde::Deserialize;
 use store::quota::Over;
-use tokio_util::io::StreamReader;
 
-use super::jobs::no_job;
+use super::{
+    jobs::no_job,
+    upload::{SubmitParams, submission},
+};
 use crate::{
     app::App,
     auth::Who,
-    input::{Params, Pieces, parse},
+    input::Params,
     problem::{Kind, Problem, over_budget},
 };
 
 /// Jobs take minutes to end, not seconds.
 const QUOTA_PAUSE: Duration = Duration::from_secs(30);
-
-/// Each is a header too, `x-tollway-` before its name and `-` for `_`; the query wins.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SubmitParams {
-    pub name: Option<String>,
-    pub lane: Option<String>,
-    pub tags: Option<String>,
-    pub priority: Option<String>,
-    pub deadline: Option<String>,
-    pub start_at: Option<String>,
-    pub after: Option<String>,
-    pub max_attempts: Option<String>,
-    pub max_cost: Option<String>,
-    pub webhook: Option<String>,
-    pub dry_run: bool,
-}
 
 pub async fn create(
     State(app): State<App>,
@@ -56,12 +37,7 @@ pub async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let submission = Submission {
-        params: from_headers(&headers)?.read()?.overridden_by(query.read()?),
-        idempotency_key: header(&headers, "idempotency-key")?.map(str::to_owned),
-        format: format(&headers)?,
-        body: StreamReader::new(Box::pin(bytes(body))),
-    };
+    let submission = submission(&query, &headers, body)?;
     let who = Submitter { team_id: caller.team_id, key_id: &caller.key_id, lanes: &caller.lanes };
     if query.dry_run {
         let sums = submit::validate(&app.engine, who, submission).await.map_err(refused)?;
@@ -90,81 +66,6 @@ async fn shown(app: &App, caller: &Caller, accepted: submit::Accepted) -> Result
         None => {
             let brief = serde_json::json!({ "id": id, "counts": { "accepted": accepted.accepted } });
             (StatusCode::ACCEPTED, location, Json(brief)).into_response()
-        }
-    })
-}
-
-impl SubmitParams {
-    pub fn read(&self) -> Result<JobParams, Problem> {
-        fn value<T: FromStr<Err: std::fmt::Display>>(
-            name: &'static str,
-            text: Option<&String>,
-        ) -> Result<Option<T>, Problem> {
-            text.map(|text| parse(name, text)).transpose()
-        }
-        Ok(JobParams {
-            name: self.name.clone(),
-            lane: value("lane", self.lane.as_ref())?,
-            tags: value("tags", self.tags.as_ref())?.unwrap_or_default(),
-            priority: value("priority", self.priority.as_ref())?,
-            deadline: value("deadline", self.deadline.as_ref())?,
-            start_at: value("start_at", self.start_at.as_ref())?,
-            after: value("after", self.after.as_ref())?,
-            max_attempts: value("max_attempts", self.max_attempts.as_ref())?,
-            max_cost: value("max_cost", self.max_cost.as_ref())?,
-            webhook: self.webhook.clone(),
-        })
-    }
-}
-
-pub fn from_headers(headers: &HeaderMap) -> Result<SubmitParams, Problem> {
-    let text = |name: &'static str| Ok::<_, Problem>(header(headers, name)?.map(str::to_owned));
-    Ok(SubmitParams {
-        name: text("x-tollway-name")?,
-        lane: text("x-tollway-lane")?,
-        tags: text("x-tollway-tags")?,
-        priority: text("x-tollway-priority")?,
-        deadline: text("x-tollway-deadline")?,
-        start_at: text("x-tollway-start-at")?,
-        after: text("x-tollway-after")?,
-        max_attempts: text("x-tollway-max-attempts")?,
-        max_cost: text("x-tollway-max-cost")?,
-        webhook: text("x-tollway-webhook")?,
-        dry_run: false,
-    })
-}
-
-pub fn header<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Problem> {
-    let value = headers.get(name).map(|value| std::str::from_utf8(value.as_bytes())).transpose();
-    value.map_err(|_| Problem::new(Kind::BadRequest, format_args!("{name} is not UTF-8.")).with("param", name))
-}
-
-/// JSON by its content type; everything else, also no type at all and curl's usual one, is JSONL.
-pub fn format(headers: &HeaderMap) -> Result<Format, Problem> {
-    // gzip is told by its first byte, named or not.
-    if let Some(encoding) = header(headers, "content-encoding")?
-        && !matches!(encoding.trim().to_ascii_lowercase().as_str(), "gzip" | "x-gzip" | "identity" | "")
-    {
-        let detail = format_args!("content-encoding {encoding:?} is not taken; gzip is.");
-        return Err(Problem::new(Kind::UnsupportedMedia, detail).with("param", "content-encoding"));
-    }
-    let media = header(headers, "content-type")?.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
-    if media.to_ascii_lowercase().starts_with("multipart/") {
-        let detail = "Forms are not taken: send the file itself as the body (curl: --data-binary @FILE or -T FILE).";
-        return Err(Problem::new(Kind::UnsupportedMedia, detail).with("param", "content-type"));
-    }
-    Ok(if media.eq_ignore_ascii_case("application/json") { Format::Json } else { Format::Jsonl })
-}
-
-/// The upload as the engine reads it.
-pub fn bytes(body: Body) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    stream::try_unfold(Pieces::new(body), |mut body| async move {
-        match body.next().await {
-            Ok(bytes) => Ok(bytes.map(|bytes| (bytes, body))),
-            Err(problem) if problem.kind == Kind::Timeout => {
-                Err(io::Error::new(io::ErrorKind::TimedOut, problem.detail))
-            }
-            Err(problem) => Err(io::Error::new(io::ErrorKind::ConnectionReset, problem.detail)),
         }
     })
 }
@@ -216,53 +117,6 @@ fn over_quota(kind: Kind, error: &SubmitError, over: Over) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
-    }
-
-    #[test]
-    fn the_query_wins_over_the_header() {
-        let from_header = from_headers(&headers(&[
-            ("x-tollway-lane", "standard"),
-            ("x-tollway-tags", "feature=search,customer=acme"),
-            ("x-tollway-priority", "5"),
-        ]));
-        let query = SubmitParams {
-            lane: Some("bulk".into()),
-            tags: Some("feature=reindex".into()),
-            deadline: Some("2026-12-01T00:00:00Z".into()),
-            ..SubmitParams::default()
-        };
-        let params = from_header.unwrap().read().unwrap().overridden_by(query.read().unwrap());
-        assert_eq!((params.lane.unwrap().as_str(), params.priority), ("bulk", Some(5)));
-        assert_eq!((params.tags.feature(), params.tags.customer()), ("reindex", Some("acme")));
-        assert!(params.deadline.is_some());
-    }
-
-    #[test]
-    fn a_bad_parameter_is_named() {
-        for (name, params) in [
-            ("lane", SubmitParams { lane: Some("No Such".into()), ..SubmitParams::default() }),
-            ("tags", SubmitParams { tags: Some("team=x".into()), ..SubmitParams::default() }),
-            ("priority", SubmitParams { priority: Some("high".into()), ..SubmitParams::default() }),
-            ("max_cost", SubmitParams { max_cost: Some("much".into()), ..SubmitParams::default() }),
-            ("deadline", SubmitParams { deadline: Some("tomorrow".into()), ..SubmitParams::default() }),
-        ] {
-            assert_eq!(params.read().unwrap_err().members["param"], name);
-        }
-    }
-
-    #[test]
-    fn the_form_follows_from_the_content_type() {
-        let is = |pairs: &[(&'static str, &'static str)]| format(&headers(pairs)).map_err(|problem| problem.kind);
-        assert_eq!(is(&[]), Ok(Format::Jsonl));
-        assert_eq!(is(&[("content-type", "application/x-www-form-urlencoded")]), Ok(Format::Jsonl));
-        assert_eq!(is(&[("content-type", "application/json; charset=utf-8")]), Ok(Format::Json));
-        assert_eq!(is(&[("content-encoding", "gzip")]), Ok(Format::Jsonl));
-        assert_eq!(is(&[("content-encoding", "br")]), Err(Kind::UnsupportedMedia));
-        assert_eq!(is(&[("content-type", "multipart/form-data; boundary=x")]), Err(Kind::UnsupportedMedia));
-    }
 
     #[test]
     fn a_full_quota_is_named_with_what_is_used() {

@@ -57,6 +57,14 @@ async fn what_cannot_be_declared_is_refused_with_the_reason(pool: PgPool) {
         ("a", json!({"limit_tokens": 1, "window": "day", "thresholds": [120]}), 422, "thresholds", "not soft"),
         ("a", json!({"limit_usd": "7", "window": "day"}), 409, "", "budget first"),
         ("a", json!({"limit_usd": "7", "window": "year"}), 400, "", "no window"),
+        ("a", json!({"scope": {"tags": {"": "x"}}, "limit_usd": "7", "window": "day"}), 422, "scope", "a tag's key"),
+        (
+            "a",
+            json!({"scope": {"tags": {"team": "ops"}}, "limit_usd": "7", "window": "day"}),
+            422,
+            "scope.tags",
+            "scope.team",
+        ),
         ("a", json!({"scope": {"tem": "ops"}, "limit_usd": "7", "window": "day"}), 400, "", "unknown field `tem`"),
         ("a", json!({"limit_usd": "7", "window": "day", "time_zone": "Mars/Olympus"}), 400, "", "time zone"),
     ] {

@@ -3,6 +3,7 @@
 
 mod grant;
 mod part;
+mod sample;
 mod spend;
 
 use domain::Budget;
@@ -10,6 +11,7 @@ use sqlx::{PgConnection, query, query_as, query_scalar, types::Json};
 
 pub use grant::{Ask, Locked, Put, Taken, follow, give, lock, replicas, still_follow, taken};
 pub use part::{Guarded, PartKey, cap_job, capped, forget_parts, guarded, lock_parts, part_ids};
+pub use sample::{Sample, first_samples, forget_samples, keep_samples};
 pub use spend::{
     Spend, Standing, Uncounted, Verified, add, close, count, forget, has_uncounted, standing, uncounted, verify,
 };

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use domain::budget::Subject;
+use domain::budget::{Length, Subject};
 use sqlx::{PgConnection, query, query_scalar};
 
 use super::{Locked, amount};
@@ -112,7 +112,7 @@ pub async fn capped(conn: &mut PgConnection, job_ids: &[i64]) -> Result<Vec<i64>
 pub struct Guarded {
     pub job_id: i64,
     pub part_id: i64,
-    pub per_s: i64,
+    pub per: Length,
     /// What may be spent now; `None`: the guard is gone.
     pub rate: Option<i128>,
     /// The most that its next request can cost.
@@ -135,7 +135,8 @@ pub async fn guarded(conn: &mut PgConnection) -> Result<Vec<Guarded>> {
             Ok(Guarded {
                 job_id: row.job_id,
                 part_id: row.part_id,
-                per_s: row.per_s,
+                per: Length::from_seconds(row.per_s)
+                    .ok_or_else(|| sqlx::Error::Decode("a guard without a time".into()))?,
                 rate: row.rate.as_deref().map(amount).transpose()?,
                 needs: amount(&row.needs)?,
                 budget: row.name,

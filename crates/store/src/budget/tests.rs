@@ -260,3 +260,21 @@ async fn what_a_job_may_cost_is_its_own_and_is_counted_until_it_has_ended(pool: 
         .unwrap();
     assert_eq!(forget_parts(&mut conn, later, 9).await.unwrap(), 2, "what was counted, and the part");
 }
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn the_first_sample_since_a_moment_is_found_for_each_budget(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let noon: DateTime<Utc> = "2026-11-23T12:00:00Z".parse().unwrap();
+    let sample = |budget_id, minute| Sample {
+        budget_id,
+        at: noon + TimeDelta::minutes(minute),
+        spent: i128::from(minute) * 10i128.pow(24),
+    };
+    keep_samples(&mut conn, &[sample(1, 0), sample(1, 1), sample(1, 2), sample(2, 5)]).await.unwrap();
+    keep_samples(&mut conn, &[Sample { spent: 7, ..sample(1, 2) }]).await.unwrap();
+    let asked = [(2, noon), (1, noon + TimeDelta::seconds(61)), (3, noon), (1, noon)];
+    let found = first_samples(&mut conn, &asked).await.unwrap();
+    assert_eq!(found, [Some(sample(2, 5)), Some(sample(1, 2)), None, Some(sample(1, 0))]);
+    assert_eq!(forget_samples(&mut conn, noon + TimeDelta::minutes(2)).await.unwrap(), 2);
+    assert_eq!(first_samples(&mut conn, &[(1, noon)]).await.unwrap(), [Some(sample(1, 2))]);
+}

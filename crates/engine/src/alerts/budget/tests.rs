@@ -3,7 +3,10 @@ use serde_json::{Value, json};
 use store::budget::{BudgetRow, Standing};
 
 use super::*;
-use crate::budgets::shown;
+use crate::{
+    alerts::message::tests::assert_sent,
+    budgets::{Burnt, shown},
+};
 
 const NOON: &str = "2026-11-23T12:00:00Z";
 
@@ -13,14 +16,20 @@ fn budget(more: Value) -> Budget {
     serde_json::from_value(budget).unwrap()
 }
 
-/// What is told of a budget of which so many cents are spent at noon.
+/// What is told of a budget of which so many cents are spent at noon, by and by.
 fn told(more: Value, cents: i128) -> Vec<Raised> {
+    told_of(more, cents, cents / 12)
+}
+
+/// The same, with so many of them in the last hour.
+fn told_of(more: Value, cents: i128, lately: i128) -> Vec<Raised> {
     let row =
         BudgetRow { budget_id: 7, name: "b".into(), budget: budget(more), is_file_managed: false, is_counted: true };
     let spent = cents * 10_000_000_000;
     let standing = Standing { spent, taken: spent, ..Standing::default() };
     let now = NOON.parse().unwrap();
-    of(&shown(row, standing, now), now).collect()
+    let burnt = Burnt { spent: lately * 10_000_000_000, since: now - TimeDelta::hours(1) };
+    of(&shown(row, standing, Some(burnt), now), now).collect()
 }
 
 fn thresholds(raised: &[Raised]) -> Vec<(i32, Vec<i32>)> {
@@ -52,15 +61,34 @@ fn a_message_says_what_is_spent_and_what_happens() {
 
 #[test]
 fn what_will_not_last_is_told_before_it_is_reached() {
-    let told_of = told(json!({"thresholds": [100]}), 6_000);
-    assert_eq!(thresholds(&told_of), [(PROJECTED, vec![])]);
+    let projected = told(json!({"thresholds": [100]}), 6_000);
+    assert_eq!(thresholds(&projected), [(PROJECTED, vec![])]);
     assert_eq!(
-        told_of[0].said.text,
+        projected[0].said.text,
         "At $5.00 an hour, its $100.00 will be used up at 2026-11-23 20:00 UTC, before it resets at 2026-11-24 00:00 UTC. At \
          the limit, calls get 402, and requests of jobs wait."
     );
     assert_eq!(thresholds(&told(json!({"thresholds": [100], "window": "rolling 24h"}), 6_000)), []);
     assert_eq!(thresholds(&told(json!({"thresholds": [100], "window": "total"}), 6_000)), []);
+}
+
+#[test]
+fn what_is_sent() {
+    assert_sent("budget_reached", &told(json!({"thresholds": [50, 80]}), 8_500)[0]);
+    assert_sent("budget_used_up", &told(json!({}), 9_950)[0]);
+    let projected = told(json!({"thresholds": [100], "soft": true}), 6_000);
+    assert_sent("budget_projected", &projected[0]);
+}
+
+#[test]
+fn what_burns_now_is_what_will_not_last() {
+    let of = |window: &str, cents, lately| {
+        thresholds(&told_of(json!({"thresholds": [100], "window": window}), cents, lately)).len()
+    };
+    assert_eq!((of("day", 2_000, 800), of("day", 6_000, 300)), (1, 0));
+    // The month is 23 days old, and has a week to go.
+    assert_eq!((of("month", 2_000, 400), of("month", 2_000, 200)), (1, 0), "gone within a day, or not");
+    assert_eq!(of("month", 8_500, 15), 1, "all the month says so");
 }
 
 #[test]

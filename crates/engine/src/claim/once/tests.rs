@@ -56,17 +56,18 @@ async fn what_is_left_of_a_budget_is_granted_for_all_that_could_start(pool: PgPo
     let budget = serde_json::from_value(json!({"limit_tokens": 100_000, "window": "total"})).unwrap();
     budgets::set(&engine, "b", &budget, "k").await.unwrap();
     budgets::look(&engine).await.unwrap();
-    let spent = "insert into budget_use (budget_id, cell, worker_id, granted, spent) select budget_id, to_timestamp(0), 0, 92000, 92000 from budget on conflict (budget_id, cell, worker_id) do update set granted = 92000, spent = 92000";
+    let spent = "insert into budget_use (budget_id, cell, worker_id, granted, spent)
+                 select budget_id, to_timestamp(0), 0, 92000, 92000 from budget
+                 on conflict (budget_id, cell, worker_id) do update set granted = 92000, spent = 92000";
     sqlx::query(spent).execute(&pool).await.unwrap();
     budgets::look(&engine).await.unwrap();
     jobs_of_one(&pool, 8).await;
     sqlx::query("update flow set max_out = 10").execute(&pool).await.unwrap();
-    let mut claimed = Vec::new();
-    while claimed.is_empty() {
-        claimed = claim(&engine, 1).await.unwrap().0;
-        budgets::look(&engine).await.unwrap();
-        sqlx::query("update flow set blocked_until = '-infinity'").execute(&pool).await.unwrap();
-        sqlx::query("update share set blocked_until = '-infinity'").execute(&pool).await.unwrap();
+    assert_eq!(claim(&engine, 1).await.unwrap().0.len(), 0, "nothing is granted ahead of need");
+    budgets::look(&engine).await.unwrap();
+    for table in ["flow", "share"] {
+        let wake = sqlx::AssertSqlSafe(format!("update {table} set blocked_until = '-infinity'"));
+        sqlx::query(wake).execute(&pool).await.unwrap();
     }
-    assert_eq!(claimed.len(), 8, "one round later all of them have what they need");
+    assert_eq!(claim(&engine, 1).await.unwrap().0.len(), 8, "one round later all of them have what they need");
 }
