@@ -107,7 +107,7 @@ impl std::fmt::Display for Refusal {
             Why::Counting => write!(f, "what was spent before it was declared is being counted")?,
             Why::Unasked => write!(f, "its part of it is on the way; this call may cost {}", said(*asked))?,
             Why::Held | Why::HeldBack => {
-                write!(f, "what is left is held for others; this call may cost {}", said(*asked))?
+                write!(f, "what is left is held for others; this call may cost {}", said(*asked))?;
             }
             Why::UsedUp => write!(f, "{} of {} is left", said(*left), said(rule.budget.cap()))?,
             Why::Short => {
