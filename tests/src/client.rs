@@ -77,10 +77,11 @@ impl Client {
 
     /// Waits until the job is as `fits` wants it, over restarts of the gateway too.
     pub async fn job_when(&self, id: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let mut last = LastSeen(Value::Null);
         until(&format!("{id} {what}"), JOB, async || {
             let answer = try_send(self.request(Method::GET, &format!("/api/v1/jobs/{id}"))).await.ok()?;
-            let job = (answer.status == 200).then(|| answer.json())?;
-            fits(&job).then_some(job)
+            last.0 = (answer.status == 200).then(|| answer.json())?;
+            fits(&last.0).then(|| last.0.clone())
         })
         .await
     }
@@ -149,5 +150,16 @@ impl Answer {
 
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// Who waits in vain says what for, and how it stood.
+struct LastSeen(Value);
+
+impl Drop for LastSeen {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("last seen: {}", self.0);
+        }
     }
 }
