@@ -87,7 +87,7 @@ fn projected(shown: &Shown, now: DateTime<Utc>) -> Option<Raised> {
     let (at, end) = (shown.exhausted_at?, shown.resets_at?);
     let is_over = threshold::reached(budget, gone(shown)).first().is_some_and(|percent| *percent >= 100);
     let is_due = || threshold::is_due(shown.window_start, end, now, at, shown.exhausted_on_average);
-    if is_over || budget.window.length().is_some() || !is_due() {
+    if is_over || budget.window.length().is_some() || !shown.is_burn_telling || !is_due() {
         return None;
     }
     let unit = budget.unit();

@@ -12,8 +12,10 @@ use super::show;
 use crate::Engine;
 
 const LATELY: TimeDelta = TimeDelta::hours(1);
-/// Less says little.
-const SHORTEST: TimeDelta = TimeDelta::minutes(10);
+/// What was spent in less is taken for what is spent in that.
+const SHORTEST: TimeDelta = TimeDelta::minutes(1);
+/// What lasted less says nothing of the days to come.
+const TELLING: TimeDelta = TimeDelta::minutes(10);
 /// The last hour of a window is looked at for another one after it.
 const KEPT: TimeDelta = TimeDelta::hours(3);
 
@@ -40,12 +42,17 @@ impl Burnt {
         now.checked_add_signed(TimeDelta::try_seconds(seconds)?)
     }
 
+    /// Whether it says something of the days to come.
+    pub fn is_telling(self, now: DateTime<Utc>) -> bool {
+        now - self.since >= TELLING
+    }
+
     fn elapsed(self, now: DateTime<Utc>) -> i128 {
-        (now - self.since).num_seconds().max(1).into()
+        (now - self.since).max(SHORTEST).num_seconds().into()
     }
 }
 
-/// What was spent in the hour before each moment. Where that is not known, since the window began; of a total nothing is known then.
+/// What was spent in the hour before each moment, or since the first sample in it: a budget has one since its past was counted.
 pub(super) async fn lately(
     conn: &mut PgConnection,
     asked: &[(BudgetRow, DateTime<Utc>)],
@@ -71,13 +78,12 @@ fn last_cells(row: &BudgetRow, at: DateTime<Utc>) -> (i64, DateTime<Utc>, DateTi
     (id, window.span(zone, at - lately).start, until)
 }
 
-/// Of a window that begins and ends.
+/// Of a window that begins and ends. Where nothing was sampled, since it began; of a total nothing is known then.
 fn of_window(row: &BudgetRow, spent: i128, sample: Option<Sample>, at: DateTime<Utc>) -> Option<Burnt> {
     let (window, zone) = (row.budget.window, row.budget.time_zone);
     let start = window.span(zone, at).start;
     // One before it would be of the window before.
-    let is_of_use = |sample: &Sample| sample.at >= start && at - sample.at >= SHORTEST;
-    match sample.filter(is_of_use) {
+    match sample.filter(|sample| sample.at >= start) {
         Some(sample) if at - start > LATELY => Some(Burnt { spent: spent - sample.spent, since: sample.at }),
         // It has counted since 1970.
         _ if window == Window::Total => None,
@@ -132,7 +138,8 @@ mod tests {
         check("day", Some(("2026-11-23T05:00:30Z", 550)), Some(("2026-11-23T05:00:30Z", 50)));
         check("total", Some(("2026-11-23T05:00:30Z", 550)), Some(("2026-11-23T05:00:30Z", 50)));
         check("day", None, since_midnight);
-        check("day", Some(("2026-11-23T05:55:00Z", 550)), since_midnight);
+        check("day", Some(("2026-11-23T05:55:00Z", 550)), Some(("2026-11-23T05:55:00Z", 50)));
+        check("month", Some(("2026-10-31T23:59:00Z", 550)), Some(("2026-11-01T00:00:00Z", 600)));
         check("total", None, None);
         check("hour", Some(("2026-11-23T05:30:00Z", 550)), Some(("2026-11-23T06:00:00Z", 600)));
     }
@@ -145,6 +152,18 @@ mod tests {
         assert_eq!(burnt.ends_at(150, now), Some(at("2026-11-23T07:30:00Z")));
         assert_eq!(Burnt { spent: 0, ..burnt }.ends_at(150, now), None);
         assert_eq!(Burnt { spent: -5, ..burnt }.per_hour(now), 0, "a correction");
+    }
+
+    #[test]
+    fn seconds_are_taken_for_a_minute_and_say_nothing_of_the_days_to_come() {
+        let now = at("2026-11-23T06:00:00Z");
+        let since = |time: &str| Burnt { spent: 50, since: at(time) };
+        for time in ["2026-11-23T06:00:00Z", "2026-11-23T05:59:55Z", "2026-11-23T05:59:00Z"] {
+            assert_eq!(since(time).per_hour(now), 3_000, "{time}");
+        }
+        assert_eq!(since("2026-11-23T05:58:00Z").per_hour(now), 1_500);
+        assert!(!since("2026-11-23T05:50:01Z").is_telling(now));
+        assert!(since("2026-11-23T05:50:00Z").is_telling(now));
     }
 
     /// An hour of a window of six has ten cells.
@@ -170,9 +189,12 @@ mod tests {
         let burn = async || budgets::show(&engine).await.unwrap().remove(0);
         let id = burn().await.row.budget_id;
         let long_ago = "1970-01-01T00:00:00Z";
+        assert_eq!((burn().await.burn, burn().await.exhausted_at), (0, None), "its past is not counted");
+        budgets::follow::count(&engine).await.unwrap();
         spend(id, long_ago, 400).await;
-        assert_eq!((burn().await.burn, burn().await.exhausted_at), (0, None), "nobody looked before");
+        assert_eq!(burn().await.burn, 400 * 60, "in what is taken for a minute");
         sample(&engine).await.unwrap();
+        sqlx::query("delete from budget_sample where spent = 0").execute(&pool).await.unwrap();
         sqlx::query("update budget_sample set at = at - interval '30 minutes'").execute(&pool).await.unwrap();
         spend(id, long_ago, 300).await;
         let shown = burn().await;

@@ -26,6 +26,8 @@ pub struct Shown {
     pub burn: i128,
     /// When it is used up if that goes on; `None`: not before it resets.
     pub exhausted_at: Option<DateTime<Utc>>,
+    /// Whether that was looked at for long enough to tell somebody of it.
+    pub is_burn_telling: bool,
     /// The same, if it goes on as it did since the window began.
     pub exhausted_on_average: Option<DateTime<Utc>>,
     /// What the ledger says, where that was asked for.
@@ -107,6 +109,7 @@ pub(crate) fn shown(row: BudgetRow, standing: Standing, burnt: Option<Burnt>, no
         window_start,
         burn: burnt.map_or(0, |burnt| burnt.per_hour(now)),
         exhausted_at: burnt.and_then(used_up),
+        is_burn_telling: burnt.is_some_and(|burnt| burnt.is_telling(now)),
         exhausted_on_average: used_up(average),
         resets_at,
         standing,

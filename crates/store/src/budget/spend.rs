@@ -7,7 +7,7 @@ use domain::{
 };
 use sqlx::{PgConnection, query, query_scalar, types::Json};
 
-use super::amount;
+use super::{Sample, amount, keep_samples};
 use crate::Result;
 
 /// What ledger rows of one worker add to one cell.
@@ -89,17 +89,20 @@ pub async fn uncounted(conn: &mut PgConnection) -> Result<Option<Uncounted>> {
     Ok(row.map(|row| Uncounted { budget_id: row.budget_id, budget: row.document.0 }))
 }
 
-/// Adds the ledger's spend of the window that is not counted yet, under worker 0. After [`uncounted`]: in one snapshot, each
+/// Adds the ledger's spend of the window that is not counted yet, under worker 0, and keeps it as the first sample. After [`uncounted`]: in one snapshot, each
 /// transaction that wrote to the ledger is either seen whole, with what it counted, or not at all.
 pub async fn count(conn: &mut PgConnection, one: &Uncounted, now: DateTime<Utc>) -> Result<()> {
-    let mut spends = Vec::new();
+    let (mut spends, mut spent) = (Vec::new(), 0);
     for sum in sums(conn, one.budget_id, &one.budget, now).await? {
+        spent += sum.ledger;
         let amount = sum.ledger - sum.counted;
         if amount != 0 {
             spends.push(Spend { budget_id: one.budget_id, cell: sum.cell, worker_id: 0, amount });
         }
     }
     add(conn, &spends).await?;
+    // From here on it is known how fast it burns.
+    keep_samples(conn, &[Sample { budget_id: one.budget_id, at: now, spent }]).await?;
     query!("update budget set counted_at = clock_timestamp() where budget_id = $1", one.budget_id)
         .execute(conn)
         .await?;
