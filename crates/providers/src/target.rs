@@ -113,6 +113,12 @@ impl Target {
         &self.prepared.model_json
     }
 
+    /// When a connection should have taken the request, at the latest: a connector that is done in time but forgets it is waited for no
+    /// longer than a provider that is silent.
+    pub(crate) fn sent_within(&self) -> Duration {
+        self.connect_timeout + self.read_timeout
+    }
+
     pub(crate) fn pool(&self) -> &OnceLock<Arc<Pool>> {
         &self.prepared.pool
     }

@@ -15,7 +15,7 @@ ITEMS, TURNS = 100_000, 3
 
 # How each is run: what comes after the database's URL and the number of items.
 SETTINGS = {
-    "tollway": [["1024"], ["4096"]],
+    "tollway": [["4096"], ["8192"]],
     "graphile": [["24", "500"], ["100", "1000"]],
     "graphile_results": [["24", "500", "store"], ["100", "1000", "store"]],
     "pgboss": [["2", "1000"], ["4", "500"]],

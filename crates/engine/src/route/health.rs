@@ -10,6 +10,7 @@ use domain::{
     attempt::{ErrorClass, Fault},
     waits::{Obstacle, WaitReason},
 };
+use tracing::{info, warn};
 
 const FIRST_COOLING: Duration = Duration::from_millis(500);
 const LONGEST_COOLING: Duration = Duration::from_secs(30);
@@ -44,6 +45,16 @@ struct Record {
 impl Default for Record {
     fn default() -> Self {
         Self { state: State::Closed, coolings: 0, failures_in_a_row: 0, is_down: false, down: None }
+    }
+}
+
+impl Record {
+    /// It answered, so it is up.
+    fn answered(&mut self, deployment: &str) {
+        if self.is_down {
+            info!(deployment, "A deployment that was down answers again");
+        }
+        *self = Self::default();
     }
 }
 
@@ -97,9 +108,8 @@ impl Health {
     }
 
     pub fn succeeded(&self, deployment: &str) {
-        let mut records = self.records();
-        if let Some(record) = records.get_mut(deployment) {
-            *record = Record::default();
+        if let Some(record) = self.records().get_mut(deployment) {
+            record.answered(deployment);
         }
     }
 
@@ -113,8 +123,7 @@ impl Health {
         let record = records.entry(Arc::clone(deployment)).or_default();
         match class.fault() {
             Fault::Request => {
-                // It answered, so it is up.
-                *record = Record::default();
+                record.answered(deployment);
                 return false;
             }
             Fault::Either => {
@@ -138,7 +147,15 @@ impl Health {
         if cooling.is_none() {
             record.coolings += 1;
         }
-        record.is_down = !matches!(class, ErrorClass::Throttled | ErrorClass::Overloaded);
+        let is_down = !matches!(class, ErrorClass::Throttled | ErrorClass::Overloaded);
+        if is_down && !record.is_down {
+            warn!(
+                deployment = &**deployment,
+                error = class.as_str(),
+                "A deployment is down; it is probed until it answers"
+            );
+        }
+        record.is_down = is_down;
         record.down = record.is_down.then(|| (record.down.map_or(now, |(first, _)| first), now));
         let until = (now + pause).max(cooling.unwrap_or(now));
         record.state = State::Cooling { until };

@@ -24,9 +24,9 @@ use self::{batch::Done, refused::Weight};
 use crate::Engine;
 
 /// So many at most wait to be settled: beyond, calls wait before they begin. Nothing is ever dropped.
-const QUEUE: usize = 4_096;
+const QUEUE: usize = 8_192;
 /// The most of one transaction, which is what a fast burst makes of them.
-const LARGEST_BATCH: usize = 1_024;
+const LARGEST_BATCH: usize = 2_048;
 /// The largest payload of one transaction, so that large answers make small batches.
 const LARGEST_BYTES: usize = 16 << 20;
 /// Transactions side by side: one that is written while another is flushed. More make smaller ones, which cost more.

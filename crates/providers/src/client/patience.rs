@@ -1,5 +1,5 @@
-//! How long a call may take: in all, and between two bytes. (Connecting has its own limit, in the connector.) One timer
-//! serves both; it is set again when it rings, not at every byte.
+//! How long a call may take: in all, and between two bytes. Connecting has its own limit, in the connector; what has not gone out a
+//! silence after that never will. One timer serves all; it is set again when it rings, not at every byte.
 
 use std::{
     future::Future,
@@ -20,6 +20,8 @@ const CONNECTING: Duration = Duration::from_secs(1);
 pub(crate) struct Patience {
     started: Instant,
     deadline: Instant,
+    /// When the request must have gone out.
+    sent_by: Instant,
     silence: Duration,
     gone_out: GoneOut,
     last_byte: Option<Instant>,
@@ -28,6 +30,7 @@ pub(crate) struct Patience {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OutOfTime {
+    Unsent,
     Silent,
     Total,
 }
@@ -36,6 +39,10 @@ impl OutOfTime {
     pub fn into_error(self, target: &Target) -> CallError {
         let name = &target.name;
         match self {
+            Self::Unsent => CallError::new(
+                ErrorClass::ConnectTimeout,
+                format!("no connection to deployment {name} took the request within {:?}", target.sent_within()),
+            ),
             Self::Silent => CallError::new(
                 ErrorClass::ReadTimeout,
                 format!("deployment {name} was silent for {:?} (read_timeout_ms)", target.read_timeout),
@@ -53,7 +60,7 @@ impl Patience {
         let deadline = started + target.total_timeout;
         let silence = target.read_timeout;
         let timer = Box::pin(tokio::time::sleep_until(deadline.min(started + silence)));
-        Self { started, deadline, silence, gone_out, last_byte: None, timer }
+        Self { started, deadline, sent_by: started + target.sent_within(), silence, gone_out, last_byte: None, timer }
     }
 
     /// Since the start of the call.
@@ -85,7 +92,8 @@ impl Patience {
             let look_again = match self.last_byte.or_else(|| self.gone_out.get().copied()) {
                 Some(since) if now >= since + self.silence => return Poll::Ready(OutOfTime::Silent),
                 Some(since) => since + self.silence,
-                None => now + self.silence.min(CONNECTING),
+                None if now >= self.sent_by => return Poll::Ready(OutOfTime::Unsent),
+                None => self.sent_by.min(now + self.silence.min(CONNECTING)),
             };
             self.timer.as_mut().reset(look_again.min(self.deadline));
         }
@@ -99,5 +107,31 @@ impl Patience {
             Poll::Pending => self.poll_out(cx).map(Err),
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::target::tests::deployment;
+
+    #[tokio::test]
+    async fn a_request_that_no_connection_takes_is_given_up() {
+        let spec = domain::Deployment { connect_timeout_ms: 60, read_timeout_ms: 40, ..deployment("http://x") };
+        let target = Target::resolve("d", &spec).unwrap();
+        let (started, gone_out) = (Instant::now(), GoneOut::default());
+        let mut patience = Patience::new(&target, started, gone_out.clone());
+        assert_eq!(patience.wait(pending::<()>()).await, Err(OutOfTime::Unsent));
+        assert!(started.elapsed() >= target.sent_within());
+        let error = OutOfTime::Unsent.into_error(&target);
+        assert_eq!(error.class, ErrorClass::ConnectTimeout);
+        assert_eq!(error.message, "no connection to deployment d took the request within 100ms");
+
+        let started = Instant::now();
+        let mut patience = Patience::new(&target, started, gone_out.clone());
+        gone_out.set(started).unwrap();
+        assert_eq!(patience.wait(pending::<()>()).await, Err(OutOfTime::Silent));
     }
 }
