@@ -94,6 +94,17 @@ async fn a_deployment_that_refuses_connections_costs_nothing_and_no_request() {
     world.check().await;
 }
 
+/// While it cools down nothing is granted of its limit, and the job looks ever more rarely: what it is granted then must wait for it.
+#[tokio::test]
+async fn work_under_a_limit_goes_on_after_an_outage() {
+    let world = World::start("limited_outage", |simulator| Setup::new(catalog::one(simulator, "slots = 4"))).await;
+    world.simulator.outage("only", 529, Duration::from_secs(3), Some(6)).await;
+    let id = world.admin.submit("", requests::chat(50)).await;
+    let job = world.admin.ended(&id).await;
+    assert_eq!(job["counts"]["succeeded"], 50, "{job}");
+    world.check().await;
+}
+
 /// A provider that answers every call with 500 is down, whatever it says: nobody's request is to blame.
 #[tokio::test]
 async fn errors_of_every_call_are_an_outage_too() {

@@ -1,5 +1,5 @@
 //! Claiming: which waiting requests run next. `fill` decides, by the `account`s of teams and the `turns` of lanes; `once` does it
-//! in one transaction, which `decide` and `judge` are parts of; `pause` is for how long who was refused is left alone; `run` keeps
+//! in one transaction, which `decide` and `judge` are parts of, and gives back what it was not to be (`uncommitted`); `pause` is for how long who was refused is left alone; `run` keeps
 //! the slots full.
 
 pub mod account;
@@ -12,6 +12,7 @@ pub mod pause;
 mod request;
 mod slots;
 pub mod turns;
+mod uncommitted;
 
 use std::{
     sync::Arc,

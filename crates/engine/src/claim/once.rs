@@ -8,12 +8,13 @@ use store::{
     claim::{Body, FlowRow, RetryRow},
     lease::{LeaseKey, NewLease},
 };
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{
     Found, JobInfo, Request,
     decide::{self, Admitted, decide, job_info},
     judge::{self, Verdict},
+    uncommitted::Uncommitted,
 };
 use crate::{Engine, meter::Attempt, settle::Hold};
 
@@ -61,18 +62,19 @@ pub(super) async fn claim(engine: &Engine, reach: i64) -> store::Result<(Vec<Arc
     let now = engine.clock.now();
 
     let mut decision = decide(engine, &catalog, &shares, &floors, &flows, &jobs, free);
+    let mut held = Uncommitted::new(engine, std::mem::take(&mut decision.admitted));
     let mut granted = vec![0i64; flows.len()];
-    decision.admitted.iter().for_each(|one| granted[one.flow] += 1);
+    held.admitted.iter().for_each(|one| granted[one.flow] += 1);
 
     let retries = take_retries(&mut tx, &flows, &granted).await?;
     let bodies = read_bodies(&mut tx, &flows, &granted, &retries).await?;
     let of_flows = judge::flows(&flows, &granted, &retries, &decision, now);
     let verdicts = judge::all(&mut tx, &shares, &flows, &of_flows, &decision, enough_flows, now).await?;
-    let admitted = std::mem::take(&mut decision.admitted);
-    let requests = requests(&flows, &jobs, admitted, retries, bodies, now, engine);
+    let admitted = std::mem::take(&mut held.admitted);
+    held.requests = requests(&flows, &jobs, admitted, retries, bodies, now, engine);
     store::claim::grant(&mut tx, &verdicts).await?;
-    let attempts: Vec<Attempt> = requests.iter().map(|request| request.attempt()).collect();
-    let leases = requests.iter().zip(&attempts).map(|(request, attempt)| NewLease {
+    let attempts: Vec<Attempt> = held.requests.iter().map(|request| request.attempt()).collect();
+    let leases = held.requests.iter().zip(&attempts).map(|(request, attempt)| NewLease {
         key: request.key,
         attempt_no: attempt.no,
         attempt_id: attempt.id,
@@ -80,15 +82,9 @@ pub(super) async fn claim(engine: &Engine, reach: i64) -> store::Result<(Vec<Arc
         failures: request.failures,
     });
     store::lease::insert(&mut tx, engine.worker_id, leases).await?;
-    engine.live.insert(requests.iter().map(|request| request.key));
-    if let Err(error) = tx.commit().await {
-        // It may have happened all the same: then the heartbeat finds leases that nobody here knows of, and hands them back.
-        engine.live.remove(requests.iter().map(|request| &request.key));
-        requests.iter().for_each(|request| engine.health.unheard(&request.attempt().deployment.name));
-        // If so, none of them is called.
-        requests.iter().for_each(|request| request.take_hold().cancel());
-        return Err(error);
-    }
+    engine.live.insert(held.requests.iter().map(|request| request.key));
+    tx.commit().await?;
+    let requests = held.committed();
     decision.marks.iter().for_each(|(lane, mark)| engine.slots.served(lane, *mark));
 
     let started: Vec<i64> = flows
@@ -197,7 +193,13 @@ fn requests(
         if retry.is_none() {
             next_pos[one.flow] += 1;
         }
-        let Some(body) = bodies.remove(&(flow.flow_id, pos)) else { continue };
+        let Some(body) = bodies.remove(&(flow.flow_id, pos)) else {
+            error!(job.id = flow.job_id, flow.flow_id, pos, "A request's body is missing; it cannot be called");
+            engine.health.unheard(&one.deployment.name);
+            one.caller.cancel();
+            one.at_deployment.cancel();
+            continue;
+        };
         let slot = engine.slots.take(&job.lane, job.team_id, one.charged);
         requests.push(Arc::new(Request::new(
             LeaseKey { flow_id: flow.flow_id, pos, epoch: retry.as_ref().map_or(1, |r| r.epoch) },

@@ -3,32 +3,52 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use store::limit::{LimitRow, Want};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{Limiter, Rule, rule::Kind};
-use crate::Engine;
+use super::{
+    Limiter, Rule,
+    rule::{Kind, State},
+};
+use crate::{Engine, claim::pause};
 
 const TICK: Duration = Duration::from_millis(250);
 /// Between two rounds that demand alone starts.
 const SHORTEST: Duration = Duration::from_millis(5);
+/// Slots that nobody used for this many ticks go back.
+const SLOTS_EXPIRE: u32 = 2;
 /// A rate's grant that nobody spent for this many ticks goes back, so that it cannot pile up beside a later minute's.
 const RATE_EXPIRES: u32 = 4;
+/// What one who was refused waits for is kept for so many ticks. Requests of jobs come again within this, however long they were refused:
+/// were it given back before, they would find nothing each time, and wait for ever.
+const KEPT: u32 = (pause::LONGEST.as_millis() / TICK.as_millis()) as u32 + 4;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Occasion {
+    /// Time has passed.
+    Tick,
+    /// Somebody was refused.
+    Demand,
+}
 
 /// Runs until cancelled. `granted` is called whenever somebody who was refused may try again.
 pub async fn run(engine: Arc<Engine>, granted: impl Fn() + Send, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
+        let occasion = tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(TICK) => {
+            _ = ticks.tick() => {
                 if let Err(error) = reload(&engine).await {
                     warn!(%error, "Limits could not be read; the known ones hold");
                     continue;
                 }
+                Occasion::Tick
             }
-            () = engine.limits.demand.notified() => {}
-        }
-        match round(&engine).await {
+            () = engine.limits.demand.notified() => Occasion::Demand,
+        };
+        match round(&engine, occasion).await {
             Ok(true) => granted(),
             Ok(false) => {}
             Err(error) => warn!(%error, "No grants could be taken; what is limited waits"),
@@ -39,6 +59,8 @@ pub async fn run(engine: Arc<Engine>, granted: impl Fn() + Send, stop: Cancellat
 
 /// Follows the rules in force, keeping the state of those that stay.
 pub async fn reload(engine: &Engine) -> store::Result<()> {
+    // Two of them would each make a rule of a new limit, and what was taken from one of these would be forgotten.
+    let _one = engine.limits.reloading.lock().await;
     let mut conn = engine.pools.work.acquire().await?;
     let rows = store::limit::active(&mut conn).await?;
     drop(conn);
@@ -74,16 +96,14 @@ impl Limiter {
 }
 
 /// One exchange with Postgres, if anything is wanted or to be given back. Tells whether anything was refused before it.
-async fn round(engine: &Engine) -> store::Result<bool> {
+async fn round(engine: &Engine, occasion: Occasion) -> store::Result<bool> {
     let (mut slots, mut rates, mut unspent) = (Vec::new(), Vec::new(), (Vec::new(), Vec::new()));
     for rule in engine.limits.all() {
         let mut state = rule.state();
-        state.idle_ticks = state.idle_ticks.saturating_add(1);
+        state.idle_ticks = state.idle_ticks.saturating_add(u32::from(occasion == Occasion::Tick));
         match rule.kind {
             Kind::Slots => {
-                // A quarter of headroom, so that a growing load does not ask for each slot.
-                let busy = state.used + state.unmet;
-                let wanted = if busy == 0 && state.idle_ticks > 2 { 0 } else { busy + busy / 4 + 2 };
+                let wanted = slots_wanted(&state);
                 let is_released = state.recorded > state.granted.max(state.used);
                 if state.unmet > 0 || wanted < state.granted || is_released || state.is_news && state.recorded > 0 {
                     // Nothing more is taken until the answer is there: it may be less than what is held.
@@ -92,10 +112,11 @@ async fn round(engine: &Engine) -> store::Result<bool> {
                 }
             }
             Kind::Rpm | Kind::Tpm => {
-                if state.idle_ticks > RATE_EXPIRES && state.granted > 0 {
+                let kept = rate_kept(&state);
+                if state.granted > kept {
                     unspent.0.push(rule.id);
-                    unspent.1.push(state.granted);
-                    state.granted = 0;
+                    unspent.1.push(state.granted - kept);
+                    state.granted = kept;
                 }
                 if state.unmet > 0 {
                     // A debt from an underestimated call is paid first.
@@ -132,3 +153,25 @@ async fn round(engine: &Engine) -> store::Result<bool> {
     }
     Ok(true)
 }
+
+/// Slots that can be used now, and some more.
+fn slots_wanted(state: &State) -> i64 {
+    // A quarter of headroom, so that a growing load does not ask for each slot.
+    match state.used + state.unmet {
+        0 if state.idle_ticks <= SLOTS_EXPIRE => 2,
+        0 => i64::from(state.waited_for > 0 && state.idle_ticks <= KEPT),
+        busy => busy + busy / 4 + 2,
+    }
+}
+
+/// What is not given back of a rate's grant.
+fn rate_kept(state: &State) -> i64 {
+    match state.idle_ticks {
+        ticks if ticks <= RATE_EXPIRES => state.granted,
+        ticks if ticks <= KEPT => state.granted.min(state.waited_for),
+        _ => state.granted.min(0),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -64,6 +64,7 @@ pub struct Limiter {
     by_scope: RwLock<HashMap<Arc<str>, Vec<Arc<Rule>>>>,
     /// Somebody was refused for want of a grant.
     pub(crate) demand: Notify,
+    reloading: tokio::sync::Mutex<()>,
     /// What deployments take at once, as far as their refusals tell.
     pub paces: Paces,
 }

@@ -57,6 +57,8 @@ pub(super) struct State {
     pub spent: i64,
     /// Ticks since anything was taken or refused.
     pub idle_ticks: u32,
+    /// What one call was refused, or gave back because something else refused it, since one was let through: it comes again for this.
+    pub waited_for: i64,
 }
 
 impl Rule {
@@ -75,6 +77,10 @@ impl Rule {
         rule.state().granted = grant;
         let permit = Permit::take(&[Arc::clone(&rule)], 1).unwrap_or_default();
         (rule, permit)
+    }
+    #[cfg(test)]
+    pub(crate) fn grant(&self, amount: i64) {
+        self.state().granted = amount;
     }
     #[cfg(test)]
     pub(crate) fn left(&self) -> i64 {
@@ -96,8 +102,10 @@ impl Rule {
         if !fits {
             state.unmet += amount;
             state.largest = state.largest.max(amount);
+            state.waited_for = state.waited_for.max(amount);
             return false;
         }
+        state.waited_for = 0;
         match self.kind {
             Kind::Slots => state.used += 1,
             Kind::Rpm | Kind::Tpm => {
@@ -112,6 +120,7 @@ impl Rule {
     fn undo(&self, tokens: i64) {
         let amount = self.amount(tokens);
         let mut state = self.state();
+        state.waited_for = state.waited_for.max(amount);
         match self.kind {
             Kind::Slots => state.used -= 1,
             Kind::Rpm | Kind::Tpm => {

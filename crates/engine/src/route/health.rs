@@ -144,7 +144,8 @@ impl Health {
             (None, Some(_)) => return true,
             (None, None) => Backoff::default().after(record.coolings),
         };
-        if cooling.is_none() {
+        // A pause that was asked for says nothing of how long one of ours should be.
+        if cooling.is_none() && retry_after.is_none() {
             record.coolings += 1;
         }
         let is_down = !matches!(class, ErrorClass::Throttled | ErrorClass::Overloaded);
@@ -232,6 +233,17 @@ mod tests {
         assert!(health.failed_at(&deployment(), ErrorClass::Throttled, Some(Duration::from_secs(7)), now));
         assert_eq!(health.ready_at("a", now + Duration::from_secs(3)), Err(Duration::from_secs(4)));
         assert_eq!(health.ready_at("a", now + Duration::from_secs(7)), Ok(()));
+    }
+
+    #[test]
+    fn pauses_that_were_asked_for_make_ours_no_longer() {
+        let (health, now) = (Health::default(), Instant::now());
+        for _ in 0..10 {
+            health.failed_at(&deployment(), ErrorClass::Throttled, Some(Duration::ZERO), now);
+            health.started("a");
+        }
+        health.failed_at(&deployment(), ErrorClass::Connect, None, now);
+        assert!(health.ready_at("a", now + FIRST_COOLING).is_ok());
     }
 
     #[test]

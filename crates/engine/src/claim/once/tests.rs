@@ -71,3 +71,27 @@ async fn what_is_left_of_a_budget_is_granted_for_all_that_could_start(pool: PgPo
     }
     assert_eq!(claim(&engine, 1).await.unwrap().0.len(), 8, "one round later all of them have what they need");
 }
+
+/// What was taken for calls that are not made burns no limit, and blocks no probe.
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_claim_that_fails_gives_everything_back(pool: PgPool) {
+    let (engine, _) = testing::engine(&pool, Duration::from_secs(30)).await;
+    store::limit::set(&mut pool.acquire().await.unwrap(), "deployment:priced-model", "rpm", 600).await.unwrap();
+    crate::limits::reload(&engine).await.unwrap();
+    let rules = engine.limits.rules(&["deployment:priced-model"]);
+    rules[0].grant(5);
+    let deployment: Arc<str> = "priced-model".into();
+    engine.health.failed(&deployment, domain::ErrorClass::Throttled, Some(Duration::ZERO));
+    jobs_of_one(&pool, 3).await;
+    for (table, moved) in [("lease", "gone"), ("gone", "lease")] {
+        let rename = sqlx::AssertSqlSafe(format!("alter table {table} rename to {moved}"));
+        sqlx::query(rename).execute(&pool).await.unwrap();
+        if table == "lease" {
+            assert!(claim(&engine, 1).await.is_err());
+        }
+        assert_eq!((rules[0].left(), engine.slots.free()), (5, engine.slots.total()));
+        assert_eq!(engine.health.ready(&deployment), Ok(()), "the next call is the probe");
+    }
+    assert_eq!(claim(&engine, 1).await.unwrap().0.len(), 1, "the probe");
+    assert_eq!(rules[0].left(), 4);
+}

@@ -1,0 +1,38 @@
+//! What a claim holds before it is committed. Dropped, it goes back: none of it is called.
+
+use std::sync::Arc;
+
+use super::{Request, decide::Admitted};
+use crate::Engine;
+
+pub(super) struct Uncommitted<'e> {
+    engine: &'e Engine,
+    pub admitted: Vec<Admitted>,
+    pub requests: Vec<Arc<Request>>,
+}
+
+impl<'e> Uncommitted<'e> {
+    pub fn new(engine: &'e Engine, admitted: Vec<Admitted>) -> Self {
+        Self { engine, admitted, requests: Vec::new() }
+    }
+
+    pub fn committed(mut self) -> Vec<Arc<Request>> {
+        std::mem::take(&mut self.requests)
+    }
+}
+
+impl Drop for Uncommitted<'_> {
+    fn drop(&mut self) {
+        for one in self.admitted.drain(..) {
+            self.engine.health.unheard(&one.deployment.name);
+            one.caller.cancel();
+            one.at_deployment.cancel();
+        }
+        // Its COMMIT may have happened all the same: then the heartbeat finds leases that nobody here knows of, and hands them back.
+        self.engine.live.remove(self.requests.iter().map(|request| &request.key));
+        for request in self.requests.drain(..) {
+            self.engine.health.unheard(&request.attempt().deployment.name);
+            request.take_hold().cancel();
+        }
+    }
+}
