@@ -1,6 +1,6 @@
 //! Claiming: which waiting requests run next. `fill` decides, by the `account`s of teams and the `turns` of lanes; `once` does it
-//! in one transaction, which `decide` and `judge` are parts of, and gives back what it was not to be (`uncommitted`); `pause` is for how long who was refused is left alone; `run` keeps
-//! the slots full.
+//! in one transaction, which `decide` and `judge` are parts of; what comes to nothing goes back (`uncommitted`); `pause` is for how long
+//! who was refused is left alone; `run` keeps the slots full.
 
 pub mod account;
 mod calls;

@@ -89,8 +89,8 @@ pub async fn uncounted(conn: &mut PgConnection) -> Result<Option<Uncounted>> {
     Ok(row.map(|row| Uncounted { budget_id: row.budget_id, budget: row.document.0 }))
 }
 
-/// Adds the ledger's spend of the window that is not counted yet, under worker 0, and keeps it as the first sample. After [`uncounted`]: in one snapshot, each
-/// transaction that wrote to the ledger is either seen whole, with what it counted, or not at all.
+/// Adds the ledger's spend of the window that is not counted yet, under worker 0, and keeps all of it as the first sample. After
+/// [`uncounted`]: in one snapshot, each transaction that wrote to the ledger is either seen whole, with what it counted, or not at all.
 pub async fn count(conn: &mut PgConnection, one: &Uncounted, now: DateTime<Utc>) -> Result<()> {
     let (mut spends, mut spent) = (Vec::new(), 0);
     for sum in sums(conn, one.budget_id, &one.budget, now).await? {
