@@ -86,12 +86,11 @@ async fn a_segments_rows_are_found_by_their_batches(pool: PgPool) {
     let frozen = "insert into ledger_batch select b, (now() at time zone 'UTC')::date, 100, case when b < 20 then 1 end
                   from generate_series(10, 2010) b";
     sqlx::query(frozen).execute(&mut *conn).await.unwrap();
-    // What autovacuum does as pages fill up.
-    let summarized = "select sum(brin_summarize_new_values(i.indexrelid))::bigint
-                      from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
-                      where a.amname = 'brin' and c.relkind = 'i'";
-    let ranges: i64 = sqlx::query_scalar(summarized).fetch_one(&mut *conn).await.unwrap();
-    assert!(ranges > 20, "{ranges}");
+    // What autovacuum does as pages fill up, and may have begun already.
+    let summarize = "select brin_summarize_new_values(i.indexrelid)
+                     from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
+                     where a.amname = 'brin' and c.relkind = 'i'";
+    sqlx::query(summarize).execute(&mut *conn).await.unwrap();
     let plan: Vec<String> = sqlx::query_scalar(
         "explain (analyze, timing off, costs off) select * from ledger_entry l join ledger_context using (context_id)
          where usage_date = (now() at time zone 'UTC')::date
