@@ -53,6 +53,12 @@ class Site:
     def sql(self):
         return self.stack.sql(self.name)
 
+    def drop(self):
+        """The database; its gateways have ended."""
+        admin = self.stack.sql()
+        admin.rows(f"drop database {self.name} with (force)")
+        admin.close()
+
     def serve(self, roles="api,worker,maintenance"):
         """Starts a gateway and waits until it is ready."""
         return Replica(self, roles)
