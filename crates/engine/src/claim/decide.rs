@@ -40,6 +40,15 @@ pub(super) struct Admitted {
     pub charged: u64,
 }
 
+impl Admitted {
+    /// It is not called: what it took of limits is there again, and if it was a probe, the next call is.
+    pub fn give_back(self, engine: &Engine) {
+        engine.health.unheard(&self.deployment.name);
+        self.caller.cancel();
+        self.at_deployment.cancel();
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Decision {
     pub admitted: Vec<Admitted>,

@@ -195,9 +195,7 @@ fn requests(
         }
         let Some(body) = bodies.remove(&(flow.flow_id, pos)) else {
             error!(job.id = flow.job_id, flow.flow_id, pos, "A request's body is missing; it cannot be called");
-            engine.health.unheard(&one.deployment.name);
-            one.caller.cancel();
-            one.at_deployment.cancel();
+            one.give_back(engine);
             continue;
         };
         let slot = engine.slots.take(&job.lane, job.team_id, one.charged);

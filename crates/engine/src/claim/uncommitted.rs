@@ -23,11 +23,7 @@ impl<'e> Uncommitted<'e> {
 
 impl Drop for Uncommitted<'_> {
     fn drop(&mut self) {
-        for one in self.admitted.drain(..) {
-            self.engine.health.unheard(&one.deployment.name);
-            one.caller.cancel();
-            one.at_deployment.cancel();
-        }
+        self.admitted.drain(..).for_each(|one| one.give_back(self.engine));
         // Its COMMIT may have happened all the same: then the heartbeat finds leases that nobody here knows of, and hands them back.
         self.engine.live.remove(self.requests.iter().map(|request| &request.key));
         for request in self.requests.drain(..) {

@@ -76,7 +76,7 @@ pub(super) async fn run(engine: Arc<Engine>, mut admitted: Admitted) -> Result<D
                 if !durable {
                     return Err(DirectError::Unavailable);
                 }
-                engine.health.failed(&attempt.deployment.name, error.class, error.retry_after);
+                engine.health.failed(&attempt.deployment.name, error.class, error.retry_after, started);
                 if is_final {
                     return Err(refused(error));
                 }
@@ -154,7 +154,7 @@ async fn pump(
     match failure {
         None => engine.health.succeeded(&attempt.deployment.name),
         Some(error) => {
-            engine.health.failed(&attempt.deployment.name, error.class, error.retry_after);
+            engine.health.failed(&attempt.deployment.name, error.class, error.retry_after, started);
             if let Some(caller) = to {
                 let lost = DirectError::Exhausted { class: error.class, message: error.message, retry_after: None };
                 let _ = caller.send(Err(lost)).await;

@@ -77,7 +77,7 @@ pub(super) async fn run(engine: &Engine, mut admitted: Admitted) -> Result<Direc
                 return Ok(DirectAnswer::Whole { status: answer.status, body: render(answer, admitted.text()), meta });
             }
             Err(error) => {
-                engine.health.failed(&attempt.deployment.name, error.class, error.retry_after);
+                engine.health.failed(&attempt.deployment.name, error.class, error.retry_after, outcome.started);
                 if error.class.fault() == Fault::Request {
                     return Err(refused(error));
                 }

@@ -33,8 +33,9 @@ enum State {
 #[derive(Debug)]
 struct Record {
     state: State,
-    /// Times it cooled since the last success.
+    /// Times it cooled since the last success, and when it last began to.
     coolings: u32,
+    cooled_at: Option<Instant>,
     failures_in_a_row: u32,
     /// It cools because it fails, not because it is busy.
     is_down: bool,
@@ -44,7 +45,7 @@ struct Record {
 
 impl Default for Record {
     fn default() -> Self {
-        Self { state: State::Closed, coolings: 0, failures_in_a_row: 0, is_down: false, down: None }
+        Self { state: State::Closed, coolings: 0, cooled_at: None, failures_in_a_row: 0, is_down: false, down: None }
     }
 }
 
@@ -113,12 +114,26 @@ impl Health {
         }
     }
 
-    /// Takes note of a failure. Tells whether the deployment is to blame: then the request's tries are not counted.
-    pub fn failed(&self, deployment: &Arc<str>, class: ErrorClass, retry_after: Option<Duration>) -> bool {
-        self.failed_at(deployment, class, retry_after, Instant::now())
+    /// Takes note of a failed call and of when it began. Tells whether the deployment is to blame: then the request's tries are not
+    /// counted.
+    pub fn failed(
+        &self,
+        deployment: &Arc<str>,
+        class: ErrorClass,
+        retry_after: Option<Duration>,
+        began: Instant,
+    ) -> bool {
+        self.failed_at(deployment, class, retry_after, began, Instant::now())
     }
 
-    fn failed_at(&self, deployment: &Arc<str>, class: ErrorClass, retry_after: Option<Duration>, now: Instant) -> bool {
+    fn failed_at(
+        &self,
+        deployment: &Arc<str>,
+        class: ErrorClass,
+        retry_after: Option<Duration>,
+        began: Instant,
+        now: Instant,
+    ) -> bool {
         let mut records = self.records();
         let record = records.entry(Arc::clone(deployment)).or_default();
         match class.fault() {
@@ -137,6 +152,8 @@ impl Health {
         // Calls that were under way when it began to cool say nothing new, unless they know of a longer wait.
         let cooling = match record.state {
             State::Cooling { until } => Some(until),
+            // It is not the probe, which goes on.
+            State::Probing { .. } if record.cooled_at.is_some_and(|at| began < at) => Some(now),
             _ => None,
         };
         let pause = match (retry_after, cooling) {
@@ -160,6 +177,7 @@ impl Health {
         record.down = record.is_down.then(|| (record.down.map_or(now, |(first, _)| first), now));
         let until = (now + pause).max(cooling.unwrap_or(now));
         record.state = State::Cooling { until };
+        record.cooled_at = Some(now);
         true
     }
 
@@ -215,12 +233,24 @@ mod tests {
     #[test]
     fn a_probe_that_nobody_heard_the_end_of_makes_room_for_the_next() {
         let (health, now) = (Health::default(), Instant::now());
-        health.failed_at(&deployment(), ErrorClass::Connect, Some(Duration::ZERO), now);
+        health.failed_at(&deployment(), ErrorClass::Connect, Some(Duration::ZERO), now, now);
         assert!(health.ready("a").is_ok());
         health.started("a");
         assert_eq!(health.ready("a"), Err(PROBE_PAUSE));
         health.unheard("a");
         assert!(health.ready("a").is_ok());
+    }
+
+    #[test]
+    fn a_call_of_before_the_cooling_is_not_the_probe() {
+        let (health, now) = (Health::default(), Instant::now());
+        health.failed_at(&deployment(), ErrorClass::Connect, Some(Duration::ZERO), now, now);
+        health.started("a");
+        let later = now + Duration::from_millis(10);
+        assert!(health.failed_at(&deployment(), ErrorClass::Connect, None, now - Duration::from_secs(1), later));
+        assert_eq!(health.ready("a"), Err(PROBE_PAUSE), "the probe is under way");
+        assert!(health.failed_at(&deployment(), ErrorClass::Connect, None, later, later));
+        assert!(health.ready_at("a", later).is_err_and(|pause| pause > PROBE_PAUSE), "the probe failed");
     }
 
     fn deployment() -> Arc<str> {
@@ -230,7 +260,7 @@ mod tests {
     #[test]
     fn a_retry_after_is_honoured_to_the_end() {
         let (health, now) = (Health::default(), Instant::now());
-        assert!(health.failed_at(&deployment(), ErrorClass::Throttled, Some(Duration::from_secs(7)), now));
+        assert!(health.failed_at(&deployment(), ErrorClass::Throttled, Some(Duration::from_secs(7)), now, now));
         assert_eq!(health.ready_at("a", now + Duration::from_secs(3)), Err(Duration::from_secs(4)));
         assert_eq!(health.ready_at("a", now + Duration::from_secs(7)), Ok(()));
     }
@@ -239,17 +269,17 @@ mod tests {
     fn pauses_that_were_asked_for_make_ours_no_longer() {
         let (health, now) = (Health::default(), Instant::now());
         for _ in 0..10 {
-            health.failed_at(&deployment(), ErrorClass::Throttled, Some(Duration::ZERO), now);
+            health.failed_at(&deployment(), ErrorClass::Throttled, Some(Duration::ZERO), now, now);
             health.started("a");
         }
-        health.failed_at(&deployment(), ErrorClass::Connect, None, now);
+        health.failed_at(&deployment(), ErrorClass::Connect, None, now, now);
         assert!(health.ready_at("a", now + FIRST_COOLING).is_ok());
     }
 
     #[test]
     fn one_probe_goes_first() {
         let (health, now) = (Health::default(), Instant::now());
-        health.failed_at(&deployment(), ErrorClass::Overloaded, Some(Duration::ZERO), now);
+        health.failed_at(&deployment(), ErrorClass::Overloaded, Some(Duration::ZERO), now, now);
         assert_eq!(health.ready("a"), Ok(()));
         health.started("a");
         assert_eq!(health.ready("a"), Err(PROBE_PAUSE));
@@ -261,7 +291,9 @@ mod tests {
     fn a_deployment_is_down_for_as_long_as_its_probes_fail() {
         let (health, now) = (Health::default(), Instant::now());
         let minute = Duration::from_secs(60);
-        let fails = |class, after: Duration| health.failed_at(&deployment(), class, Some(Duration::ZERO), now + after);
+        let fails = |class, after: Duration| {
+            health.failed_at(&deployment(), class, Some(Duration::ZERO), now + after, now + after)
+        };
         fails(ErrorClass::Connect, Duration::ZERO);
         assert_eq!(health.down_for(minute), [], "one failure is no outage");
         fails(ErrorClass::Connect, 2 * minute);
@@ -278,7 +310,7 @@ mod tests {
     fn a_request_of_its_own_fault_opens_no_breaker() {
         let health = Health::default();
         for _ in 0..100 {
-            assert!(!health.failed(&deployment(), ErrorClass::InvalidRequest, None));
+            assert!(!health.failed(&deployment(), ErrorClass::InvalidRequest, None, Instant::now()));
         }
         assert_eq!(health.ready("a"), Ok(()));
     }
@@ -286,7 +318,8 @@ mod tests {
     #[test]
     fn server_errors_in_a_row_are_an_outage() {
         let health = Health::default();
-        let blamed: Vec<bool> = (0..11).map(|_| health.failed(&deployment(), ErrorClass::ServerError, None)).collect();
+        let blamed: Vec<bool> =
+            (0..11).map(|_| health.failed(&deployment(), ErrorClass::ServerError, None, Instant::now())).collect();
         assert_eq!(blamed.iter().filter(|blamed| **blamed).count(), 2);
         assert!(health.ready("a").is_err());
     }

@@ -58,7 +58,8 @@ async fn drive(engine: &Arc<Engine>, request: &Request) {
             Err(error) => error,
         };
         request.call_failed(error);
-        deployments_blamed &= engine.health.failed(&attempt.deployment.name, error.class, error.retry_after);
+        deployments_blamed &=
+            engine.health.failed(&attempt.deployment.name, error.class, error.retry_after, outcome.started);
         if error.class.fault() == Fault::Request {
             return fail(engine, request, &subject, &attempt, &outcome).await;
         }

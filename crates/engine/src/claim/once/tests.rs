@@ -81,7 +81,7 @@ async fn a_claim_that_fails_gives_everything_back(pool: PgPool) {
     let rules = engine.limits.rules(&["deployment:priced-model"]);
     rules[0].grant(5);
     let deployment: Arc<str> = "priced-model".into();
-    engine.health.failed(&deployment, domain::ErrorClass::Throttled, Some(Duration::ZERO));
+    engine.health.failed(&deployment, domain::ErrorClass::Throttled, Some(Duration::ZERO), std::time::Instant::now());
     jobs_of_one(&pool, 3).await;
     for (table, moved) in [("lease", "gone"), ("gone", "lease")] {
         let rename = sqlx::AssertSqlSafe(format!("alter table {table} rename to {moved}"));
