@@ -26,7 +26,7 @@ const STOP: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Setup {
     pub slots: usize,
-    /// At least 5.
+    /// At least 5, with which a busy machine may lose it: for who waits for its end.
     pub lease_s: u64,
     pub drain_s: u64,
     pub roles: &'static str,
@@ -44,7 +44,7 @@ impl Setup {
     pub fn new(catalog: String) -> Self {
         Self {
             slots: 64,
-            lease_s: 5,
+            lease_s: 30,
             drain_s: 20,
             roles: "api,worker,maintenance",
             server: "",

@@ -7,7 +7,7 @@ pub mod idle;
 mod jobs;
 mod lake;
 
-pub use lake::{DOLLAR, pico};
+pub use lake::{DOLLAR, pico, when_free};
 
 use crate::{database::Database, gateway::Gateway, simulator::Simulator};
 

@@ -25,7 +25,7 @@ fn actions(history: &[Value]) -> Vec<&str> {
 #[tokio::test]
 async fn a_job_begins_when_the_one_before_it_has_succeeded() {
     let world = world("after").await;
-    world.simulator.set_latency("first", 30).await;
+    world.simulator.set_latency("first", 100).await;
     let first = world.admin.submit("", requests::chat(200)).await;
     let second = world.admin.submit(&format!("?after={first}"), requests::chat(20)).await;
     let third = world.admin.submit(&format!("?after={second}:success"), requests::chat(10)).await;

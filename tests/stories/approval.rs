@@ -14,13 +14,13 @@ input = '0.5'
 output = '2000'
 ";
 
-async fn world(story: &str, more: &'static str) -> World {
+async fn world(story: &str, lease_s: u64, more: &'static str) -> World {
     let setup = |simulator: &_| {
         let only = catalog::deployment(simulator, "only", "sim-chat", "");
         let own = catalog::deployment(simulator, "own", "sim-own", "");
         let own_route = "[routes.own]\ndeployments = ['own']\nallow_unpriced = true\n";
         let catalog = PRICES.to_owned() + &only + &catalog::route("chat", &["only"]) + &own + own_route + more;
-        Setup { slots: 32, ..Setup::new(catalog) }
+        Setup { slots: 32, lease_s, ..Setup::new(catalog) }
     };
     let world = World::start(story, setup).await;
     world.simulator.answers_long("only", 10..=40).await;
@@ -34,7 +34,7 @@ fn lines(count: usize) -> String {
 #[tokio::test]
 async fn what_costs_much_begins_when_it_is_approved() {
     let teams = "[approval]\nabove_usd = '100'\n[teams.thrifty]\napprove_above_usd = '5'\n";
-    let world = world("approval", teams).await;
+    let world = world("approval", 30, teams).await;
     let (search, thrifty) = (world.key("search", json!({})).await, world.key("thrifty", json!({})).await);
     let small = search.submit("", lines(20)).await;
     assert_eq!(search.ended(&small).await["counts"]["succeeded"], 20);
@@ -79,7 +79,7 @@ async fn what_costs_much_begins_when_it_is_approved() {
 
 #[tokio::test]
 async fn a_job_costs_no_more_than_was_said_and_goes_on_when_that_is_raised() {
-    let mut world = world("max_cost", "").await;
+    let mut world = world("max_cost", 5, "").await;
     let second = world.replica("second", &world.setup).await;
     let search = world.key("search", json!({})).await;
     for (most, code, said) in [

@@ -54,9 +54,9 @@ async fn spend_all(clients: &[Client], callers: usize, done: &AtomicBool) -> Vec
     join_all((0..callers).map(caller)).await
 }
 
-async fn world(story: &str, roles: &'static str) -> World {
+async fn world(story: &str, lease_s: u64) -> World {
     let budget = "[budgets.dollar]\nlimit_usd = '1.00'\nwindow = 'total'\n";
-    let setup = move |simulator: &_| Setup { roles, ..Setup::new(catalog::one(simulator, "") + budget) };
+    let setup = move |simulator: &_| Setup { lease_s, ..Setup::new(catalog::one(simulator, "") + budget) };
     let world = World::start(story, setup).await;
     world.simulator.answers_long("only", 5..=60).await;
     world
@@ -64,7 +64,7 @@ async fn world(story: &str, roles: &'static str) -> World {
 
 #[tokio::test]
 async fn a_dollar_is_spent_and_not_a_cent_more() {
-    let world = world("dollar", "api,worker,maintenance").await;
+    let world = world("dollar", 30).await;
     let replicas = [world.replica("second", &world.setup).await, world.replica("third", &world.setup).await];
     let clients = [world.admin.clone(), world.admin.at(&replicas[0].url), world.admin.at(&replicas[1].url)];
     let refusals = spend_all(&clients, 90, &AtomicBool::new(false)).await;
@@ -90,7 +90,7 @@ async fn a_dollar_is_spent_and_not_a_cent_more() {
 /// Every second a replica dies, with whatever it was granted.
 #[tokio::test]
 async fn a_dollar_is_not_exceeded_when_replicas_die() {
-    let mut world = world("dying_dollar", "api,worker,maintenance").await;
+    let mut world = world("dying_dollar", 5).await;
     let setup = world.setup.clone();
     let mut others = [world.replica("second", &setup).await, world.replica("third", &setup).await];
     let clients = [world.admin.clone(), world.admin.at(&others[0].url), world.admin.at(&others[1].url)];
@@ -151,12 +151,12 @@ async fn a_job_waits_for_its_budget_and_delays_nobody() {
     let all = json!({"limit_usd": "0.01", "window": "day"});
     let began = world.admin.put("/api/v1/budgets/all", &all).await.expect(200).json();
     assert!(pico(&began, "spent") > pico(&shown, "spent") && began["left"] == "0.00", "{began}");
-    free.chat(call(1)).await.expect(402);
+    free.budgeted_chat(&call(1)).await.expect(402);
     // A new job is told so before its lines are taken.
     let refused = free.post("/api/v1/jobs", requests::chat(3)).await.expect(402).json();
     assert_eq!((&refused["code"], &refused["budget"]), (&json!("budget_exceeded"), &json!("all")), "{refused}");
     world.admin.delete("/api/v1/budgets/all").await.expect(204);
-    free.chat(call(1)).await.expect(200);
+    free.budgeted_chat(&call(1)).await.expect(200);
     world.check().await;
 }
 
@@ -176,11 +176,14 @@ async fn what_does_not_fit_is_served_by_a_cheaper_deployment() {
     }
     let mut served = Vec::new();
     for n in 0..8 {
-        let answer = world.admin.chat(call(n)).await.expect(200);
+        let answer = world.admin.budgeted_chat(&call(n)).await.expect(200);
         served.push(answer.header("x-tollway-deployment").expect("it is named").to_owned());
+        let settled = async || (pico(&budget(&world.admin, "small").await, "reserved") == 0).then_some(());
+        until("what was held to be settled", SOON, settled).await;
     }
-    let (dear, cheap) = served.split_at(served.iter().position(|name| name == "cheap").expect("one was downgraded"));
-    assert!(!dear.is_empty() && cheap.iter().all(|name| name == "cheap"), "{served:?}");
+    // Two fit. One whose grant came late was served by the cheaper one too.
+    let dear = served.iter().filter(|name| *name == "dear").count();
+    assert!((1..=2).contains(&dear) && served.last().is_some_and(|name| name == "cheap"), "{served:?}");
     let refused = world.admin.put("/api/v1/budgets/small", &json!({"limit_usd": "9", "window": "day"})).await;
     assert_eq!(refused.expect(409).json()["code"], "managed_by_file");
     world.check().await;

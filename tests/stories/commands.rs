@@ -1,6 +1,6 @@
 //! What an operator does from the command line: every command against a real gateway, as a person and as a script sees it.
 
-use e2e::{Setup, World, catalog, requests};
+use e2e::{Setup, World, catalog, oracle::when_free, requests};
 use serde_json::{Value, json};
 
 async fn world(story: &str) -> World {
@@ -52,7 +52,7 @@ async fn jobs_are_looked_after() {
     let world = world("jobs_commands").await;
     let key = &world.admin.key;
     world.simulator.set_latency("first", 50).await;
-    let id = world.admin.submit("?name=reindex&tags=feature=search", requests::chat(300)).await;
+    let id = world.admin.submit("?name=reindex&tags=feature=search", requests::chat(3_000)).await;
     world.simulator.has_seen(8).await;
     assert_eq!(ask(&world, &["jobs", "pause", &id]).await["state"], "paused");
     let lanes = ask(&world, &["lanes"]).await;
@@ -109,16 +109,16 @@ async fn what_works_beside_a_gateway() {
     world.gateway.edit(|file| file.replace(whole, ""));
     world.gateway.run(key, &["migrate"]).await.expect(0);
     world.check().await;
-    let proved = world.gateway.run(key, &["lake", "verify"]).await.expect(0);
+    let proved = when_free(&world.gateway, &["lake", "verify"]).await.expect(0);
     assert!(proved.stdout.contains("equal: 20 rows"), "{}", proved.stdout);
-    world.gateway.run(key, &["lake", "compact"]).await.expect(0);
+    when_free(&world.gateway, &["lake", "compact"]).await.expect(0);
 
     // A lake that lost a file is found out, and made whole again from the ledger.
     let files = world.dir.path().join("lake/hot");
     std::fs::remove_dir_all(&files).expect("the lake is a folder");
-    let found = world.gateway.run(key, &["lake", "verify"]).await.expect(1);
+    let found = when_free(&world.gateway, &["lake", "verify"]).await.expect(1);
     assert!(found.stdout.contains("NOT equal"), "{}", found.stdout);
-    world.gateway.run(key, &["lake", "export", "--again"]).await.expect(0);
+    when_free(&world.gateway, &["lake", "export", "--again"]).await.expect(0);
     world.check().await;
 
     // Nobody is there to ask.

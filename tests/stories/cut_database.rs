@@ -14,6 +14,7 @@ async fn commits_whose_answers_are_lost_happen_once() {
     let proxy = Proxy::start(&Postgres::shared());
     let setup = |simulator: &_| Setup {
         slots: 128,
+        lease_s: 5,
         socket_dir: Some(proxy.dir().to_owned()),
         ..Setup::new(catalog::usual(simulator, ""))
     };

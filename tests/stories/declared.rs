@@ -1,7 +1,5 @@
 //! The operator changes the file: every replica follows, the API keeps its hands off, and what is removed ends.
 
-use std::time::Duration;
-
 use e2e::{SOON, Setup, Simulator, World, catalog, requests, until};
 use serde_json::{Value, json};
 
@@ -17,7 +15,10 @@ fn models(list: &Value) -> Vec<&str> {
 
 #[tokio::test]
 async fn all_replicas_follow_the_newest_file() {
-    let setup = |simulator: &_| Setup::new(with(simulator, &["chat", "old"], "[teams.search]\nweight = 2\n"));
+    let setup = |simulator: &_| Setup {
+        lease_s: 5,
+        ..Setup::new(with(simulator, &["chat", "old"], "[teams.search]\nweight = 2\n"))
+    };
     let world = World::start("declared", setup).await;
     world.simulator.set("only", json!({"hang_rate": 1.0})).await;
     let waiting = world.admin.submit("", requests::chat(10).replace("\"chat\"", "\"old\"")).await;
@@ -27,11 +28,12 @@ async fn all_replicas_follow_the_newest_file() {
     // A replica with a newer file: one route more, one less, another team.
     let newer = Setup {
         roles: "api,worker",
+        lease_s: 5,
         ..Setup::new(with(&world.simulator, &["chat", "new"], "[teams.support]\nslots = 2\n"))
     };
     let replica = world.replica("replica", &newer).await;
     let followed = async || (models(&world.admin.get("/v1/models").await.json()) == ["chat", "new"]).then_some(());
-    until("the first replica to follow", Duration::from_secs(5), followed).await;
+    until("the first replica to follow", SOON, followed).await;
     world.admin.chat(requests::chat_body("old", 1)).await.expect(404);
 
     // The work that is left for the route says what it waits for; it is not lost.

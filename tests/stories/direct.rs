@@ -55,7 +55,7 @@ async fn a_chat_call_is_answered_named_and_booked() {
 
     let answered = Instant::now();
     let call = world.admin.call(&header("x-tollway-request-id")).await;
-    assert!(answered.elapsed() < Duration::from_secs(1), "its row came after {:?}", answered.elapsed());
+    assert!(answered.elapsed() < Duration::from_secs(5), "its row came after {:?}", answered.elapsed());
     let row = &call["attempts"][0];
     assert_eq!(call["cost_usd"], json!(header("x-tollway-cost-usd")));
     let (input, output) = (body["usage"]["prompt_tokens"].as_i64(), body["usage"]["completion_tokens"].as_i64());
@@ -156,7 +156,7 @@ async fn a_caller_that_hangs_up_is_booked_all_the_same() {
 #[tokio::test]
 async fn a_full_cap_is_said_at_once() {
     let world = World::start("full_cap", |simulator| Setup::new(catalog::one(simulator, "slots = 3"))).await;
-    world.simulator.set_latency("only", 4_000).await;
+    world.simulator.set_latency("only", 10_000).await;
     let narrow = world.key("narrow", json!({"slots": 1, "lanes": ["prod"]})).await;
     let wide = world.key("wide", json!({"lanes": ["prod"]})).await;
     let call = |caller: &e2e::Client| {
@@ -190,7 +190,7 @@ async fn assert_limited(request: &RequestBuilder, whose: &str) {
     let began = Instant::now();
     let request = request.try_clone().expect("it has no body yet").body(requests::chat_body("chat", 2));
     let answer = send(request).await.expect(429);
-    assert!(began.elapsed() < Duration::from_millis(1_000), "it waited for {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(3), "it waited for {:?}", began.elapsed());
     assert!(answer.header("retry-after").and_then(|wait| wait.parse::<u64>().ok()).is_some_and(|wait| wait >= 1));
     let error = &answer.json()["error"];
     assert_eq!(
@@ -330,7 +330,7 @@ async fn a_crowd_of_slow_uploads_keeps_no_call_waiting() {
     until("the uploads to hold all connections", SOON, all).await;
     let began = Instant::now();
     world.admin.chat(requests::chat_body("chat", 2)).await.expect(200);
-    assert!(began.elapsed() < Duration::from_secs(1), "it took {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
     lock.rollback().await.expect("the lock goes");
     for upload in uploads {
         upload.await.expect("an answer").expect(202);

@@ -16,7 +16,7 @@ async fn act(world: &World, id: &str, verb: &str) -> Answer {
 #[tokio::test]
 async fn a_paused_job_starts_nothing_until_it_is_resumed() {
     let world = world("pause").await;
-    world.simulator.set_latency("first", 20).await;
+    world.simulator.set_latency("first", 100).await;
     let id = world.admin.submit("", requests::chat(300)).await;
     world.simulator.has_seen(20).await;
     let paused = act(&world, &id, "pause").await.expect(200).json();
@@ -30,6 +30,7 @@ async fn a_paused_job_starts_nothing_until_it_is_resumed() {
     world.admin.ended(&other).await;
     assert_eq!(world.simulator.calls().await, calls + 100, "the paused job called on");
     assert_eq!(&world.admin.job(&id).await["counts"]["pending"], pending);
+    world.simulator.set_latency("first", 20).await;
 
     let resumed = act(&world, &id, "resume").await.expect(200).json();
     assert_eq!(resumed["state"], "running", "{resumed}");
@@ -96,7 +97,7 @@ async fn a_job_that_only_waits_can_be_cancelled() {
 #[tokio::test]
 async fn a_deleted_job_leaves_its_record_and_its_spend() {
     let world = world("delete").await;
-    world.simulator.set_latency("first", 20).await;
+    world.simulator.set_latency("first", 100).await;
     let id = world.admin.submit("", requests::chat(100)).await;
     let path = format!("/api/v1/jobs/{id}");
     let refused = world.admin.delete(&path).await.expect(409).json();
@@ -117,7 +118,7 @@ async fn a_deleted_job_leaves_its_record_and_its_spend() {
 async fn a_job_expires_at_its_deadline_and_begins_no_earlier_than_it_may() {
     let world = world("times").await;
     world.simulator.set_latency("first", 100).await;
-    let now = "select to_char(clock_timestamp() + interval '3 s', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')";
+    let now = "select to_char(clock_timestamp() + interval '8 s', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')";
     let soon = world.db.text(now).await;
     let late = world.admin.submit(&format!("?deadline={soon}"), requests::chat(2_000)).await;
     let job = world.admin.ended(&late).await;
@@ -137,7 +138,7 @@ async fn a_job_expires_at_its_deadline_and_begins_no_earlier_than_it_may() {
     let began = world.simulator.journal().await[calls].arrived_us;
     let due = "select (extract(epoch from start_at) * 1000000)::bigint from job where start_at is not null";
     let due = world.db.number(due).await as u64;
-    assert!((due..due + 2_000_000).contains(&began), "due at {due}, began at {began}");
+    assert!((due..due + 10_000_000).contains(&began), "due at {due}, began at {began}");
     world.check().await;
 }
 
@@ -164,7 +165,7 @@ async fn a_gateway_that_is_asked_to_end_loses_nothing() {
 /// A call that outlasts the time its gateway has to end is booked at what was held for it, though the gateway ended in order.
 #[tokio::test]
 async fn a_call_that_outlasts_the_end_of_its_gateway_is_booked() {
-    let setup = |simulator: &_| Setup { drain_s: 1, ..Setup::new(catalog::one(simulator, "")) };
+    let setup = |simulator: &_| Setup { drain_s: 1, lease_s: 5, ..Setup::new(catalog::one(simulator, "")) };
     let mut world = World::start("outlast", setup).await;
     world.simulator.set("only", json!({"hang_rate": 1.0})).await;
     let request =

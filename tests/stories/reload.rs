@@ -64,7 +64,7 @@ async fn a_lane_that_is_removed_from_the_file_serves_what_is_in_it() {
     let world = World::start("closing", setup).await;
     world.simulator.set_latency("only", 20).await;
     let caller = world.key("search", json!({"lanes": ["standard", "night"]})).await;
-    let id = caller.submit("?lane=night", requests::chat(400)).await;
+    let id = caller.submit("?lane=night", requests::chat(1_000)).await;
     world.simulator.has_seen(8).await;
     world.gateway.edit(|file| file.replace("[lanes.night]\nclass = 'weighted'\n", ""));
     hangup(&world, "The configuration was read again").await;
@@ -82,7 +82,7 @@ async fn a_lane_that_is_removed_from_the_file_serves_what_is_in_it() {
     assert!(world.gateway.sigterm().success());
     world.gateway.restart().await;
     let job = caller.ended(&id).await;
-    assert_eq!(job["counts"]["succeeded"], 400, "{job}");
+    assert_eq!(job["counts"]["succeeded"], 1_000, "{job}");
     let shown = world.gateway.run(&world.admin.key, &["lanes"]).await.expect(0).stdout;
     assert!(!shown.contains("night"), "{shown}");
     world.check().await;

@@ -24,7 +24,7 @@ async fn finished_lines_come_in_order_and_gaps_are_passed_over() {
     world.simulator.set("first", json!({"latency": {"kind": "uniform", "min_ms": 5, "max_ms": 400}})).await;
     let late = requests::line("line-10", "/v1/chat/completions", &requests::chat_body("late", 10));
     let lines = (1..=120).map(|n| if n == 10 { late.clone() } else { requests::chat_line(n) }).collect::<String>();
-    let id = world.admin.submit("", lines).await;
+    let id = world.admin.submit("?max_attempts=20", lines).await;
     let seen =
         world.admin.job_when(&id, "to be half done", |job| job["counts"]["succeeded"].as_i64() >= Some(50)).await;
     let answer = world.admin.get(&format!("/api/v1/jobs/{id}/results")).await.expect(200);
@@ -54,7 +54,7 @@ async fn finished_lines_come_in_order_and_gaps_are_passed_over() {
 async fn a_reader_that_follows_gets_every_line_in_order_until_the_end() {
     let world = world("follow").await;
     world.simulator.set("first", json!({"latency": {"kind": "uniform", "min_ms": 1, "max_ms": 200}})).await;
-    let id = world.admin.submit("", requests::chat(150)).await;
+    let id = world.admin.submit("", requests::chat(400)).await;
     let path = format!("/api/v1/jobs/{id}/results?follow=true&from=11");
     let response = world.admin.request(Method::GET, &path).send().await.expect("an answer");
     assert_eq!(response.status(), 200);
@@ -68,7 +68,7 @@ async fn a_reader_that_follows_gets_every_line_in_order_until_the_end() {
         text.extend_from_slice(&piece.expect("whole"));
     }
     let results = requests::parse_lines(&String::from_utf8(text).expect("JSON"));
-    assert_eq!(requests::numbers(&results), (11..=150).collect::<Vec<_>>());
+    assert_eq!(requests::numbers(&results), (11..=400).collect::<Vec<_>>());
     assert_eq!(world.admin.ended(&id).await["state"], "completed");
     world.check().await;
 }
@@ -96,7 +96,7 @@ async fn failed_lines_alone() {
 #[tokio::test]
 async fn lines_of_several_models_keep_their_order() {
     let world = world("mixed").await;
-    world.simulator.set_latency("vectors", 60).await;
+    world.simulator.set_latency("vectors", 200).await;
     let lines: String =
         (1..=600).map(|n| if n % 3 == 0 { requests::embedding_line(n, "") } else { requests::chat_line(n) }).collect();
     let id = world.admin.submit("", lines).await;

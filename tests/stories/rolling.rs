@@ -4,7 +4,7 @@
 use e2e::{Gateway, Setup, World, catalog, requests};
 use serde_json::json;
 
-const REQUESTS: usize = 3_000;
+const REQUESTS: usize = 6_000;
 
 #[tokio::test]
 async fn a_rolling_restart_under_load_loses_and_repeats_nothing() {

@@ -21,6 +21,12 @@ async fn world(story: &str) -> World {
     World::start(story, |simulator| Setup::new(catalog::usual(simulator, ""))).await
 }
 
+/// One that takes a hundred uploads at once.
+async fn wide_world(story: &str) -> World {
+    let setup = |simulator: &_| Setup { server: "max_uploads = 128", ..Setup::new(catalog::usual(simulator, "")) };
+    World::start(story, setup).await
+}
+
 #[tokio::test]
 async fn jsonl_with_its_parameters_in_three_places() {
     let world = world("jsonl").await;
@@ -135,7 +141,7 @@ async fn an_idempotency_key_is_one_job() {
 
 #[tokio::test]
 async fn a_hundred_of_the_same_at_once_are_one_job() {
-    let world = world("hundred").await;
+    let world = wide_world("hundred").await;
     let all = (0..100).map(|_| send(keyed(&world.admin, "k", "", requests::chat(30))));
     let answers = join_all(all).await;
     let mut made = 0;
@@ -176,7 +182,7 @@ async fn a_second_upload_waits_for_the_first_under_its_key() {
 /// A client that sends again because no answer came in time, a hundred times over, at two replicas.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_submissions_at_once_under_one_key_are_one_job() {
-    let world = world("at_once").await;
+    let world = wide_world("at_once").await;
     let other = world.replica("other", &world.setup).await;
     let callers = [world.admin.clone(), world.admin.at(&other.url)];
     let lines = requests::chat(500);

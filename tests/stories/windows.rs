@@ -36,7 +36,7 @@ async fn a_held_job_goes_on_in_the_next_hour_and_each_hour_keeps_its_own_spend()
     let old = settled(&world, "hourly").await;
     assert!(said(&held).contains(&format!("it resets at {}", old["resets_at"].as_str().expect("a time"))), "{held}");
     assert!(held["counts"]["pending"].as_i64() > Some(0), "{held}");
-    world.admin.chat(a_call()).await.expect(402);
+    world.admin.budgeted_chat(&a_call()).await.expect(402);
 
     let ended = world.admin.ended(&job).await;
     assert_eq!(ended["counts"]["succeeded"], 90, "{ended}");
@@ -46,7 +46,7 @@ async fn a_held_job_goes_on_in_the_next_hour_and_each_hour_keeps_its_own_spend()
     let of_old = "select sum(contracted_cost)::text from ledger
                   where reserved_at < (select date_trunc('hour', max(reserved_at)) from ledger)";
     assert_eq!(world.db.text(of_old).await.parse(), Ok(pico(&old["spent"])), "{old}");
-    world.admin.chat(a_call()).await.expect(200);
+    world.admin.budgeted_chat(&a_call()).await.expect(200);
     let verified =
         world.gateway.run(&world.admin.key, &["--output", "json", "budgets", "verify"]).await.expect(0).json();
     assert_eq!(verified[0]["verified"]["equal"], true, "{verified}");
@@ -60,14 +60,14 @@ async fn who_has_no_tokens_left_is_told_of_what_and_until_when() {
     let world = World::start("tokens", setup).await;
     world.simulator.answers_long("only", 5..=20).await;
     let mut answered = 0;
-    while world.admin.chat(a_call()).await.status == 200 {
+    while world.admin.budgeted_chat(&a_call()).await.status == 200 {
         answered += 1;
         assert!(answered < 10, "ten answers of five hundred tokens, and what was asked, are more than five thousand");
     }
     // What is left then is less than one more may cost: a thousand and some.
     assert!(answered >= 7, "only {answered} were answered");
     let shown = settled(&world, "daily").await;
-    let refused = world.admin.chat(a_call()).await.expect(402);
+    let refused = world.admin.budgeted_chat(&a_call()).await.expect(402);
     assert!(refused.header("retry-after").is_some_and(|wait| wait.parse::<u32>().is_ok()), "{refused:?}");
     let error = refused.json()["error"].clone();
     for (field, expected) in [

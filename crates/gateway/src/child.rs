@@ -163,8 +163,8 @@ mod tests {
     use super::*;
 
     /// What a shell that runs `script` answers over HTTP.
-    async fn check(script: &str, expected: Result<&str, Kind>) {
-        let shell = Children::new("/bin/sh".into(), vec!["-c".into()], 1, Duration::from_secs(1));
+    async fn check(script: &str, seconds: u64, expected: Result<&str, Kind>) {
+        let shell = Children::new("/bin/sh".into(), vec!["-c".into()], 1, Duration::from_secs(seconds));
         let got = match shell.run(vec![script.to_owned()]).await {
             Ok(body) => Ok(axum::body::to_bytes(body, 1 << 20).await.map_err(|_| "cut")),
             Err(problem) => Err(problem.kind),
@@ -174,14 +174,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_childs_output_is_the_answer_and_its_failure_a_problem() {
-        check("echo one; echo two", Ok("one\ntwo\n")).await;
-        check("true", Ok("")).await;
-        check("echo wrong day >&2; exit 2", Err(Kind::Invalid)).await;
-        check("echo no database >&2; exit 7", Err(Kind::Unavailable)).await;
-        check("echo broken >&2; exit 1", Err(Kind::Internal)).await;
-        check("sleep 5", Err(Kind::Unavailable)).await;
-        check("echo half; sleep 0.1; exit 1", Ok("cut")).await;
-        check("head -c 300000 /dev/zero >&2; echo fine", Ok("fine\n")).await;
+        check("echo one; echo two", 20, Ok("one\ntwo\n")).await;
+        check("true", 20, Ok("")).await;
+        check("echo wrong day >&2; exit 2", 20, Err(Kind::Invalid)).await;
+        check("echo no database >&2; exit 7", 20, Err(Kind::Unavailable)).await;
+        check("echo broken >&2; exit 1", 20, Err(Kind::Internal)).await;
+        check("sleep 5", 1, Err(Kind::Unavailable)).await;
+        check("echo half; sleep 0.1; exit 1", 20, Ok("cut")).await;
+        check("head -c 300000 /dev/zero >&2; echo fine", 20, Ok("fine\n")).await;
     }
 
     #[test]

@@ -104,11 +104,11 @@ mod tests {
             (ms, began.elapsed())
         };
         let mut done = Vec::new();
-        let mut tasks: tokio::task::JoinSet<_> = [30, 10, 20, 0].into_iter().map(wait).collect();
+        let mut tasks: tokio::task::JoinSet<_> = [300, 100, 200, 0].into_iter().map(wait).collect();
         while let Some(ended) = tasks.join_next().await {
             done.push(ended.unwrap());
         }
-        assert_eq!(done.iter().map(|(ms, _)| *ms).collect::<Vec<_>>(), [0, 10, 20, 30]);
+        assert_eq!(done.iter().map(|(ms, _)| *ms).collect::<Vec<_>>(), [0, 100, 200, 300]);
         assert!(done.iter().all(|(ms, took)| *took >= Duration::from_millis(*ms)), "{done:?}");
     }
 }

@@ -114,21 +114,26 @@ pub async fn add_tallies(conn: &mut PgConnection, worker_id: i64, tallies: &BTre
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sqlx::Connection;
 
     #[sqlx::test(migrations = "../../migrations")]
     async fn what_was_counted_fades_with_the_seconds_since(pool: PgPool) -> Result<()> {
         let mut conn = pool.acquire().await?;
         let ended = |succeeded, failed| BTreeMap::from([(7, Tally { succeeded, failed, ..Tally::default() })]);
         let mut after = async |idle: &str, tally| -> Result<(f64, f64)> {
-            let earlier = "update job_tally set faded_at = faded_at - $1::text::interval";
-            sqlx::query(earlier).bind(idle).execute(&mut *conn).await?;
-            add_tallies(&mut conn, 1, &tally).await?;
-            sqlx::query_as("select lately, longer from job_tally").fetch_one(&mut *conn).await
+            // In a transaction time stands still.
+            let mut tx = conn.begin().await?;
+            let earlier = "update job_tally set faded_at = now() - $1::text::interval";
+            sqlx::query(earlier).bind(idle).execute(&mut *tx).await?;
+            add_tallies(&mut tx, 1, &tally).await?;
+            let counted = sqlx::query_as("select lately, longer from job_tally").fetch_one(&mut *tx).await?;
+            tx.commit().await?;
+            Ok(counted)
         };
         assert_eq!(after("0 s", ended(90, 10)).await?, (100.0, 100.0));
         let (lately, longer) = after("10 s", ended(5, 0)).await?;
-        // 100 e⁻¹ and 100 e^(−1/6), and 5; some milliseconds passed by themselves.
-        assert!((lately - 41.79).abs() < 0.5 && (longer - 89.65).abs() < 0.5, "{lately} {longer}");
+        // 100 e⁻¹ and 100 e^(−1/6), and 5.
+        assert!((lately - 41.788).abs() < 0.001 && (longer - 89.648).abs() < 0.001, "{lately} {longer}");
         let (lately, longer) = after("9 years", ended(0, 1)).await?;
         assert!((lately - 1.0).abs() < 1e-9 && (longer - 1.0).abs() < 1e-9, "{lately} {longer}");
         Ok(())

@@ -48,6 +48,20 @@ async fn connect(pool: &PgPool) -> PoolConnection<Postgres> {
     conn
 }
 
+/// Statistics are only what a test makes of them.
+async fn without_autovacuum(pool: &PgPool) {
+    let tables: Vec<String> = query_scalar(
+        "select relname::text from pg_class where relname ~ '^(flow|lease|retry|job|share)$' or relname ~ '^(item|result)_p[0-9]+$' and relkind = 'r'",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    for table in tables {
+        let alone = format!("alter table {table} set (autovacuum_enabled = off)");
+        query(AssertSqlSafe(alone)).execute(pool).await.unwrap();
+    }
+}
+
 /// Tables that hold thousands of rows, and how the statements that the connection has prepared would read them from end to end.
 async fn full_reads(conn: &mut PgConnection) -> Vec<String> {
     let kept: Vec<(String, String, i32)> = query_as(
@@ -81,10 +95,7 @@ async fn full_reads(conn: &mut PgConnection) -> Vec<String> {
 
 #[sqlx::test(migrations = "../../migrations")]
 async fn plans_that_were_kept_are_made_anew_when_their_tables_have_grown(pool: PgPool) {
-    for table in ["flow", "lease", "retry", "job"] {
-        let alone = format!("alter table {table} set (autovacuum_enabled = off)");
-        query(AssertSqlSafe(alone)).execute(&pool).await.unwrap();
-    }
+    without_autovacuum(&pool).await;
     let mut conn = connect(&pool).await;
     // What PostgreSQL comes to after some executions; here from the first.
     query("set plan_cache_mode = force_generic_plan").execute(&mut *conn).await.unwrap();
@@ -109,6 +120,7 @@ async fn plans_that_were_kept_are_made_anew_when_their_tables_have_grown(pool: P
 /// A thousand rows fit into so few pages that the planner likes to read them all, also once for each of sixteen shares.
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_claim_goes_by_keys_also_where_tables_are_small(pool: PgPool) {
+    without_autovacuum(&pool).await;
     let mut conn = connect(&pool).await;
     let fill = "insert into team (name) select 'team-' || n from generate_series(1, 1000) n;
         insert into job (job_id, team_id, key_id, lane, state, accepted)

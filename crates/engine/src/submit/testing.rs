@@ -111,6 +111,11 @@ impl Gateway {
         sqlx::query_scalar(statement).fetch_one(&self.pool).await.unwrap()
     }
 
+    /// The next refusal counts what there is, however long the last count took.
+    pub async fn count_soon(&self) {
+        sqlx::query("update team_usage set count_took = '0'").execute(&self.pool).await.unwrap();
+    }
+
     /// Waits until nothing is left of what was given up.
     pub async fn emptied(&self) {
         for _ in 0..200 {

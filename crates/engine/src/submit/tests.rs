@@ -218,6 +218,7 @@ async fn an_upload_over_its_teams_quota_is_refused_and_leaves_nothing(pool: PgPo
     assert!(matches!(error, SubmitError::AloneOverQuota(over) if (over.used, over.asked) == (0, 20_001)), "{error}");
     gateway.emptied().await;
 
+    gateway.count_soon().await;
     let first = gateway.submit(Some("key"), &lines(0..12_000)[..]).await.unwrap();
     let error = gateway.submit(Some("next"), &lines(0..9_000)[..]).await.unwrap_err();
     let told =
@@ -232,6 +233,7 @@ async fn an_upload_over_its_teams_quota_is_refused_and_leaves_nothing(pool: PgPo
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!((gateway.count("job").await, gateway.count("upload_hold").await), (1, 0));
+    gateway.count_soon().await;
     let end = "update job set state = 'cancelled', finished_at = now() where job_id = $1";
     sqlx::query(end).bind(first.job_id.0).execute(&gateway.pool).await.unwrap();
     assert_eq!(gateway.submit(Some("next"), &lines(0..9_000)[..]).await.unwrap().accepted, 9_000);

@@ -34,9 +34,9 @@ async fn a_shutdown_ends_idle_connections_and_takes_no_new_ones(pool: PgPool) {
     }
     stop.send(()).unwrap();
     let mut rest = Vec::new();
-    let ended = tokio::time::timeout(Duration::from_secs(2), client.read_to_end(&mut rest)).await;
+    let ended = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut rest)).await;
     assert!(ended.is_ok(), "an idle connection is closed at once");
-    tokio::time::timeout(Duration::from_secs(2), serving).await.expect("nothing is left to wait for").unwrap();
+    tokio::time::timeout(Duration::from_secs(10), serving).await.expect("nothing is left to wait for").unwrap();
     assert!(TcpStream::connect(address).await.is_err());
 }
 

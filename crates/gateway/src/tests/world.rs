@@ -56,7 +56,7 @@ impl World {
         let active = store::config::load_active(&mut tx).await.unwrap().unwrap();
         tx.commit().await.unwrap();
 
-        let settings = Settings { drain: Duration::from_secs(5), ..Settings::default() };
+        let settings = Settings { drain: Duration::from_secs(30), ..Settings::default() };
         let (engine, ..) = Engine::new(Start {
             pools: Pools { api: pool.clone(), work: pool.clone(), intents: pool.clone() },
             worker_id: 1,

@@ -59,7 +59,7 @@ async fn a_cut_body_announces_more_than_it_gives() {
 #[tokio::test]
 async fn a_hung_call_lasts_until_the_client_gives_up() {
     let sim = start(Config { hang_rate: 1.0, ..Config::default() }).await;
-    let waited = sim.chat().timeout(Duration::from_millis(300)).send().await;
+    let waited = sim.chat().timeout(Duration::from_millis(1_000)).send().await;
     assert!(waited.expect_err("no answer").is_timeout());
     let line = sim.only_line_at_rest().await;
     assert_ended(&line, Outcome::Hung, None);
@@ -70,10 +70,10 @@ async fn a_hung_call_lasts_until_the_client_gives_up() {
 async fn a_client_that_leaves_is_noticed_at_once() {
     let sim = start(with(json!({"latency": {"kind": "fixed", "ms": 60_000}}))).await;
     let began = Instant::now();
-    let waited = sim.chat().timeout(Duration::from_millis(300)).send().await;
+    let waited = sim.chat().timeout(Duration::from_millis(1_000)).send().await;
     assert!(waited.expect_err("no answer").is_timeout());
     assert_ended(&sim.only_line_at_rest().await, Outcome::ClientGone, None);
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(20));
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn latency_is_waited_for() {
 
 #[tokio::test]
 async fn a_throttle_window_ends() {
-    let window = json!({"status": 529, "from_ms": 0, "for_ms": 1_000, "retry_after_s": 2});
+    let window = json!({"status": 529, "from_ms": 0, "for_ms": 3_000, "retry_after_s": 2});
     let sim = start(with(json!({"throttle": [window]}))).await;
     let refused = sim.chat().send().await.expect("an answer");
     assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (529, &"2".parse().expect("a value")));
@@ -94,7 +94,7 @@ async fn a_throttle_window_ends() {
     assert_eq!(body["error"]["type"], "overloaded_error");
     assert_ended(&sim.only_line().await, Outcome::Throttled, Some(529));
 
-    tokio::time::sleep(Duration::from_millis(1_010)).await;
+    tokio::time::sleep(Duration::from_millis(3_010)).await;
     assert_eq!(sim.status(sim.chat()).await, 200);
 }
 

@@ -56,7 +56,7 @@ async fn reading_can_go_on_where_it_stopped_and_repeats_are_counted() {
 
 #[tokio::test]
 async fn a_call_under_way_is_open() {
-    let sim = start(with(json!({"latency": {"kind": "fixed", "ms": 1_000}}))).await;
+    let sim = start(with(json!({"latency": {"kind": "fixed", "ms": 3_000}}))).await;
     let (answer, lines) = tokio::join!(sim.chat().send(), async {
         while sim.stats().await.all.in_flight == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -64,7 +64,7 @@ async fn a_start_with_a_bad_configuration_fails_with_the_reason() {
 async fn an_outage_hits_its_deployment_and_passes() {
     let sim = start(Config::default()).await;
     let (status, config) =
-        outage(&sim, json!({"status": 529, "for_ms": 1_000, "retry_after_s": 1, "deployment": "a"})).await;
+        outage(&sim, json!({"status": 529, "for_ms": 3_000, "retry_after_s": 1, "deployment": "a"})).await;
     assert_eq!((status, &config["throttle"][0]["status"]), (200, &json!(529)));
     let a = || sim.post("/d/a/v1/chat/completions", ASK);
     assert_eq!((sim.status(a()).await, sim.status(sim.chat()).await), (529, 200));
@@ -72,7 +72,7 @@ async fn an_outage_hits_its_deployment_and_passes() {
     let config = sim.client.patch(sim.url("/sim/d/a/config")).json(&json!({"answer_tokens": 2}));
     assert_eq!(sim.status(config).await, 200);
     assert_eq!(sim.status(a()).await, 529);
-    tokio::time::sleep(Duration::from_millis(1_010)).await;
+    tokio::time::sleep(Duration::from_millis(3_010)).await;
     assert_eq!(sim.status(a()).await, 200);
     assert_eq!(sim.stats().await.deployments["a"].by_outcome[&Outcome::Throttled], 2);
 }

@@ -77,15 +77,18 @@ async fn an_attempt_has_one_row(pool: PgPool) {
 async fn a_segments_rows_are_found_by_their_batches(pool: PgPool) {
     let mut conn = pool.acquire().await.unwrap();
     insert(&mut conn, &[call(1, "a")]).await.unwrap();
-    let many = "insert into ledger_entry (requested_at, completed_at, reserved_at, batch_id, usage_date, attempt_no, is_final,
+    let today: NaiveDate =
+        sqlx::query_scalar("select (now() at time zone 'UTC')::date").fetch_one(&mut *conn).await.unwrap();
+    let many =
+        "insert into ledger_entry (requested_at, completed_at, reserved_at, batch_id, usage_date, attempt_no, is_final,
                     attempt_id, context_id, price_status, request_id)
-                select now(), now(), now(), 10 + n / 100, (now() at time zone 'UTC')::date, 1, true, gen_random_uuid(), context_id,
+                select now(), now(), now(), 10 + n / 100, $1, 1, true, gen_random_uuid(), context_id,
                        'unpriced', 'r' || n
                 from generate_series(1, 200000) n, ledger_context";
-    sqlx::query(many).execute(&mut *conn).await.unwrap();
-    let frozen = "insert into ledger_batch select b, (now() at time zone 'UTC')::date, 100, case when b < 20 then 1 end
+    sqlx::query(many).bind(today).execute(&mut *conn).await.unwrap();
+    let frozen = "insert into ledger_batch select b, $1, 100, case when b < 20 then 1 end
                   from generate_series(10, 2010) b";
-    sqlx::query(frozen).execute(&mut *conn).await.unwrap();
+    sqlx::query(frozen).bind(today).execute(&mut *conn).await.unwrap();
     // What autovacuum does as pages fill up, and may have begun already.
     let summarize = "select brin_summarize_new_values(i.indexrelid)
                      from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
@@ -93,12 +96,13 @@ async fn a_segments_rows_are_found_by_their_batches(pool: PgPool) {
     sqlx::query(summarize).execute(&mut *conn).await.unwrap();
     let plan: Vec<String> = sqlx::query_scalar(
         "explain (analyze, timing off, costs off) select * from ledger_entry l join ledger_context using (context_id)
-         where usage_date = (now() at time zone 'UTC')::date
+         where usage_date = $1
            and batch_id >= (select min(b.batch_id) from ledger_batch b where b.segment_id = 1)
            and batch_id <= (select max(b.batch_id) from ledger_batch b where b.segment_id = 1)
            and batch_id = any(array(select b.batch_id from ledger_batch b where b.segment_id = 1))
          order by attempt_id",
     )
+    .bind(today)
     .fetch_all(&mut *conn)
     .await
     .unwrap();

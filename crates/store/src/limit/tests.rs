@@ -38,15 +38,15 @@ async fn a_lowered_cap_takes_back_what_is_over_as_calls_end(pool: PgPool) {
 #[sqlx::test(migrations = "../../migrations")]
 async fn what_was_not_spent_of_a_rate_goes_back_and_no_more(pool: PgPool) {
     let mut conn = pool.acquire().await.unwrap();
-    // A bucket of 100, full at first.
-    set(&mut conn, "team:1", "rpm", 1_000).await.unwrap();
+    // A bucket of 10, full at first.
+    set(&mut conn, "team:1", "rpm", 100).await.unwrap();
     let want = |wanted| Want { limit_id: 1, used: 1, wanted };
-    assert_eq!(grant_rate(&mut conn, &[want(100)]).await.unwrap()[&1], 100);
-    return_rate(&mut conn, &[1], &[60]).await.unwrap();
+    assert_eq!(grant_rate(&mut conn, &[want(10)]).await.unwrap()[&1], 10);
+    return_rate(&mut conn, &[1], &[6]).await.unwrap();
     let again = grant_rate(&mut conn, &[want(1_000)]).await.unwrap()[&1];
-    assert!((60..90).contains(&again), "{again} of 60, and what came in meanwhile");
+    assert!((6..10).contains(&again), "{again} of 6, and what came in meanwhile");
     return_rate(&mut conn, &[1], &[5_000]).await.unwrap();
-    assert_eq!(grant_rate(&mut conn, &[want(1_000)]).await.unwrap()[&1], 100, "the bucket's measure");
+    assert_eq!(grant_rate(&mut conn, &[want(1_000)]).await.unwrap()[&1], 10, "the bucket's measure");
 }
 
 #[sqlx::test(migrations = "../../migrations")]

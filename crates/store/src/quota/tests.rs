@@ -20,7 +20,9 @@ async fn uploads(pool: &PgPool, jobs: std::ops::Range<i64>) {
     }
 }
 
+/// However long the last count took.
 async fn ask(pool: &PgPool, job_id: i64, requests: i64, bytes: i64) -> Option<Over> {
+    sqlx::query("update team_usage set count_took = '0'").execute(pool).await.unwrap();
     reserve_now(pool, Want { team_id: 1, job_id, requests, bytes }, DEFAULT).await.unwrap()
 }
 
@@ -54,6 +56,23 @@ async fn what_ends_gives_back(pool: PgPool) {
     sqlx::query("delete from job where job_id = 2").execute(&pool).await.unwrap();
     uploads(&pool, 3..4).await;
     assert_eq!(ask(&pool, 3, 100, 1).await, None);
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_count_that_took_long_is_not_repeated_soon(pool: PgPool) {
+    uploads(&pool, 1..3).await;
+    assert_eq!(ask(&pool, 1, 100, 10).await, None);
+    let given_up = "with gone as (delete from upload_hold where job_id = 1) delete from job where job_id = 1";
+    sqlx::query(given_up).execute(&pool).await.unwrap();
+    sqlx::query("update team_usage set counted_at = clock_timestamp(), count_took = '1 min'")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let want = Want { team_id: 1, job_id: 2, requests: 100, bytes: 1 };
+    let over = Over { kind: "pending_requests", cap: 100, used: 100, asked: 100 };
+    assert_eq!(reserve_now(&pool, want, DEFAULT).await.unwrap(), Some(over));
+    sqlx::query("update team_usage set counted_at = counted_at - interval '20 min'").execute(&pool).await.unwrap();
+    assert_eq!(reserve_now(&pool, want, DEFAULT).await.unwrap(), None);
 }
 
 /// What is on disk counts for as long as it is there, so that no team fills the disk by one job after another.
