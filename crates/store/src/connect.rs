@@ -95,9 +95,14 @@ pub fn connect(url: &str, sizes: PoolSizes) -> sqlx::Result<Pools> {
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 
-/// Brings the schema up to date, under sqlx's own advisory lock.
+/// Brings the schema up to date, under sqlx's own advisory lock. It may take as long as it takes: a large table is not rewritten
+/// within the time of a statement of every day, nor does another replica's migration end in it.
 pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
-    MIGRATOR.run(pool).await
+    let mut conn = pool.acquire().await?.detach();
+    sqlx::query("set statement_timeout = 0").execute(&mut conn).await?;
+    MIGRATOR.run(&mut conn).await?;
+    conn.close().await?;
+    Ok(())
 }
 
 /// Whether the database answers and has every migration this version knows; a newer version's may be there as well.
@@ -138,4 +143,26 @@ pub async fn exclusively<T>(pool: &PgPool, name: &str, work: impl Future<Output 
     let done = work.await;
     conn.close().await?;
     Ok(Some(done))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[sqlx::test(migrations = false)]
+    async fn a_migration_may_take_longer_than_a_statement(pool: PgPool) {
+        let url = pool.connect_options().to_url_lossy();
+        let sizes = PoolSizes { statement_timeout: Duration::from_secs(1), ..PoolSizes::default() };
+        let pools = connect(url.as_str(), sizes).unwrap();
+        let mut other = pool.begin().await.unwrap();
+        sqlx::query("create table _sqlx_migrations (version bigint)").execute(&mut *other).await.unwrap();
+        let ends = async {
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+            other.rollback().await.unwrap();
+        };
+        // It waits for the other one's table.
+        let (migrated, ()) = tokio::join!(migrate(&pools.work), ends);
+        migrated.unwrap();
+        assert!(is_migrated(&pool).await.unwrap());
+    }
 }

@@ -1,7 +1,12 @@
 //! Fills the slots: the state of lanes, teams and flows is put before `fill`, and each request that it lets through takes its
 //! limits and its deployment.
 
-use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use domain::{
     Endpoint, Lane, Tags,
@@ -43,7 +48,7 @@ pub(super) struct Admitted {
 impl Admitted {
     /// It is not called: what it took of limits is there again, and if it was a probe, the next call is.
     pub fn give_back(self, engine: &Engine) {
-        engine.health.unheard(&self.deployment.name);
+        engine.health.unheard(&self.deployment.name, Instant::now());
         self.caller.cancel();
         self.at_deployment.cancel();
     }

@@ -1,6 +1,6 @@
 //! What a claim holds before it is committed. Dropped, it goes back: none of it is called.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::{Request, decide::Admitted};
 use crate::Engine;
@@ -27,7 +27,7 @@ impl Drop for Uncommitted<'_> {
         // Its COMMIT may have happened all the same: then the heartbeat finds leases that nobody here knows of, and hands them back.
         self.engine.live.remove(self.requests.iter().map(|request| &request.key));
         for request in self.requests.drain(..) {
-            self.engine.health.unheard(&request.attempt().deployment.name);
+            self.engine.health.unheard(&request.attempt().deployment.name, Instant::now());
             request.take_hold().cancel();
         }
     }

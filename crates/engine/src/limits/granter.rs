@@ -135,11 +135,13 @@ async fn round(engine: &Engine, occasion: Occasion) -> store::Result<bool> {
         return Ok(false);
     }
     let wants = |rules: &[(Arc<Rule>, Want)]| rules.iter().map(|(_, want)| *want).collect::<Vec<_>>();
-    let mut tx = engine.pools.work.begin().await?;
-    let slot_grants = store::limit::grant_slots(&mut tx, engine.worker_id, &wants(&slots)).await?;
+    let mut conn = engine.pools.work.acquire().await?;
     if !unspent.0.is_empty() {
-        store::limit::return_rate(&mut tx, &unspent.0, &unspent.1).await?;
+        // By itself: in one transaction with what is taken, two replicas could wait for each other's rows.
+        store::limit::return_rate(&mut conn, &unspent.0, &unspent.1).await?;
     }
+    let mut tx = store::begin(&mut conn).await?;
+    let slot_grants = store::limit::grant_slots(&mut tx, engine.worker_id, &wants(&slots)).await?;
     let rate_grants =
         if rates.is_empty() { HashMap::new() } else { store::limit::grant_rate(&mut tx, &wants(&rates)).await? };
     tx.commit().await?;

@@ -99,10 +99,12 @@ impl Health {
         }
     }
 
-    /// A call that had begun ends without an answer, for reasons that are not the deployment's. If it was the probe, the next call is.
-    pub fn unheard(&self, deployment: &str) {
+    /// A call that had begun, or was about to, ends without an answer, for reasons that are not the deployment's. If it was the
+    /// probe, the next call is.
+    pub fn unheard(&self, deployment: &str, began: Instant) {
         if let Some(record) = self.records().get_mut(deployment)
             && matches!(record.state, State::Probing { .. })
+            && record.cooled_at.is_none_or(|at| at <= began)
         {
             record.state = State::Cooling { until: Instant::now() };
         }
@@ -237,7 +239,9 @@ mod tests {
         assert!(health.ready("a").is_ok());
         health.started("a");
         assert_eq!(health.ready("a"), Err(PROBE_PAUSE));
-        health.unheard("a");
+        health.unheard("a", now - Duration::from_secs(1));
+        assert_eq!(health.ready("a"), Err(PROBE_PAUSE), "it began before the deployment cooled down");
+        health.unheard("a", now);
         assert!(health.ready("a").is_ok());
     }
 

@@ -90,6 +90,7 @@ async fn drive(engine: &Arc<Engine>, request: &Request) {
                 };
                 if !advance(engine, request, &subject, &attempt, &outcome, &following).await {
                     permit.cancel();
+                    engine.health.unheard(&following.deployment.name, Instant::now());
                     return drop(request.take_hold());
                 }
                 request.swap_reservation(reservation);
@@ -278,7 +279,7 @@ pub(crate) async fn release(engine: &Engine, request: &Request) {
     let attempt = request.attempt();
     let mut retry = retry_of(engine, request, &attempt, request.failures, Duration::ZERO, "handed back");
     retry.attempt_no -= 1;
-    engine.health.unheard(&attempt.deployment.name);
+    engine.health.unheard(&attempt.deployment.name, Instant::now());
     let mut hold = request.take_hold();
     std::mem::take(&mut hold.caller).cancel();
     std::mem::take(&mut hold.deployment).cancel();
@@ -291,7 +292,7 @@ pub(crate) async fn release(engine: &Engine, request: &Request) {
 /// Its job was cancelled while the provider worked. What was sent is charged as held, for nobody will learn how it ended; the
 /// request is counted as cancelled when its job ends, as everything that then waits.
 async fn hung_up(engine: &Engine, request: &Request, subject: &Subject, attempt: &Attempt, began: Instant) {
-    engine.health.unheard(&attempt.deployment.name);
+    engine.health.unheard(&attempt.deployment.name, began);
     let now = Instant::now();
     let mut ledger =
         meter::unknown_row(engine.worker_id, subject, attempt, engine.clock.at(began), engine.clock.at(now));
