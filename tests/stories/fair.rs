@@ -37,7 +37,7 @@ async fn a_team_with_long_calls_gets_no_more_than_its_part() {
         )
         .await;
     // Half of the slots' time is its part, of which less goes by between calls than the other's. By requests it would be 91 %.
-    assert!((40..=80).contains(&percent), "the team with long calls had {percent} % of the time");
+    assert!((40..=72).contains(&percent), "the team with long calls had {percent} % of the time");
     patient.post(&format!("/api/v1/jobs/{long}/cancel"), "").await.expect(200);
     patient.ended(&long).await;
     world.check().await;
@@ -55,7 +55,7 @@ async fn a_small_job_is_served_at_once_beside_a_large_one() {
         small.ended(&job).await;
     }
     let slowest = world.db.number("select max(queue_ms) from ledger where team = 'small'").await;
-    assert!(slowest < 5_000, "a job of one request waited {slowest} ms");
+    assert!(slowest < 2_000, "a job of one request waited {slowest} ms");
     large.post(&format!("/api/v1/jobs/{first}/cancel"), "").await.expect(200);
     large.ended(&first).await;
     world.check().await;
