@@ -2,10 +2,11 @@
 
 use std::{io::Write, sync::Arc};
 
-use arrow::{
-    array::{ArrayRef, Float32Builder, Int32Builder, ListBuilder, RecordBatch, StringBuilder},
-    datatypes::{DataType, Field, Schema, SchemaRef},
+use arrow_array::{
+    ArrayRef, RecordBatch,
+    builder::{Float32Builder, Int32Builder, ListBuilder, StringBuilder},
 };
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parquet::{
     arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions},
     basic::{Compression, ZstdLevel},
@@ -118,7 +119,7 @@ impl<W: Write + Send> VectorWriter<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{AsArray, types::Float32Type};
+    use arrow_array::{cast::AsArray, types::Float32Type};
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
     #[test]
@@ -136,7 +137,7 @@ mod tests {
         let mut n = 0;
         for batch in builder.build().unwrap() {
             let batch = batch.unwrap();
-            let lines = batch["line"].as_primitive::<arrow::array::types::Int32Type>();
+            let lines = batch["line"].as_primitive::<arrow_array::types::Int32Type>();
             let ids = batch["custom_id"].as_string::<i32>();
             let vectors = batch["embedding"].as_list::<i32>();
             for row in 0..batch.num_rows() {

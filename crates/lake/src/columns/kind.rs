@@ -1,12 +1,12 @@
 //! The kinds of value a ledger column can have: how each looks in Arrow, and in the canonical bytes.
 
-use arrow::{
-    array::{
-        Array, ArrayBuilder, BooleanArray, BooleanBuilder, Decimal128Array, Decimal128Builder, Int32Array,
-        Int32Builder, Int64Array, Int64Builder, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
+use arrow_array::{
+    Array, BooleanArray, Decimal128Array, Int32Array, Int64Array, TimestampMicrosecondArray,
+    builder::{
+        ArrayBuilder, BooleanBuilder, Decimal128Builder, Int32Builder, Int64Builder, TimestampMicrosecondBuilder,
     },
-    datatypes::{DataType, TimeUnit},
 };
+use arrow_schema::{DataType, TimeUnit};
 use chrono::{DateTime, Utc};
 
 /// A column's cell, present or not.

@@ -2,10 +2,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::{
-    array::{Array, ArrayBuilder, ArrayRef, RecordBatch},
-    datatypes::{Field, Schema, SchemaRef},
-};
+use arrow_array::{Array, ArrayRef, RecordBatch, builder::ArrayBuilder};
+use arrow_schema::{Field, Schema, SchemaRef};
 use chrono::NaiveDate;
 use domain::LedgerRow;
 

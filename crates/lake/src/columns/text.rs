@@ -1,9 +1,7 @@
 //! Kinds of value that are text in the file.
 
-use arrow::{
-    array::{StringArray, StringBuilder},
-    datatypes::DataType,
-};
+use arrow_array::{StringArray, builder::StringBuilder};
+use arrow_schema::DataType;
 use domain::JobId;
 use uuid::Uuid;
 

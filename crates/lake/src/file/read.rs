@@ -2,7 +2,7 @@
 
 use std::{fs::File, vec};
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use chrono::NaiveDate;
 use domain::LedgerRow;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};

@@ -2,7 +2,7 @@
 
 use std::{io::Write, mem};
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use domain::{LedgerRow, manifest::SCHEMA_VERSION};
 use parquet::{
     arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions},

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::Write};
 
-use arrow::datatypes::DataType;
+use arrow_schema::DataType;
 use chrono::{DateTime, NaiveDate, Utc};
 use domain::LedgerRow;
 use lake::{
