@@ -33,7 +33,17 @@ const FOREIGN: [&str; 8] = [
 
 /// The program, to be given its arguments.
 pub fn command() -> Command {
-    let mut command = Command::new(tollway());
+    without_foreign(Command::new(tollway()))
+}
+
+/// The same in a process that may open at most so many files.
+pub fn command_with(descriptors: u64) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")).arg(tollway());
+    without_foreign(command)
+}
+
+fn without_foreign(mut command: Command) -> Command {
     for name in FOREIGN {
         command.env_remove(name);
     }

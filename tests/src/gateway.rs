@@ -29,6 +29,10 @@ pub struct Setup {
     /// At least 5, with which a busy machine may lose it: for who waits for its end.
     pub lease_s: u64,
     pub drain_s: u64,
+    /// Of `[server]`: no load balancer stands before most stories.
+    pub shutdown_delay_s: u64,
+    /// The most files that the process may have open; `None`: as many as this one.
+    pub descriptors: Option<u64>,
     pub roles: &'static str,
     /// Further keys of `[server]`, a line each.
     pub server: &'static str,
@@ -46,6 +50,8 @@ impl Setup {
             slots: 64,
             lease_s: 30,
             drain_s: 20,
+            shutdown_delay_s: 0,
+            descriptors: None,
             roles: "api,worker,maintenance",
             server: "",
             socket_dir: None,
@@ -61,6 +67,7 @@ pub struct Gateway {
     config: PathBuf,
     roles: &'static str,
     variables: Vec<(&'static str, String)>,
+    descriptors: Option<u64>,
     process: Option<Process>,
 }
 
@@ -77,7 +84,8 @@ impl Gateway {
         std::fs::write(&config, text(dir, &home, port, setup)).expect("the folder is ours");
         let url = format!("http://127.0.0.1:{port}");
         let (roles, variables) = (setup.roles, setup.variables.clone());
-        let mut gateway = Self { url, dir: home, config, roles, variables, process: None };
+        let descriptors = setup.descriptors;
+        let mut gateway = Self { url, dir: home, config, roles, variables, descriptors, process: None };
         gateway.restart().await;
         gateway
     }
@@ -85,7 +93,10 @@ impl Gateway {
     /// Starts it, which is not running, and waits until it is ready.
     pub async fn restart(&mut self) {
         assert!(self.process.is_none(), "it is running");
-        let mut command = binary::command();
+        let mut command = match self.descriptors {
+            Some(most) => binary::command_with(most),
+            None => binary::command(),
+        };
         command.arg("--config").arg(&self.config).args(["serve", "--role", self.roles]);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.current_dir(&self.dir).stdout(append(&self.log_path()));
@@ -116,6 +127,17 @@ impl Gateway {
 
     pub fn signal(&self, signal: Signal) {
         self.process.as_ref().expect("it is running").signal(signal);
+    }
+
+    /// Whether it has ended after a signal, and well.
+    pub fn has_ended(&mut self) -> bool {
+        let status = self.process.as_mut().expect("it was started").ended();
+        status.inspect(|status| assert!(status.success(), "it ended with {status}")).is_some()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
     }
 
     /// Fails the test when it has ended by itself.
@@ -172,10 +194,11 @@ pub const PEPPER: &str = "00112233445566778899aabbccddeeff00112233445566778899aa
 
 fn text(dir: &Path, home: &Path, port: u16, setup: &Setup) -> String {
     let (dir, home) = (dir.display(), home.display());
-    let Setup { slots, lease_s, drain_s, server, catalog, .. } = setup;
+    let Setup { slots, lease_s, drain_s, shutdown_delay_s, server, catalog, .. } = setup;
     format!(
         "[server]
 listen = '127.0.0.1:{port}'
+shutdown_delay_s = {shutdown_delay_s}
 {server}
 [database]
 url = 'file:{home}/database'

@@ -11,6 +11,7 @@ pub mod client;
 pub mod database;
 pub mod gateway;
 pub mod leash;
+pub mod mutate;
 pub mod oracle;
 pub mod patience;
 pub mod postgres;

@@ -14,6 +14,9 @@ pub fn chat_body(model: &str, n: usize) -> String {
     format!(r#"{{"model":"{model}","messages":{}}}"#, messages(n))
 }
 
+/// A body that Tollway takes and the simulated provider refuses.
+pub const REFUSED_CHAT: &str = r#"{"model":"chat","messages":[{"role":"user","content":"Hi"}],"stream_options":5}"#;
+
 /// A line around a body.
 pub fn line(custom_id: &str, url: &str, body: &str) -> String {
     format!("{{\"custom_id\":\"{custom_id}\",\"method\":\"POST\",\"url\":\"{url}\",\"body\":{body}}}\n")

@@ -159,7 +159,7 @@ async fn what_was_reached_while_nobody_looked_is_told_once_with_the_highest_thre
 async fn failed_requests_and_a_test_are_told_to_who_wants_to_hear() {
     let (slack, hook) = (Receiver::start(&[]).await, Receiver::start(&[]).await);
     let world = world("told_failures", &slack, &hook, NOBODY).await;
-    let bad = requests::line("line-1", "/v1/chat/completions", r#"{"model":"chat","messages":[]}"#);
+    let bad = requests::line("line-1", "/v1/chat/completions", requests::REFUSED_CHAT);
     let id = world.admin.submit("", bad).await;
     world.admin.ended(&id).await;
     // They are looked for twice a minute.

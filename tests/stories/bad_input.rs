@@ -56,17 +56,21 @@ async fn a_bad_line_is_named_with_its_number_and_reason() {
         (line(chat, &requests::chat_body("dear", 2)), r#"model "dear" has no price"#),
         (line("/v1/embeddings", r#"{"model":"mixed","input":"x"}"#), r#"model "mixed" cannot serve embeddings"#),
         ("{\"custom_id\":\n".to_owned(), "not a request line"),
-        ("[]\n".to_owned(), "not a request line"),
-        (long, "bytes; at most 1048576 are taken"),
+        ("[]\n".to_owned(), "the file is one JSON array; write one object a line"),
+        (r#"["a","POST","/v1/embeddings",{"model":"embed","input":"x"}]"#.to_owned(), "the line is an array"),
+        (long, "bytes; at most 1048576 are taken, as [server] max_body_mb says"),
         (requests::chat_line(1), r#"custom_id "line-1" was used by an earlier line"#),
         (line("/v1/completions", &body), r#"url is "/v1/completions""#),
         (line(chat, &body).replace("POST", "GET"), r#"method is "GET"; only "POST" is taken"#),
         (line(chat, &body).replace("\"bad\"", "\"\""), "custom_id is empty"),
-        (line(chat, r#"{"model":"chat"}"#), "messages is missing"),
-        (line("/v1/embeddings", r#"{"model":"embed"}"#), "input is missing"),
-        (line(chat, r#"{"messages":[]}"#), "missing field `model`"),
+        (line(chat, r#"{"model":"chat"}"#), "missing field `messages`"),
+        (line(chat, r#"{"model":"chat","messages":[]}"#), "messages is empty"),
+        (line(chat, &body.replace('{', "{\"n\":1e3,")), "n is 1e3; it must be a whole number from 1 to 128"),
+        (line("/v1/embeddings", r#"{"model":"embed"}"#), "missing field `input`"),
+        (line("/v1/embeddings", r#"{"model":"embed","input":""}"#), "input is empty"),
+        (line(chat, r#"{"messages":[{}]}"#), "missing field `model`"),
         (line(chat, &body.replace('{', "{\"stream\":true,")), "cannot be streamed"),
-        (line(chat, &body).replace("\"body\"", "\"boby\""), "unknown field `boby`"),
+        (line(chat, &body).replace("\"body\"", "\"boby\""), "unknown field \"boby\""),
     ];
     for (bad, reason) in cases {
         let problem =
@@ -134,7 +138,7 @@ async fn a_body_over_the_limit_is_refused_in_bounded_memory() {
 
     let bomb = bomb().await;
     assert!(bomb.len() < 4 * MEGABYTE, "it is small before it is unpacked");
-    check(world.admin.post("/api/v1/jobs", bomb).await, 413, "too_large", "1073741824 bytes");
+    check(world.admin.post("/api/v1/jobs", bomb).await, 413, "too_large", "5000000 blank lines");
     let peak = world.gateway.peak_memory();
     assert!(peak < 300 << 20, "its memory grew to {peak} bytes");
     assert_nothing_left(&world).await;
@@ -189,10 +193,16 @@ async fn bad_synchronous_calls() {
     for (answer, status, code, text) in [
         (world.admin.chat(requests::chat_body("nope", 1)).await, 404, "model_not_found", "there is no model \"nope\""),
         (world.admin.chat(requests::chat_body("dear", 1)).await, 422, "invalid", "has no price"),
-        (world.admin.chat("{").await, 400, "bad_request", "EOF"),
-        (world.admin.chat(r#"{"model":"chat"}"#).await, 400, "bad_request", "messages is missing"),
+        (world.admin.chat("{").await, 400, "bad_request", "the text ends too early"),
+        (world.admin.chat(r#"{"model":"chat"}"#).await, 400, "bad_request", "missing field `messages`"),
         (world.admin.chat(vec![0xff, 0xfe]).await, 400, "bad_request", "UTF-8"),
-        (world.admin.embeddings(r#"{"model":"embed"}"#).await, 400, "bad_request", "input is missing"),
+        (world.admin.embeddings(r#"{"model":"embed"}"#).await, 400, "bad_request", "missing field `input`"),
+        (
+            world.admin.chat(r#"{"model":"chat","messages":[{}],"max_tokens":9223372036854775807}"#).await,
+            400,
+            "bad_request",
+            "max_tokens is 9223372036854775807; it must be a whole number from 1 to 2147483647",
+        ),
         (in_lane("prod").await, 403, "forbidden", "may not use the lane prod"),
         (in_lane("a lane").await, 400, "bad_request", "lane"),
     ] {

@@ -160,6 +160,53 @@ async fn a_job_waits_for_its_budget_and_delays_nobody() {
     world.check().await;
 }
 
+/// Two replicas under load hear of a budget, and of a lower one: from the answer on, no call begins that does not fit.
+#[tokio::test]
+async fn a_budget_that_comes_under_load_is_not_overshot_from_its_answer_on() {
+    let world = World::start("under_load", |simulator| Setup::new(catalog::one(simulator, ""))).await;
+    world.simulator.answers_long("only", 5..=60).await;
+    let second = world.replica("second", &world.setup).await;
+    let clients = [world.admin.clone(), world.admin.at(&second.url)];
+    let done = Arc::new(AtomicBool::new(false));
+    let calling = tokio::spawn({
+        let (done, clients) = (Arc::clone(&done), clients.clone());
+        async move {
+            let caller = async |n: usize| {
+                while !done.load(Ordering::Relaxed) {
+                    let request = clients[n % 2].request(reqwest::Method::POST, "/v1/chat/completions").body(call(n));
+                    let refused = e2e::client::try_send(request).await.is_ok_and(|answer| answer.status == 402);
+                    tokio::time::sleep(Duration::from_millis(if refused { 100 } else { 0 })).await;
+                }
+            };
+            join_all((0..24).map(caller)).await;
+        }
+    });
+    let spent_some = async || (charged(&world).await > DOLLAR / 50).then_some(());
+    until("the callers to be at it", SOON, spent_some).await;
+    for usd in ["0.10", "0.05"] {
+        let declared = json!({"limit_usd": usd, "window": "total"});
+        let answer = world.admin.put("/api/v1/budgets/late", &declared).await.expect(200).json();
+        assert_eq!(answer["in_force"]["everywhere"], true, "{answer}");
+        assert_eq!(answer["in_force"]["replicas"].as_array().map(Vec::len), Some(2), "{answer}");
+        let allowed = pico(&answer, "limit_usd").max(pico(&answer, "spent") + pico(&answer, "reserved"));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let shown = budget(&world.admin, "late").await;
+        assert!(pico(&shown, "spent") <= allowed, "{allowed} at its answer: {answer}, and then {shown}");
+    }
+    done.store(true, Ordering::Relaxed);
+    calling.await.expect("no panic");
+    e2e::oracle::idle::wait(&world.db).await;
+    let at_rest = async || {
+        let shown = budget(&world.admin, "late").await;
+        (pico(&shown, "reserved") == 0 && pico(&shown, "unproven") == 0).then_some(())
+    };
+    until("nothing to be left reserved or unproven", Duration::from_secs(70), at_rest).await;
+    // It was set below what had been spent; the check looks for budgets that were overrun.
+    let raised = json!({"limit_usd": "10", "window": "total"});
+    world.admin.put("/api/v1/budgets/late", &raised).await.expect(200);
+    world.check().await;
+}
+
 /// A soft spot for the cheaper deployment of the same route.
 #[tokio::test]
 async fn what_does_not_fit_is_served_by_a_cheaper_deployment() {

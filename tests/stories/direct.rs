@@ -285,19 +285,44 @@ async fn a_call_falls_back_before_its_first_byte() {
 async fn a_stream_that_breaks_is_never_taken_for_whole() {
     let world =
         World::start("broken", |simulator| Setup::new(catalog::usual(simulator, "read_timeout_ms = 500"))).await;
-    for (fault, class) in
-        [(json!({"cut_rate": 1.0}), "cut"), (json!({"cut_rate": 0, "stream_pace_ms": 2_000}), "read_timeout")]
-    {
+    // In the middle: its first words are with the caller.
+    world.simulator.set("first", json!({"cut_rate": 1.0})).await;
+    let answer = world.admin.chat(STREAMED).await.expect(200);
+    let said = read_events(&answer.text());
+    assert!(!said.done, "{said:?}");
+    assert_eq!(said.error.as_ref().map(|error| &error["type"]), Some(&json!("server_error")), "{said:?}");
+    let call = world.admin.call(answer.header("x-tollway-request-id").expect("it is named")).await;
+    let row = &call["attempts"][0];
+    assert_eq!((&row["status"], &row["error_class"]), (&json!("failed"), &json!("cut")), "{row}");
+    assert!(row["contracted_cost"].as_i64() > Some(0) && row["usage_source"] == "estimated", "{row}");
+    assert_eq!(call["attempts"].as_array().map(Vec::len), Some(1), "it fell back in silence: {call}");
+    world.check().await;
+}
+
+/// Nothing of an answer is with the caller before its first words, so another deployment can still give all of it.
+#[tokio::test]
+async fn a_stream_that_breaks_before_its_first_words_falls_back() {
+    let world =
+        World::start("unbegun", |simulator| Setup::new(catalog::usual(simulator, "read_timeout_ms = 500"))).await;
+    for (fault, class) in [
+        // The role comes at once, and then nothing.
+        (json!({"stream_pace_ms": 2_000}), "read_timeout"),
+        (json!({"stream_pace_ms": 0, "garbage_rate": 1.0}), "garbage"),
+    ] {
         world.simulator.set("first", fault).await;
         let answer = world.admin.chat(STREAMED).await.expect(200);
         let said = read_events(&answer.text());
-        assert!(!said.done, "{said:?}");
-        assert_eq!(said.error.as_ref().map(|error| &error["type"]), Some(&json!("server_error")), "{said:?}");
-        let call = world.admin.call(answer.header("x-tollway-request-id").expect("it is named")).await;
-        let row = &call["attempts"][0];
-        assert_eq!((&row["status"], &row["error_class"]), (&json!("failed"), &json!(class)), "{row}");
-        assert!(row["contracted_cost"].as_i64() > Some(0) && row["usage_source"] == "estimated", "{row}");
-        assert_eq!(call["attempts"].as_array().map(Vec::len), Some(1), "it fell back in silence: {call}");
+        assert!(said.done && said.error.is_none(), "{said:?}");
+        assert_eq!(answer.header("x-tollway-deployment"), Some("second"));
+        let id = answer.header("x-tollway-request-id").expect("it is named").to_owned();
+        let booked = async || {
+            let call = world.admin.call(&id).await;
+            (call["attempts"].as_array().map(Vec::len) == Some(2)).then_some(call)
+        };
+        let call = until("both calls to be booked", SOON, booked).await;
+        let ends: Vec<_> =
+            call["attempts"].as_array().expect("attempts").iter().map(|row| &row["error_class"]).collect();
+        assert_eq!(ends, [&json!(class), &json!(null)], "{call}");
     }
     world.check().await;
 }
@@ -306,10 +331,13 @@ async fn a_stream_that_breaks_is_never_taken_for_whole() {
 #[tokio::test]
 async fn a_request_that_the_provider_refuses_gets_the_providers_error() {
     let world = world("direct_400").await;
-    let answer = world.admin.chat(r#"{"model":"chat","messages":[]}"#).await.expect(400);
+    let answer = world.admin.chat(requests::REFUSED_CHAT).await.expect(400);
     let error = &answer.json()["error"];
     assert_eq!(error["type"], "invalid_request_error", "{error}");
-    assert!(error["message"].as_str().is_some_and(|said| said.contains("messages")), "{error}");
+    assert!(
+        error["message"].as_str().is_some_and(|said| said.contains("stream_options") || said.contains("StreamOptions")),
+        "{error}"
+    );
     assert_eq!(world.simulator.calls().await, 1, "it was tried again");
     world.check().await;
 }

@@ -19,6 +19,14 @@ async fn a_full_disk_loses_nothing() {
     let id = world.admin.submit("", requests::chat(6_000)).await;
     world.admin.ended(&id).await;
     let lake = world.dir.path().join("lake");
+    // A report says what it is without; also where nothing was exported yet and there is no folder at all.
+    let report = ["--output", "json", "report", "spend", "--from", "2000-01-01", "--to", "2100-01-01"];
+    let report = world.gateway.run("", &report).await.expect(0).json();
+    assert_eq!((&report["total"]["calls"], &report["lake"]["rows_behind"]), (&0.into(), &6_000.into()), "{report}");
+    assert!(report["lake"]["behind_since"].is_string(), "{report}");
+    let csv = ["--output", "csv", "report", "spend", "--from", "2000-01-01", "--to", "2100-01-01"];
+    let csv = world.gateway.run("", &csv).await.expect(0);
+    assert!(csv.stderr.contains("this report is without 6,000 ledger rows"), "{}", csv.stderr);
     std::fs::create_dir_all(&lake).expect("the folder is ours");
 
     let mut shell = std::process::Command::new("unshare");

@@ -83,6 +83,28 @@ async fn a_synchronous_call_without_a_database_is_refused_and_booked() {
     world.check().await;
 }
 
+/// What is not known is not a refusal: nobody can say that the limit is full.
+#[tokio::test]
+async fn a_call_under_a_limit_without_a_database_is_not_told_that_the_limit_is_full() {
+    let mut world = world("limit_postgres").await;
+    let caller = world.key("search", json!({"slots": 1})).await;
+    // Of one slot nothing is kept for the next call.
+    let served = async || (caller.chat(requests::chat_body("chat", 1)).await.status == 200).then_some(());
+    until("a call to be answered", SOON, served).await;
+    let idle = "select count(*) from limit_use where granted > 0 or used > 0";
+    until("its slot to go back", SOON, async || (world.db.number(idle).await == 0).then_some(())).await;
+    world.db.postgres.kill9();
+    for n in 0..5 {
+        let refused = caller.chat(requests::chat_body("chat", n)).await.expect(503);
+        assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    }
+    says_so(&mut world).await;
+    world.db.postgres.start();
+    ready(&world).await;
+    until("calls to be answered again", SOON, served).await;
+    world.check().await;
+}
+
 /// The policy for a minute without the database: nothing is called that could not be booked, callers hear so at once, and what was
 /// under way is answered and booked.
 #[tokio::test]

@@ -26,6 +26,26 @@ async fn a_deployments_slots_hold_over_two_replicas_and_all_callers() {
     world.check().await;
 }
 
+/// A limit with room refuses nobody, whatever replica they come to and however long it was quiet.
+#[tokio::test]
+async fn a_crowd_after_a_pause_is_not_refused_by_a_limit_with_room() {
+    let world = World::start("quiet_limit", |simulator| Setup::new(catalog::one(simulator, "slots = 4096"))).await;
+    let replica = world.replica("replica", &world.setup).await;
+    world.simulator.set_latency("only", 20).await;
+    let (here, there) = (world.admin.clone(), world.admin.at(&replica.url));
+    for crowd in [8, 3, 40] {
+        // Longer than what is held beyond an allotment is kept.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let calls = (0..crowd).map(|n| {
+            let caller = if n % 2 == 0 { here.clone() } else { there.clone() };
+            async move { caller.chat(requests::chat_body("chat", n)).await.status }
+        });
+        let statuses = join_all(calls).await;
+        assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    }
+    world.check().await;
+}
+
 #[tokio::test]
 async fn a_teams_and_a_keys_slots_hold() {
     let world = World::start("team_slots", |simulator| {
@@ -101,8 +121,11 @@ async fn refused_calls_burn_no_limit_of_their_caller() {
         });
         answer.await.expect(200);
     }
-    let third = caller.chat(requests::chat_body("chat", 3)).await.expect(429).text();
-    assert!(third.contains("limit rpm"), "{third}");
+    let third = caller.chat(requests::chat_body("chat", 3)).await.expect(429);
+    let until = third.header("retry-after").and_then(|after| after.parse().ok()).unwrap_or(0u64);
+    let text = third.text();
+    assert!(text.contains("Tollway's limit rpm 20 of key:") && text.contains("is used up until 20"), "{text}");
+    assert!((1..=4).contains(&until), "a call comes in every three seconds: {until}");
     world.check().await;
 }
 

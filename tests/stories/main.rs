@@ -2,7 +2,9 @@
 
 mod after;
 mod bad_input;
+mod connections;
 mod direct;
+mod fuzz;
 mod life;
 mod progress;
 mod results;

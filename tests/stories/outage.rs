@@ -172,7 +172,7 @@ async fn a_request_that_fails_by_itself_is_dead_lettered_with_its_reason() {
 #[tokio::test]
 async fn a_request_that_the_provider_refuses_is_not_tried_again() {
     let world = World::start("provider_400", |simulator| Setup::new(catalog::usual(simulator, ""))).await;
-    let bad = requests::line("line-2", "/v1/chat/completions", r#"{"model":"chat","messages":[]}"#);
+    let bad = requests::line("line-2", "/v1/chat/completions", requests::REFUSED_CHAT);
     let lines = requests::chat_line(1) + &bad + &requests::chat_line(3);
     let id = world.admin.submit("", lines).await;
     let job = world.admin.ended(&id).await;

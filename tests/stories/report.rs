@@ -41,6 +41,8 @@ async fn spend_by_team_and_feature_over_the_api() {
     let csv = finance.get(&format!("{SPEND}?by=team&format=csv")).await.expect(200);
     assert!(csv.header("content-type").is_some_and(|media| media.starts_with("text/csv")));
     assert_eq!(csv.text().lines().count(), 4, "a head and three teams: {}", csv.text());
+    assert_eq!(csv.header("x-tollway-lake-behind"), Some("0"), "the world was checked, so all of it is exported");
+    assert_eq!(report["lake"]["rows_behind"], 0, "{report}");
     let parquet = finance.get(&format!("{SPEND}?by=team&format=parquet")).await.expect(200);
     assert!(parquet.body.starts_with(b"PAR1") && parquet.body.ends_with(b"PAR1"));
     let none = finance.get(&format!("{SPEND}?by=team&from=2001-01-01&to=2001-01-31")).await.expect(200).json();

@@ -78,7 +78,7 @@ async fn failed_lines_alone() {
     let world = world("failed").await;
     let lines: String = (1..=40)
         .map(|n| match n % 10 {
-            0 => requests::line(&format!("line-{n}"), "/v1/chat/completions", r#"{"model":"chat","messages":[]}"#),
+            0 => requests::line(&format!("line-{n}"), "/v1/chat/completions", requests::REFUSED_CHAT),
             _ => requests::chat_line(n),
         })
         .collect();
@@ -171,7 +171,35 @@ async fn embeddings_as_floats_as_base64_and_as_parquet() {
     assert_eq!(parquet.header("content-type"), Some("application/vnd.apache.parquet"));
     let body = &parquet.body;
     assert!(body.starts_with(b"PAR1") && body.ends_with(b"PAR1"), "{} bytes are no Parquet", body.len());
+    for header in ["x-tollway-pending", "x-tollway-left-out"] {
+        assert_eq!(parquet.header(header), Some("0"), "{header}");
+    }
     world.admin.get(&format!("/api/v1/jobs/{id}/results?format=parquet&from=3")).await.expect(400);
+    world.check().await;
+}
+
+/// A table of vectors says which requests it is without: chat, failures, and what is not finished yet.
+#[tokio::test]
+async fn a_table_of_vectors_says_what_it_lacks() {
+    let world = world("vectors_lack").await;
+    let mixed: String = (11..=15).map(|n| requests::embedding_line(n, "")).collect::<String>() + &requests::chat(3);
+    let id = world.admin.submit("", mixed).await;
+    world.admin.ended(&id).await;
+    let parquet = world.admin.get(&format!("/api/v1/jobs/{id}/results?format=parquet")).await.expect(200);
+    assert_eq!((parquet.header("x-tollway-pending"), parquet.header("x-tollway-left-out")), (Some("0"), Some("3")));
+    let out = world.dir.path().join("vectors.parquet");
+    let command = ["jobs", "results", &id, "--format", "parquet", "--out", out.to_str().expect("a plain path")];
+    let ran = world.gateway.run(&world.admin.key, &command).await.expect(8);
+    assert!(ran.stderr.contains("without 3 requests that ended without a vector"), "{}", ran.stderr);
+    assert!(out.exists(), "what there is was written");
+
+    let paused = world.admin.submit("?start_at=2099-01-01T00:00:00Z", requests::embedding_line(1, "")).await;
+    let parquet = world.admin.get(&format!("/api/v1/jobs/{paused}/results?format=parquet")).await.expect(200);
+    assert_eq!((parquet.header("x-tollway-pending"), parquet.header("x-tollway-left-out")), (Some("1"), Some("0")));
+    world.admin.post(&format!("/api/v1/jobs/{paused}/cancel"), "").await.expect(200);
+    world.admin.ended(&paused).await;
+    let parquet = world.admin.get(&format!("/api/v1/jobs/{paused}/results?format=parquet")).await.expect(200);
+    assert_eq!((parquet.header("x-tollway-pending"), parquet.header("x-tollway-left-out")), (Some("0"), Some("1")));
     world.check().await;
 }
 

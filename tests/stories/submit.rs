@@ -21,9 +21,9 @@ async fn world(story: &str) -> World {
     World::start(story, |simulator| Setup::new(catalog::usual(simulator, ""))).await
 }
 
-/// One that takes a hundred uploads at once.
+/// One that takes a hundred uploads of one key at once.
 async fn wide_world(story: &str) -> World {
-    let setup = |simulator: &_| Setup { server: "max_uploads = 128", ..Setup::new(catalog::usual(simulator, "")) };
+    let setup = |simulator: &_| Setup { server: "max_uploads = 256", ..Setup::new(catalog::usual(simulator, "")) };
     World::start(story, setup).await
 }
 
@@ -275,7 +275,7 @@ async fn the_command_line_submits_follows_and_fetches() {
         requests::assert_answers(&result, n);
     }
     // A job with failures ends with an exit code of its own.
-    let bad = requests::line("line-1", "/v1/chat/completions", r#"{"model":"chat","messages":[]}"#);
+    let bad = requests::line("line-1", "/v1/chat/completions", requests::REFUSED_CHAT);
     std::fs::write(&file, bad).expect("the folder is ours");
     world.gateway.run(key, &["submit", path, "--watch"]).await.expect(3);
     world.check().await;

@@ -25,7 +25,14 @@ async fn operations(admin: &Client) -> Vec<(Method, String)> {
     all
 }
 
-const OPERATORS: [&str; 4] = ["/v1/models/{id}", "/api/v1/lanes/{id}", "/api/v1/budgets/{id}", "/api/v1/alerts/{id}"];
+const OPERATORS: [&str; 6] = [
+    "/v1/models/{id}",
+    "/api/v1/lanes/{id}",
+    "/api/v1/budgets/{id}",
+    "/api/v1/alerts/{id}",
+    "/api/v1/ledger/{id}",
+    "/api/v1/deployments/{id}",
+];
 
 /// The other team's things, by the route that names them.
 struct Theirs {

@@ -20,6 +20,12 @@ words! {
         LakeBehind = "lake_behind",
         /// A deployment that is routed to has no price.
         Unpriced = "unpriced",
+        /// An API key ends within days.
+        KeyExpires = "key_expires",
+        /// A provider refuses a deployment's calls because its account has no quota or no money left.
+        ProviderQuota = "provider_quota",
+        /// A provider reported a usage that its call cannot have had.
+        ImplausibleUsage = "implausible_usage",
         /// Asked for, to see whether it arrives.
         Test = "test",
     }

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{JobId, Lane, ScheduleId, attempt::words};
+use crate::{JobId, Lane, ScheduleId, attempt::words, ids::AttemptId};
 
 words! {
     Action {
@@ -34,13 +34,25 @@ words! {
         Revoke = "revoke",
         /// A team: its keys are refused.
         Disable = "disable",
+        /// A deployment, until some time.
+        Cool = "cool",
+        /// A deployment that was taken out, or had failed.
+        Release = "release",
         /// A configuration file became the active configuration.
         Apply = "apply",
+        /// Keys from one address were refused; counted, once a minute.
+        SignInFailed = "sign_in_failed",
+        /// A charge of the ledger was set right.
+        Correct = "correct",
+        /// A team's secret was replaced by a new one.
+        Rotate = "rotate",
+        /// A job's webhook was given up: its receiver cannot be reached, or refuses it for good.
+        GiveUp = "give_up",
     }
 }
 
 /// What something was done to, as people write it: `job_…`, `lane:NAME`, `limit:SCOPE`, `budget:NAME`, `key:ID`,
-/// `team:NAME`, `schedule:sch_…`, `config`.
+/// `team:NAME`, `deployment:NAME`, `schedule:sch_…`, `attempt:ID`, `address:IP`, `config`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Object {
     Job(JobId),
@@ -51,13 +63,21 @@ pub enum Object {
     Budget(String),
     Key(String),
     Team(String),
+    Deployment(String),
     Schedule(ScheduleId),
+    /// Where requests come from: an IPv4 address, the /64 of an IPv6 address, or `*` for all those that are not listed.
+    Address(String),
+    /// A provider call, by the id of its ledger row.
+    Attempt(AttemptId),
     /// What the file declares.
     Config,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no object: job_…, lane:NAME, limit:SCOPE, budget:NAME, key:ID, team:NAME, schedule:sch_… or config")]
+#[error(
+    "{0:?} is no object: job_…, lane:NAME, limit:SCOPE, budget:NAME, key:ID, team:NAME, deployment:NAME, schedule:sch_…, \
+         attempt:ID, address:IP or config"
+)]
 pub struct BadObject(String);
 
 impl fmt::Display for Object {
@@ -69,7 +89,10 @@ impl fmt::Display for Object {
             Self::Budget(name) => write!(f, "budget:{name}"),
             Self::Key(id) => write!(f, "key:{id}"),
             Self::Team(name) => write!(f, "team:{name}"),
+            Self::Deployment(name) => write!(f, "deployment:{name}"),
             Self::Schedule(id) => write!(f, "schedule:{id}"),
+            Self::Address(address) => write!(f, "address:{address}"),
+            Self::Attempt(id) => write!(f, "attempt:{id}"),
             Self::Config => f.write_str("config"),
         }
     }
@@ -92,7 +115,10 @@ impl FromStr for Object {
             "budget" => Ok(Self::Budget(rest.to_owned())),
             "key" => Ok(Self::Key(rest.to_owned())),
             "team" => Ok(Self::Team(rest.to_owned())),
+            "deployment" => Ok(Self::Deployment(rest.to_owned())),
+            "address" => Ok(Self::Address(rest.to_owned())),
             "schedule" => rest.parse().map(Self::Schedule).map_err(|_| bad()),
+            "attempt" => rest.parse().map(Self::Attempt).map_err(|_| bad()),
             _ => Err(bad()),
         }
     }
@@ -119,7 +145,14 @@ mod tests {
     #[test]
     fn an_object_is_read_as_it_is_shown() {
         let objects = ["job_0000000000001", "lane:bulk", "limit:lane:bulk:team:a", "key:abcdefghijkl", "budget:b"];
-        for text in objects.into_iter().chain(["team:search", "schedule:sch_0000000000001", "config"]) {
+        for text in objects.into_iter().chain([
+            "team:search",
+            "deployment:d",
+            "schedule:sch_0000000000001",
+            "address:2001:db8::/64",
+            "attempt:01939d8e-0000-7000-8000-000000000001",
+            "config",
+        ]) {
             assert_eq!(text.parse::<Object>().unwrap().to_string(), text);
         }
         for text in ["", "bulk", "lane:", "lane:No Lane", "lanes:bulk", "job_1", "schedule:job_0000000000001"] {

@@ -120,6 +120,12 @@ pub struct Deployment {
     pub read_timeout_ms: u64,
     #[serde(default = "default_total_ms")]
     pub total_timeout_ms: u64,
+    /// The longest event of a stream that is taken, in MiB; an image in base64 is one. As left out, an older Tollway reads it too.
+    #[serde(default = "default_event_mb", skip_serializing_if = "is_default_event")]
+    pub max_event_mb: u64,
+    /// The largest answer that is taken, in MiB, unpacked.
+    #[serde(default = "default_answer_mb", skip_serializing_if = "is_default_answer")]
+    pub max_answer_mb: u64,
     /// What finance calls the account that pays for it.
     #[serde(default)]
     pub billing_account: Option<String>,
@@ -208,8 +214,16 @@ pub struct OwnPrice {
     #[serde(default)]
     pub cache_write: Option<String>,
     /// First UTC day it holds; always, when absent.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "first_day")]
     pub from: Option<chrono::NaiveDate>,
+}
+
+fn first_day<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<chrono::NaiveDate>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    let day = |text: String| {
+        text.parse().map_err(|_| serde::de::Error::custom(format!("{text:?} is not a day; write it as 2026-01-31")))
+    };
+    text.map(day).transpose()
 }
 
 fn default_connect_ms() -> u64 {
@@ -220,6 +234,19 @@ fn default_read_ms() -> u64 {
 }
 fn default_total_ms() -> u64 {
     600_000
+}
+
+fn default_event_mb() -> u64 {
+    16
+}
+fn default_answer_mb() -> u64 {
+    64
+}
+fn is_default_event(mb: &u64) -> bool {
+    *mb == default_event_mb()
+}
+fn is_default_answer(mb: &u64) -> bool {
+    *mb == default_answer_mb()
 }
 
 impl Catalog {

@@ -34,7 +34,7 @@ pub use ids::{AttemptId, JobId, RequestId};
 pub use job::{Counts, Job, JobState};
 pub use lane::Lane;
 pub use ledger::LedgerRow;
-pub use line::{Endpoint, RequestLine};
+pub use line::Endpoint;
 pub use money::Money;
 pub use role::Role;
 pub use schedule::{Schedule, ScheduleId};

@@ -16,7 +16,7 @@ pub struct Manifest {
     /// Every day up to this one is in `ledger/`; rows that come later are added there.
     pub sealed_through: Option<NaiveDate>,
     pub files: Vec<LakeFile>,
-    /// Files that compaction replaced; they are deleted once nobody can still be reading them.
+    /// Files that compaction replaced and is about to remove.
     #[serde(default)]
     pub retired: Vec<RetiredFile>,
 }

@@ -26,6 +26,10 @@ pub enum BadTags {
     Reserved(String),
     #[error("at most 16 tags, not {0}")]
     TooMany(usize),
+    #[error(
+        "tags are UTF-8; a client that cannot send that in a header writes it percent-encoded, as in customer=M%C3%BCller"
+    )]
+    NotUtf8,
 }
 
 impl Tags {
@@ -87,18 +91,51 @@ impl From<Tags> for BTreeMap<String, String> {
     }
 }
 
-/// The form of the header `x-tollway-tags`: `environment=prod,feature=search`.
+/// As in a query or on a command line: `environment=prod,feature=search`.
 impl FromStr for Tags {
     type Err = BadTags;
 
     fn from_str(text: &str) -> Result<Self, BadTags> {
+        Self::read(text, |value| Ok(value.to_owned()))
+    }
+}
+
+impl Tags {
+    /// From the header `x-tollway-tags`: as [`Tags::from_str`] reads them, and `%` with two hexadecimal digits in a value is one
+    /// byte of its UTF-8. Clients that send only ASCII in headers write `customer=M%C3%BCller`; a comma in a value is `%2C`.
+    pub fn from_header(header: &[u8]) -> Result<Self, BadTags> {
+        let text = std::str::from_utf8(header).map_err(|_| BadTags::NotUtf8)?;
+        Self::read(text, |value| unescaped(value).ok_or(BadTags::NotUtf8))
+    }
+
+    fn read(text: &str, value_of: impl Fn(&str) -> Result<String, BadTags>) -> Result<Self, BadTags> {
         let mut map = BTreeMap::new();
         for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').ok_or_else(|| BadTags::Form(pair.chars().take(64).collect()))?;
-            map.insert(key.trim().to_owned(), value.trim().to_owned());
+            map.insert(key.trim().to_owned(), value_of(value.trim())?);
         }
         Self::try_from(map)
     }
+}
+
+/// The text with each `%XX` as the byte that it names; any other `%` is itself. `None`: the bytes are not UTF-8.
+fn unescaped(text: &str) -> Option<String> {
+    let hex = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let bytes = text.as_bytes();
+    let (mut whole, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(byte) = bytes.get(at) {
+        match (byte, hex(bytes.get(at + 1)), hex(bytes.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => {
+                whole.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            _ => {
+                whole.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(whole).ok()
 }
 
 #[cfg(test)]
@@ -110,6 +147,21 @@ mod tests {
         let tags: Tags = "environment=prod, feature=search,sprint=42".parse().unwrap();
         assert_eq!((tags.environment(), tags.feature(), tags.get("sprint")), ("prod", "search", Some("42")));
         assert_eq!(Tags::default().feature(), UNATTRIBUTED);
+    }
+
+    #[test]
+    fn a_header_takes_utf8_as_it_is_and_percent_encoded() {
+        let customer = |header: &[u8]| Tags::from_header(header).map(|tags| tags.customer().map(str::to_owned));
+        for header in ["customer=Müller", "customer=M%C3%BCller", "feature=x, customer=M%c3%bcller "] {
+            assert_eq!(customer(header.as_bytes()), Ok(Some("Müller".to_owned())), "{header}");
+        }
+        assert_eq!(customer(b"customer=a%2Cb%3Dc"), Ok(Some("a,b=c".to_owned())));
+        assert_eq!(customer(b"customer=100%, feature=50%2"), Ok(Some("100%".to_owned())), "no escape is no escape");
+        assert_eq!(customer(b"customer=M\xfcller"), Err(BadTags::NotUtf8), "Latin-1");
+        assert_eq!(customer(b"customer=%FF"), Err(BadTags::NotUtf8));
+        assert_eq!(customer(b"customer=a%00b"), Err(BadTags::Value("customer".into())));
+        let long = format!("customer={}", "ü".repeat(65));
+        assert_eq!(customer(long.as_bytes()), Err(BadTags::Value("customer".into())), "130 bytes");
     }
 
     #[test]

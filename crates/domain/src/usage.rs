@@ -8,8 +8,10 @@ pub enum UsageSource {
     /// The provider reported the counts.
     #[default]
     Provider,
-    /// Counted by Tollway because the provider said nothing.
+    /// Counted by Tollway because the provider said nothing, or nothing that can be meant.
     Estimated,
+    /// The provider reported more than the call can have used; the counts are the most that it can.
+    Implausible,
 }
 
 impl UsageSource {
@@ -17,6 +19,7 @@ impl UsageSource {
         match self {
             Self::Provider => "provider",
             Self::Estimated => "estimated",
+            Self::Implausible => "implausible",
         }
     }
 }
@@ -53,6 +56,22 @@ impl Usage {
         total(&[self.prompt_total(), self.output_text, self.output_reasoning])
     }
 
+    /// Of two calls to a provider that are one attempt.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            input_uncached: sum(self.input_uncached, other.input_uncached),
+            cache_read: sum(self.cache_read, other.cache_read),
+            cache_write_5m: sum(self.cache_write_5m, other.cache_write_5m),
+            cache_write_1h: sum(self.cache_write_1h, other.cache_write_1h),
+            input_audio: sum(self.input_audio, other.input_audio),
+            input_image: sum(self.input_image, other.input_image),
+            output_text: sum(self.output_text, other.output_text),
+            output_reasoning: sum(self.output_reasoning, other.output_reasoning),
+            output_audio: sum(self.output_audio, other.output_audio),
+            source: self.source,
+        }
+    }
+
     /// All input tokens: what decides the price tier. `None` when no input count was reported.
     pub fn prompt_total(&self) -> Option<i64> {
         let parts = [
@@ -69,6 +88,10 @@ impl Usage {
     pub fn output_total(&self) -> Option<i64> {
         total(&[self.output_text, self.output_reasoning, self.output_audio])
     }
+}
+
+fn sum(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    total(&[a, b])
 }
 
 fn total(parts: &[Option<i64>]) -> Option<i64> {

@@ -28,6 +28,10 @@ words! {
         ProviderCooling = "provider_cooling",
         /// It cannot be reached, refuses the credential, or fails every call.
         ProviderDown = "provider_down",
+        /// The account at the provider has no quota or credit left: somebody has to pay.
+        ProviderQuota = "provider_quota",
+        /// The provider does not know the deployment's model: the operator has to correct it.
+        ModelUnknown = "model_unknown",
         NoRoute = "no_route",
         Paused = "paused",
         /// Another job ends first.

@@ -42,6 +42,7 @@ fn measure(
         endpoint: Endpoint::ChatCompletions,
         est_in: 200,
         max_out: Some(500),
+        is_oversized: false,
     };
     let calls = |count: u32| {
         for _ in 0..count {

@@ -6,8 +6,9 @@ use std::{
     sync::{Arc, RwLock},
 };
 
+use chrono::{DateTime, Utc};
 use domain::{
-    Catalog, Deployment, Lane, Route,
+    Catalog, Deployment, Endpoint, Lane, Route,
     catalog::{Approval, BadLanes, LaneRule, Quotas, TeamRule, check_lanes},
     money::Total,
 };
@@ -24,6 +25,15 @@ pub struct ActiveDeployment {
     pub price: Option<pricing::PricedModel>,
 }
 
+impl ActiveDeployment {
+    /// Whether a call of this endpoint that starts at `at` can be charged: the price has begun, and names output where there is
+    /// some. A price for input alone is an embeddings model's.
+    pub fn is_priced(&self, endpoint: Endpoint, at: DateTime<Utc>) -> bool {
+        let price = self.price.as_ref().and_then(|price| price.at(at, pricing::Terms::sync()).ok());
+        price.is_some_and(|price| endpoint == Endpoint::Embeddings || price.covers_output())
+    }
+}
+
 /// A route with its deployments in order.
 #[derive(Debug)]
 pub struct ActiveRoute {
@@ -33,9 +43,9 @@ pub struct ActiveRoute {
 }
 
 impl ActiveRoute {
-    /// Whether each call through it can be charged, or need not be.
-    pub fn is_priced(&self) -> bool {
-        self.spec.allow_unpriced || self.deployments.iter().all(|d| d.price.is_some())
+    /// Whether each call of this endpoint that starts at `at` can be charged, or need not be.
+    pub fn is_priced(&self, endpoint: Endpoint, at: DateTime<Utc>) -> bool {
+        self.spec.allow_unpriced || self.deployments.iter().all(|deployment| deployment.is_priced(endpoint, at))
     }
 }
 
@@ -50,6 +60,8 @@ pub struct ActiveCatalog {
     pub prices: pricing::PriceList,
     pub quotas: Quotas,
     pub approval: Approval,
+    /// Own prices that are far from the list's, and hold all the same.
+    pub odd_prices: Vec<pricing::OddPrice>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +113,8 @@ impl ActiveCatalog {
         }
         let (reserves, teams) = (reserves(&lanes), catalog.teams);
         let (quotas, approval) = (catalog.quotas, catalog.approval);
-        Ok(Self { version, lanes, reserves, teams, routes, deployments, prices, quotas, approval })
+        let odd_prices = pricing::odd_prices(&catalog.prices, chrono::Utc::now());
+        Ok(Self { version, lanes, reserves, teams, routes, deployments, prices, quotas, approval, odd_prices })
     }
 
     /// Whether any team's jobs may have to be approved.
@@ -156,5 +169,52 @@ impl CatalogWatch {
             Ok(mut active) => *active = Arc::new(next),
             Err(poisoned) => *poisoned.into_inner() = Arc::new(next),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_price_without_output_serves_embeddings_and_no_chat() {
+        let deployment = |model: &str| json!({"kind": "openai", "base_url": "http://127.0.0.1:9/v1", "model": model});
+        let route = |deployments: &[&str], allow: bool| json!({"deployments": deployments, "allow_unpriced": allow});
+        let price = |model: &str, more: serde_json::Value| {
+            let mut price = json!({"provider": "openai", "model": model, "input": "1"});
+            price.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            price
+        };
+        let catalog: Catalog = serde_json::from_value(json!({
+            "deployments": {
+                "both": deployment("m-both"), "input": deployment("m-input"), "listed": deployment("text-embedding-3-small"),
+                "later": deployment("m-later"), "none": deployment("m-none"),
+            },
+            "routes": {
+                "both": route(&["both"], false), "input": route(&["input"], false), "listed": route(&["listed"], false),
+                "later": route(&["later"], false), "none": route(&["none"], false),
+                "mixed": route(&["both", "input"], false), "allowed": route(&["input"], true),
+            },
+            "prices": [
+                price("m-both", json!({"output": "2"})), price("m-input", json!({"cache_read": "0.5"})),
+                price("m-later", json!({"output": "2", "from": "2026-12-01"})),
+            ],
+        }))
+        .unwrap();
+        let catalog = ActiveCatalog::build(1, catalog).unwrap();
+        let now = "2026-11-22T12:00:00Z".parse().unwrap();
+        let seen = |route: &str| {
+            let route = catalog.route(route).unwrap();
+            [Endpoint::ChatCompletions, Endpoint::Embeddings].map(|endpoint| route.is_priced(endpoint, now))
+        };
+        assert_eq!(seen("both"), [true, true]);
+        for input_only in ["input", "listed", "mixed"] {
+            assert_eq!(seen(input_only), [false, true], "{input_only}");
+        }
+        assert_eq!(seen("later"), [false, false], "its price has not begun");
+        assert_eq!(seen("none"), [false, false]);
+        assert_eq!(seen("allowed"), [true, true]);
     }
 }

@@ -8,21 +8,22 @@ use std::{
 use chrono::{DateTime, Utc};
 use secrecy::SecretBox;
 use store::Pools;
+use tracing::warn;
 
 use crate::{
     admit::KeyCache,
-    alerts::Receiver,
+    alerts::{Notices, Receiver},
     budgets::Budgets,
     call::Providers,
     catalog::{ActiveCatalog, CatalogWatch},
     claim::{Bell, Slots},
     clock::Clock,
-    direct::{IntentQueue, Intents},
+    direct::{Calls, IntentQueue, Intents},
     fence::{Fence, Live},
     limits::Limiter,
     route::Health,
     settle::{Queue, Settler},
-    submit::Places,
+    submit::{Places, Required},
 };
 
 /// Figures that the operator sets for one process. Defaults are in [`Settings::default`].
@@ -44,10 +45,23 @@ pub struct Settings {
     pub max_upload: u64,
     /// Uploads under way at once.
     pub max_uploads: usize,
+    /// How fast each of them must come in.
+    pub uploads: Required,
+    /// After a shutdown began: how long new connections and requests are still taken.
+    pub shutdown_delay: Duration,
+    /// Connections of callers at once, of all and of one address.
+    pub connections: Connections,
     /// Hosts on private addresses may receive webhooks.
     pub webhooks_to_private_hosts: bool,
     /// Who is told of alerts.
     pub alerts: Vec<Receiver>,
+}
+
+/// How many connections callers may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    pub most: usize,
+    pub per_address: usize,
 }
 
 impl Default for Settings {
@@ -61,6 +75,9 @@ impl Default for Settings {
             max_lines: 5_000_000,
             max_upload: 20 << 30,
             max_uploads: 32,
+            uploads: Required::default(),
+            shutdown_delay: Duration::from_secs(5),
+            connections: Connections { most: 10_000, per_address: 5_000 },
             webhooks_to_private_hosts: false,
             alerts: Vec::new(),
         }
@@ -89,6 +106,7 @@ impl Engine {
         let (settler, settlements) = Settler::new();
         let (intents, intent_queue) = Intents::new();
         let slots = worker_slots(&roles, &settings);
+        catalog.odd_prices.iter().for_each(|odd| warn!("{odd}"));
         let engine = Self {
             pools,
             worker_id,
@@ -100,12 +118,14 @@ impl Engine {
             keys: KeyCache::new(),
             limits: Limiter::default(),
             budgets: Budgets::default(),
-            places: Places::new(settings.max_uploads),
+            places: Places::new(settings.max_uploads, settings.uploads),
             health: Health::default(),
+            notices: Notices::default(),
             slots: Slots::new(slots),
             bell: Bell::default(),
             settler,
             intents,
+            calls: Calls::default(),
             providers,
             pepper,
             settings,
@@ -141,11 +161,15 @@ pub struct Engine {
     /// Uploads that this process has room for.
     pub places: Places,
     pub health: Health,
+    /// What calls say of their providers that somebody is to be told of.
+    pub notices: Notices,
     pub slots: Arc<Slots>,
     /// Rings when there may be something to claim.
     pub bell: Bell,
     pub settler: Settler,
     pub intents: Intents,
+    /// Synchronous calls under way.
+    pub calls: Calls,
     pub providers: Providers,
     /// Keys' MACs and webhooks' secrets are made under it; 32 random bytes from a file.
     pub pepper: Arc<SecretBox<[u8; 32]>>,

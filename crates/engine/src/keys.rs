@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{Action, Lane, Object, Role, catalog::Caps};
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -18,6 +19,7 @@ use crate::{
 
 const LONGEST_NAME: usize = 128;
 const MOST_LANES: usize = 32;
+const LONGEST_LIFE: TimeDelta = TimeDelta::days(3_653);
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -28,6 +30,7 @@ pub struct NewKey {
     /// The first is its default for synchronous calls.
     pub lanes: Vec<Lane>,
     pub caps: Caps,
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +43,11 @@ pub enum KeyError {
     Contradicts(#[from] Contradiction),
     #[error("there is no such key")]
     NotFound,
+    #[error(
+        "{0} is the last admin key: without it nobody could change anything. Create another admin key first, one that does not expire \
+         within a week; then revoke this one"
+    )]
+    LastAdmin(String),
     #[error("the database cannot be reached")]
     Unavailable(#[from] store::Error),
 }
@@ -57,7 +65,8 @@ impl From<CheckError> for KeyError {
 pub async fn create(engine: &Engine, new: NewKey, by: &str) -> Result<(Minted, KeyRow), KeyError> {
     let catalog = engine.catalog.get();
     check(&new, &catalog.lanes.iter().filter(|(_, rule)| !rule.closed).map(|(lane, _)| lane).collect::<Vec<_>>())?;
-    let NewKey { team, name, role, lanes, caps } = new;
+    check_expiry(new.expires_at, engine.clock.now())?;
+    let NewKey { team, name, role, lanes, caps, expires_at } = new;
     let mut tx = engine.pools.api.begin().await?;
     // A limit of its team could change meanwhile, and contradict its own.
     store::config::lock(&mut tx).await?;
@@ -78,6 +87,7 @@ pub async fn create(engine: &Engine, new: NewKey, by: &str) -> Result<(Minted, K
             slots: caps.slots,
             rpm: caps.rpm,
             tpm: caps.tpm,
+            expires_at,
         },
     )
     .await?;
@@ -97,6 +107,9 @@ pub async fn revoke(engine: &Engine, key_id: &str, by: &str) -> Result<KeyRow, K
     let mut tx = engine.pools.api.begin().await?;
     store::config::lock(&mut tx).await?;
     let before = key::get(&mut tx, key_id).await?.ok_or(KeyError::NotFound)?;
+    if key::ends_administration(&mut tx, Some(key_id), None).await? {
+        return Err(KeyError::LastAdmin(before.key_id));
+    }
     let row = key::revoke(&mut tx, key_id).await?.ok_or(KeyError::NotFound)?;
     if before.revoked_at.is_none() {
         audit::record_change(&mut tx, line(&row, Action::Revoke, by)).await?;
@@ -112,9 +125,10 @@ pub async fn see_changes(engine: &Engine) {
 }
 
 fn line<'a>(row: &KeyRow, action: Action, by: &'a str) -> Change<'a> {
-    let KeyRow { key_id, team, name, role, lanes, slots, rpm, tpm, .. } = row;
+    let KeyRow { key_id, team, name, role, lanes, slots, rpm, tpm, expires_at, .. } = row;
     let details = json!({
         "team": team, "name": name, "role": role, "lanes": lanes, "slots": slots, "rpm": rpm, "tpm": tpm,
+        "expires_at": expires_at,
     });
     Change { object: Object::Key(key_id.clone()), key_id: Some(by), action, details }
 }
@@ -143,6 +157,20 @@ fn check(new: &NewKey, known: &[&Lane]) -> Result<(), KeyError> {
     }
 }
 
+fn check_expiry(expires_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<(), KeyError> {
+    match expires_at {
+        Some(at) if at <= now => {
+            Err(param("expires_at", &format!("expires_at must be later than now, {now} (got {at})")))
+        }
+        Some(at) if at > now + LONGEST_LIFE => {
+            let reason =
+                format!("expires_at must be within ten years (got {at}); leave it out for a key that does not expire");
+            Err(param("expires_at", &reason))
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +183,7 @@ mod tests {
             role: Role::Submit,
             lanes: vec![Lane::prod()],
             caps: Caps { rpm: Some(1), ..Caps::default() },
+            expires_at: None,
         };
         let said = |new: NewKey| match check(&new, &[&Lane::prod(), &Lane::bulk()]) {
             Ok(()) => None,
@@ -169,5 +198,15 @@ mod tests {
         assert_eq!(said(NewKey { lanes: vec![Lane::standard()], ..good() }), Some("unknown lane"));
         let caps = Caps { slots: Some(0), ..Caps::default() };
         assert_eq!(said(NewKey { caps, ..good() }), Some("slots"));
+    }
+    #[test]
+    fn an_expiry_lies_ahead_and_not_too_far() {
+        let now = DateTime::UNIX_EPOCH;
+        let is_taken = |expires_at: Option<DateTime<Utc>>| check_expiry(expires_at, now).is_ok();
+        assert!(is_taken(None) && is_taken(Some(now + TimeDelta::seconds(1))) && is_taken(Some(now + LONGEST_LIFE)));
+        for at in [now, now - TimeDelta::days(1), now + LONGEST_LIFE + TimeDelta::seconds(1), DateTime::<Utc>::MAX_UTC]
+        {
+            assert!(matches!(check_expiry(Some(at), now), Err(KeyError::Param { name: "expires_at", .. })), "{at}");
+        }
     }
 }

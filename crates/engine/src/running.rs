@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::{
-    Engine, Roles, admit, alerts, budgets, claim, direct, direct::IntentQueue, limits, settle, settle::Queue, upkeep,
-    work,
+    Engine, Roles, admit, alerts, budgets, claim, direct, direct::IntentQueue, limits, route, settle, settle::Queue,
+    upkeep, work,
 };
 
 /// Everything of a process that runs by itself, until [`Running::end`].
@@ -35,6 +35,7 @@ impl Running {
         loops.spawn(upkeep::heartbeat(e(), stop()));
         loops.spawn(upkeep::follow_catalog(e(), stop()));
         loops.spawn(admit::follow_keys(e()));
+        loops.spawn(route::by_hand::follow(e(), stop()));
         let ringer = e();
         loops.spawn(limits::run(e(), move || ringer.bell.ring(), stop()));
         let ringer = e();
@@ -47,6 +48,7 @@ impl Running {
             loops.spawn(upkeep::wake_retries(e(), stop()));
         }
         loops.spawn(alerts::tell_of_outages(e(), stop()));
+        loops.spawn(alerts::tell_of_notices(e(), stop()));
         if roles.maintenance {
             loops.spawn(upkeep::reap(e(), stop()));
             loops.spawn(alerts::deliver(e(), stop()));
@@ -76,14 +78,8 @@ impl Running {
     pub async fn end(mut self, engine: &Engine, drain: Duration) {
         self.claiming.cancel();
         engine.fence.stop_starting();
-        if let Some((claimer, mut worker)) = self.working {
-            let _ = claimer.await;
-            if tokio::time::timeout(drain, &mut worker).await.is_err() {
-                warn!("Some calls did not end in time; they are booked as of unknown outcome and run again");
-                engine.fence.abort_running();
-                let _ = tokio::time::timeout(Duration::from_secs(5), worker).await;
-            }
-        }
+        // Both kinds of calls share the time that they are given, also those whose callers have gone.
+        tokio::join!(engine.calls.end(drain), end_work(self.working.take(), engine, drain));
         self.settling.cancel();
         let _ = self.settler.await;
         self.background.cancel();
@@ -94,12 +90,23 @@ impl Running {
     }
 }
 
+async fn end_work(working: Option<(JoinHandle<()>, JoinHandle<()>)>, engine: &Engine, drain: Duration) {
+    let Some((claimer, mut worker)) = working else { return };
+    let _ = claimer.await;
+    if tokio::time::timeout(drain, &mut worker).await.is_err() {
+        warn!("Some calls did not end in time; they are booked as of unknown outcome and run again");
+        engine.fence.abort_running();
+        let _ = tokio::time::timeout(Duration::from_secs(5), worker).await;
+    }
+}
+
 /// Gives up the place among the workers, so that nobody waits for its lease to end. What is still held is left to the reaper.
 async fn leave(engine: &Engine) -> store::Result<()> {
     budgets::give_back(engine).await?;
     let mut tx = engine.pools.work.begin().await?;
     // Calls whose caller went away and uploads of retries and schedules may be cut off; their intents and jobs are the reaper's.
     if engine.live.is_empty() && !store::worker::holds(&mut tx, engine.worker_id).await? {
+        budgets::prove_left(engine, &mut tx).await?;
         store::worker::remove(&mut tx, engine.worker_id).await?;
     } else {
         store::worker::expire(&mut tx, engine.worker_id).await?;

@@ -4,6 +4,7 @@ use domain::{Action, Object};
 use serde_json::{Value, json};
 use store::{
     audit::{self, Change},
+    key,
     team::{self, TeamRow},
 };
 
@@ -19,6 +20,11 @@ pub enum TeamError {
     FileManaged(String),
     #[error("there is no such team")]
     NotFound,
+    #[error(
+        "the team {0:?} has the last admin key: disabled, nobody could change anything. Create an admin key of another team first, one \
+         that does not expire within a week"
+    )]
+    LastAdmin(String),
     #[error("the database cannot be reached")]
     Unavailable(#[from] store::Error),
 }
@@ -49,6 +55,9 @@ pub async fn disable(engine: &Engine, name: &str, by: &str) -> Result<TeamRow, T
     let mut tx = engine.pools.api.begin().await?;
     store::config::lock(&mut tx).await?;
     let before = team::get_by_name(&mut tx, name).await?.ok_or(TeamError::NotFound)?;
+    if !before.is_file_managed() && key::ends_administration(&mut tx, None, Some(before.team_id)).await? {
+        return Err(TeamError::LastAdmin(before.name));
+    }
     let row = team::disable(&mut tx, name).await?.ok_or(TeamError::FileManaged(before.name))?;
     if before.disabled_at.is_none() {
         audit::record_change(&mut tx, line(&row, Action::Disable, json!({}), by)).await?;

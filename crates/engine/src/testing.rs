@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::{AttemptReason, JobId, Lane, LedgerRow, RequestId};
+use domain::{AttemptReason, Endpoint, JobId, Lane, LedgerRow, RequestId};
 use providers::HttpClients;
 use store::{PgPool, Pools};
 
@@ -21,10 +21,15 @@ use crate::{
 /// With the catalog of [`catalog`], a team `t`, whose id is 1, and a lease of this length.
 pub async fn engine(pool: &PgPool, lease: Duration) -> (Arc<Engine>, IntentQueue) {
     sqlx::query("insert into team (name, weight) values ('t', 3)").execute(pool).await.unwrap();
+    replica(pool, lease, WORKER)
+}
+
+/// One of several on the same database; it has no place among the workers yet.
+pub fn replica(pool: &PgPool, lease: Duration, worker_id: i64) -> (Arc<Engine>, IntentQueue) {
     let settings = Settings { lease, ..Settings::default() };
     let (engine, intents, _) = Engine::new(Start {
         pools: Pools { api: pool.clone(), work: pool.clone(), intents: pool.clone() },
-        worker_id: WORKER,
+        worker_id,
         roles: vec!["worker".to_owned()],
         settings,
         asked: Instant::now(),
@@ -54,6 +59,8 @@ pub fn call_row(catalog: &ActiveCatalog, worker_id: i64) -> LedgerRow {
         max_out: Some(10),
     };
     let (id, reason) = (uuid::Uuid::now_v7(), AttemptReason::Primary);
-    let attempt = Attempt { id, no: 1, reason, fallback_from: None, deployment, reserved_at: now };
+    let reserved = meter::worst_case(&deployment, subject.est_in, subject.max_out, now);
+    let endpoint = Endpoint::ChatCompletions;
+    let attempt = Attempt { id, no: 1, reason, fallback_from: None, deployment, endpoint, reserved_at: now, reserved };
     meter::unknown_row(worker_id, &subject, &attempt, now, now)
 }

@@ -16,8 +16,12 @@ pub struct Shared {
     pub engine: Arc<Engine>,
     pub metrics: PrometheusHandle,
     pub children: Children,
-    /// Cancelled when a shutdown begins: endless answers end, readiness says no.
+    /// Cancelled when a shutdown begins: readiness says no, and clients are asked to close their connections.
+    pub leaving: CancellationToken,
+    /// Cancelled when load balancers have had time to notice: nothing new is taken, endless answers end.
     pub stopping: CancellationToken,
+    /// Cancelled when the drain is over: answers that still run are told so and end.
+    pub cutting: CancellationToken,
     pub(crate) readiness: Readiness,
 }
 
@@ -27,7 +31,9 @@ impl App {
             engine,
             metrics,
             children,
+            leaving: CancellationToken::new(),
             stopping: CancellationToken::new(),
+            cutting: CancellationToken::new(),
             readiness: Readiness::default(),
         }))
     }

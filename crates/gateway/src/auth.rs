@@ -1,6 +1,6 @@
 //! The caller of a request. The door has authenticated it before any handler runs.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::FromRequestParts,
@@ -9,6 +9,10 @@ use axum::{
 use engine::admit::{AuthError, Caller};
 
 use crate::problem::Problem;
+
+/// Where a connection comes from: of a load balancer, if one stands before the gateway.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientAddress(pub IpAddr);
 
 /// Extracts the caller that the door let in.
 pub struct Who(pub Arc<Caller>);

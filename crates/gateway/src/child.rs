@@ -1,31 +1,60 @@
-//! Reports and Parquet come from a child process: their libraries and their memory stay away from the gateway's.
+//! Reports and Parquet come from a child process: their libraries and their memory stay away from the gateway's. A child writes
+//! into a spool, so it ends, and frees its place, however slowly its answer is read; its time runs without the reader too.
 
-use std::{ffi::OsString, io, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
-
-use axum::body::Body;
-use bytes::{Bytes, BytesMut};
-use futures::{StreamExt, stream};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    process::{Child, ChildStdout, Command},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::JoinHandle,
-    time::Instant,
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    io,
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use crate::problem::{Kind, Problem};
+use axum::body::Body;
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::{Child, Command},
+    sync::Notify,
+    task::JoinHandle,
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::{
+    problem::{Kind, Problem},
+    spool::{Full, Spool, Spools},
+};
 
 const CHUNK: usize = 64 << 10;
+/// Output that waits for its readers, of all teams: half of it holds a million vectors of 1,536 dimensions.
+const SPOOL: u64 = 16 << 30;
 /// As much of a child's last words as is kept.
 const LAST_WORDS: u64 = 8 << 10;
+/// Most reports take seconds: for a place that one of them has, it is worth waiting.
+const ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How to run `tollway` as a child.
 pub struct Children {
     program: PathBuf,
     /// Before every command's own arguments, such as `--config PATH`.
     first_args: Vec<OsString>,
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
     timeout: Duration,
+    spools: Arc<Spools>,
+}
+
+/// Places for children; a team has half of them at most, so that its reports never keep another team's waiting.
+struct Slots {
+    most: usize,
+    taken: Mutex<HashMap<i64, usize>>,
+    freed: Notify,
+}
+
+/// Free again when it is dropped.
+struct Slot {
+    team_id: i64,
+    slots: Arc<Slots>,
 }
 
 /// How a child failed, by the exit codes of our own commands.
@@ -36,31 +65,21 @@ enum Failed {
     /// 7: passes by itself.
     Unavailable(String),
     TookTooLong,
+    TooLarge(Full),
     Other(String),
 }
 
-/// A child that has begun to answer.
-struct Answering {
-    child: Child,
-    stdout: ChildStdout,
-    stderr: JoinHandle<String>,
-    deadline: Instant,
-    _slot: OwnedSemaphorePermit,
-}
-
 impl Children {
-    /// At most `most` at once, each for at most `timeout`.
+    /// At most `most` at once, each for at most `timeout`; their output is kept until it is read.
     pub fn new(program: PathBuf, first_args: Vec<OsString>, most: usize, timeout: Duration) -> Self {
-        Self { program, first_args, slots: Arc::new(Semaphore::new(most)), timeout }
+        let slots = Arc::new(Slots { most, taken: Mutex::default(), freed: Notify::new() });
+        Self { program, first_args, slots, timeout, spools: Spools::new(SPOOL) }
     }
 
-    /// Runs a command and gives its standard output. A child that fails before it wrote anything is a problem; one that
-    /// fails later cuts the body, so that nobody takes half for the whole. A caller that goes away ends the child.
-    pub async fn run(&self, args: Vec<String>) -> Result<Body, Problem> {
-        let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {
-            Problem::new(Kind::Limited, "As many reports as this replica runs at once are under way.")
-                .retry_after(Duration::from_secs(2))
-        })?;
+    /// Runs a command for a team and gives its standard output once all of it is there. A caller that goes away before ends the
+    /// child.
+    pub async fn run(&self, team_id: i64, args: Vec<String>) -> Result<Body, Problem> {
+        let slot = self.slots.take(team_id).await?;
         let mut child = Command::new(&self.program)
             .args(&self.first_args)
             .args(args)
@@ -73,50 +92,84 @@ impl Children {
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(Problem::internal("a child process has no pipes"));
         };
-        let mut answering = Answering {
-            child,
-            stdout,
-            stderr: tokio::spawn(last_words(stderr)),
-            deadline: Instant::now() + self.timeout,
-            _slot: slot,
-        };
-        let Some(first) = answering.next().await? else { return Ok(Body::empty()) };
-        let rest = stream::try_unfold(answering, |mut answering| async {
-            match answering.next().await {
-                Ok(bytes) => Ok(bytes.map(|bytes| (bytes, answering))),
-                Err(failed) => {
-                    tracing::error!(?failed, "A child process failed in the middle of its answer, which is cut");
-                    Err(io::Error::other("the report could not be completed"))
-                }
-            }
-        });
-        Ok(Body::from_stream(stream::once(async { Ok(first) }).chain(Box::pin(rest))))
+        let stderr = tokio::spawn(last_words(stderr));
+        let done = timeout(self.timeout, spooled(child, stdout, stderr, self.spools.open(team_id))).await;
+        drop(slot);
+        Ok(done.unwrap_or(Err(Failed::TookTooLong))?.into_body())
     }
 }
 
-impl Answering {
-    /// The next bytes; `None` when the child ended well.
-    async fn next(&mut self) -> Result<Option<Bytes>, Failed> {
-        let deadline = self.deadline;
-        tokio::time::timeout_at(deadline, self.read()).await.unwrap_or(Err(Failed::TookTooLong))
+/// Everything that the child writes, once it has ended well.
+async fn spooled(
+    mut child: Child,
+    mut stdout: impl AsyncRead + Unpin,
+    stderr: JoinHandle<String>,
+    mut spool: Spool,
+) -> Result<Spool, Failed> {
+    let broken = |error: io::Error| Failed::Other(error.to_string());
+    loop {
+        let mut chunk = BytesMut::with_capacity(CHUNK);
+        if stdout.read_buf(&mut chunk).await.map_err(broken)? == 0 {
+            break;
+        }
+        spool = spool.append(chunk.freeze()).await.map_err(broken)?.map_err(Failed::TooLarge)?;
+    }
+    let status = child.wait().await.map_err(broken)?;
+    if status.success() {
+        return Ok(spool);
+    }
+    let said = message(&stderr.await.unwrap_or_default());
+    Err(match status.code() {
+        Some(2 | 6) => Failed::Refused(said),
+        Some(7) => Failed::Unavailable(said),
+        _ => Failed::Other(format!("{status}: {said}")),
+    })
+}
+
+impl Slots {
+    async fn take(self: &Arc<Self>, team_id: i64) -> Result<Slot, Problem> {
+        let deadline = Instant::now() + ADMISSION_TIMEOUT;
+        loop {
+            let freed = self.freed.notified();
+            let full = match self.try_take(team_id) {
+                Ok(slot) => return Ok(slot),
+                Err(full) => full,
+            };
+            if timeout_at(deadline, freed).await.is_err() {
+                return Err(Problem::new(Kind::Limited, full).retry_after(Duration::from_secs(2)));
+            }
+        }
     }
 
-    async fn read(&mut self) -> Result<Option<Bytes>, Failed> {
-        let broken = |error: io::Error| Failed::Other(error.to_string());
-        let mut chunk = BytesMut::with_capacity(CHUNK);
-        if self.stdout.read_buf(&mut chunk).await.map_err(broken)? > 0 {
-            return Ok(Some(chunk.freeze()));
+    fn try_take(self: &Arc<Self>, team_id: i64) -> Result<Slot, &'static str> {
+        let mut taken = self.lock();
+        if taken.values().sum::<usize>() >= self.most {
+            return Err("As many reports as this replica runs at once are under way.");
         }
-        let status = self.child.wait().await.map_err(broken)?;
-        if status.success() {
-            return Ok(None);
+        let of_team = taken.entry(team_id).or_default();
+        if *of_team >= self.most.div_ceil(2) {
+            return Err("This team has as many reports under way as it may have at once.");
         }
-        let said = message(&(&mut self.stderr).await.unwrap_or_default());
-        Err(match status.code() {
-            Some(2 | 6) => Failed::Refused(said),
-            Some(7) => Failed::Unavailable(said),
-            _ => Failed::Other(format!("{status}: {said}")),
-        })
+        *of_team += 1;
+        Ok(Slot { team_id, slots: Arc::clone(self) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<i64, usize>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut taken = self.slots.lock();
+        if let Some(of_team) = taken.get_mut(&self.team_id) {
+            *of_team -= 1;
+            if *of_team == 0 {
+                taken.remove(&self.team_id);
+            }
+        }
+        drop(taken);
+        self.slots.freed.notify_waiters();
     }
 }
 
@@ -126,6 +179,14 @@ impl From<Failed> for Problem {
             Failed::Refused(said) => Self::new(Kind::Invalid, said),
             Failed::Unavailable(said) => Self::unavailable(said),
             Failed::TookTooLong => Self::unavailable("It took too long. Ask for fewer days or fewer dimensions."),
+            Failed::TooLarge(Full { most }) => Self::new(
+                Kind::TooLarge,
+                format_args!(
+                    "It has more than {most} bytes together with what this team's other readers have not read yet. Ask for \
+                     less, or read the others to their ends first."
+                ),
+            )
+            .with("limit", most),
             Failed::Other(said) => Self::internal(said),
         }
     }
@@ -165,11 +226,11 @@ mod tests {
     /// What a shell that runs `script` answers over HTTP.
     async fn check(script: &str, seconds: u64, expected: Result<&str, Kind>) {
         let shell = Children::new("/bin/sh".into(), vec!["-c".into()], 1, Duration::from_secs(seconds));
-        let got = match shell.run(vec![script.to_owned()]).await {
-            Ok(body) => Ok(axum::body::to_bytes(body, 1 << 20).await.map_err(|_| "cut")),
+        let got = match shell.run(1, vec![script.to_owned()]).await {
+            Ok(body) => Ok(axum::body::to_bytes(body, 1 << 20).await.unwrap()),
             Err(problem) => Err(problem.kind),
         };
-        assert_eq!(got, expected.map(|text| if text == "cut" { Err("cut") } else { Ok(text.to_owned().into()) }));
+        assert_eq!(got, expected.map(|text| text.to_owned().into()), "{script}");
     }
 
     #[tokio::test]
@@ -180,7 +241,7 @@ mod tests {
         check("echo no database >&2; exit 7", 20, Err(Kind::Unavailable)).await;
         check("echo broken >&2; exit 1", 20, Err(Kind::Internal)).await;
         check("sleep 5", 1, Err(Kind::Unavailable)).await;
-        check("echo half; sleep 0.1; exit 1", 20, Ok("cut")).await;
+        check("echo half; sleep 0.1; exit 1", 20, Err(Kind::Internal)).await;
         check("head -c 300000 /dev/zero >&2; echo fine", 20, Ok("fine\n")).await;
     }
 
@@ -192,12 +253,64 @@ mod tests {
         assert_eq!(message("killed\n\n"), "killed");
     }
 
+    fn shell(most: usize) -> Arc<Children> {
+        Arc::new(Children::new("/bin/sh".into(), vec!["-c".into()], most, Duration::from_secs(20)))
+    }
+
+    async fn run(shell: &Children, team_id: i64, script: &str) -> Result<Body, Problem> {
+        shell.run(team_id, vec![script.to_owned()]).await
+    }
+
+    /// Far more than pipes and sockets hold, and nobody reads it.
     #[tokio::test]
-    async fn no_more_children_than_slots() {
-        let shell = Children::new("/bin/sh".into(), vec!["-c".into()], 1, Duration::from_secs(5));
-        let first = shell.run(vec!["echo x; sleep 1".to_owned()]).await.unwrap();
-        assert_eq!(shell.run(vec!["true".to_owned()]).await.unwrap_err().kind, Kind::Limited);
-        drop(first);
-        assert!(shell.run(vec!["true".to_owned()]).await.is_ok());
+    async fn a_reader_that_stalls_holds_no_place() {
+        let shell = shell(2);
+        let large = "head -c 20000000 /dev/zero";
+        let stalled = [run(&shell, 1, large).await.unwrap(), run(&shell, 2, large).await.unwrap()];
+        assert!(shell.slots.lock().is_empty(), "the children have ended");
+        for team_id in [1, 2, 3] {
+            assert!(run(&shell, team_id, "true").await.is_ok());
+        }
+        let [first, _] = stalled;
+        assert_eq!(axum::body::to_bytes(first, usize::MAX).await.unwrap().len(), 20_000_000);
+    }
+
+    #[tokio::test]
+    async fn a_team_has_half_of_the_places() {
+        let shell = shell(2);
+        let held = shell.slots.try_take(1).ok().unwrap();
+        assert!(shell.slots.try_take(1).is_err());
+        let other = shell.slots.try_take(2).ok().unwrap();
+        assert!(shell.slots.try_take(3).is_err());
+        drop((held, other));
+        assert!(shell.slots.try_take(1).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_report_waits_for_a_place_for_a_moment() {
+        let shell = shell(1);
+        let held = shell.slots.try_take(1).ok().unwrap();
+        let waiting = tokio::spawn({
+            let shell = Arc::clone(&shell);
+            async move { run(&shell, 2, "true").await.is_ok() }
+        });
+        tokio::task::yield_now().await;
+        drop(held);
+        assert!(waiting.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_ends_the_child() {
+        let shell = shell(1);
+        let running = tokio::spawn({
+            let shell = Arc::clone(&shell);
+            async move { run(&shell, 1, "sleep 60").await.is_ok() }
+        });
+        while shell.slots.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        running.abort();
+        assert!(running.await.is_err());
+        assert!(shell.slots.lock().is_empty());
     }
 }

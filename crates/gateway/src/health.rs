@@ -24,7 +24,7 @@ pub async fn livez() -> &'static str {
 }
 
 pub async fn readyz(State(app): State<App>) -> Response {
-    if app.stopping.is_cancelled() {
+    if app.leaving.is_cancelled() {
         return Problem::unavailable("The process is shutting down.").into_response();
     }
     match app.readiness.ask(&app).await {

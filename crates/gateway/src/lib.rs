@@ -5,12 +5,18 @@ pub mod app;
 pub mod router;
 pub mod serve;
 
+mod anthropic;
 mod auth;
+mod connections;
 mod door;
 mod drain;
+mod entry;
 mod input;
 mod page;
+mod peer;
 mod problem;
+mod standing;
+mod suggest;
 
 mod health;
 mod openapi;
@@ -19,6 +25,7 @@ pub mod telemetry;
 mod api;
 mod child;
 mod openai;
+mod spool;
 
 pub use app::App;
 pub use child::Children;

@@ -1,27 +1,47 @@
-//! The API's own description. Written by hand, so that it says what a user needs; tests hold it to the router and to the
-//! types.
+//! The API's own description. Its text is written by hand, so that it says what a user needs; what all operations share is added to
+//! it, see [`complete`]. Tests hold it to the router, to the types and to what is really answered.
+
+mod complete;
+
+use std::sync::LazyLock;
 
 use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
 
-const DOCUMENT: &str = include_str!("../openapi.json");
+use crate::router::access_of;
+
+const SOURCE: &str = include_str!("../openapi.json");
+
+/// As it is served.
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+    let source = serde_json::from_str(SOURCE).unwrap_or_default();
+    complete::complete(source, access_of).to_string()
+});
 
 pub async fn document() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT).into_response()
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
 }
 
 /// `METHOD /path` of every operation.
 #[cfg(test)]
 pub fn operations() -> std::collections::BTreeSet<String> {
-    let document: serde_json::Value = serde_json::from_str(DOCUMENT).unwrap();
+    let document: serde_json::Value = serde_json::from_str(&DOCUMENT).unwrap();
     let paths = document["paths"].as_object().unwrap();
     let of_path = |(path, item): (&String, &serde_json::Value)| -> Vec<String> {
         let methods = item.as_object().unwrap().keys().filter(|key| *key != "parameters");
         methods.map(|method| format!("{} {path}", method.to_uppercase())).collect()
     };
     paths.iter().flat_map(of_path).collect()
+}
+
+/// Whether an operation says that it may answer with this status.
+#[cfg(test)]
+pub fn has_status(method: &str, path: &str, status: u16) -> bool {
+    static PARSED: LazyLock<serde_json::Value> = LazyLock::new(|| serde_json::from_str(&DOCUMENT).unwrap());
+    let responses = &PARSED["paths"][path.replace("{*", "{")][method.to_lowercase()]["responses"];
+    responses.get(status.to_string()).is_some()
 }
 
 #[cfg(test)]
@@ -34,7 +54,7 @@ mod tests {
     use crate::problem::Kind;
 
     fn document() -> Value {
-        serde_json::from_str(DOCUMENT).unwrap()
+        serde_json::from_str(&DOCUMENT).unwrap()
     }
 
     fn properties(schema: &str) -> BTreeSet<String> {
@@ -63,6 +83,53 @@ mod tests {
         for reference in found {
             assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference}");
         }
+    }
+
+    #[test]
+    fn every_operation_names_each_of_its_statuses() {
+        let document = document();
+        for operation in operations() {
+            let (method, path) = operation.split_once(' ').unwrap();
+            let is_call = path.starts_with("/v1/") && method == "POST";
+            let responses = &document["paths"][path][method.to_lowercase()]["responses"];
+            assert_eq!(responses.get("default").is_some(), is_call, "{operation}");
+            for (status, response) in responses.as_object().unwrap() {
+                let response = match response["$ref"].as_str() {
+                    Some(to) => document.pointer(to.trim_start_matches('#')).unwrap(),
+                    None => response,
+                };
+                let names_it = status == "default" || response["headers"].get("x-request-id").is_some();
+                assert!(names_it || operation == "GET /readyz", "{operation} {status}");
+            }
+        }
+        assert!(has_status("GET", "/api/v1/jobs/{id}", 404) && has_status("GET", "/v1/models/{*id}", 404));
+        assert!(!has_status("GET", "/api/v1/jobs", 404) && !has_status("GET", "/livez", 401));
+    }
+
+    #[test]
+    fn every_parameter_of_a_submission_is_a_header_too() {
+        let document = document();
+        let names = |path: &str, place: &str| -> BTreeSet<String> {
+            let parameters = document["paths"][path]["post"]["parameters"].as_array().unwrap();
+            let in_place = parameters.iter().filter(|parameter| parameter["in"] == place);
+            in_place.map(|parameter| parameter["name"].as_str().unwrap().to_owned()).collect()
+        };
+        let headers = names("/api/v1/quotes", "header");
+        for name in names("/api/v1/quotes", "query") {
+            assert!(headers.contains(&format!("x-tollway-{}", name.replace('_', "-"))), "{name}");
+        }
+        assert_eq!(headers.len(), names("/api/v1/quotes", "query").len());
+        assert!(
+            names("/api/v1/jobs", "query").contains("dry_run")
+                && names("/api/v1/jobs", "header").contains("Idempotency-Key")
+        );
+    }
+
+    #[test]
+    fn all_kinds_of_alerts_are_listed() {
+        let kinds: Vec<_> = domain::AlertKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        let listed = &document()["components"]["schemas"]["Alert"]["properties"]["kind"]["enum"];
+        assert_eq!(*listed, serde_json::json!(kinds));
     }
 
     #[test]

@@ -20,7 +20,6 @@ macro_rules! kinds {
         pub enum Kind { $($(#[$meta])* $kind),+ }
 
         impl Kind {
-            #[cfg(test)]
             pub const ALL: &'static [Self] = &[$(Self::$kind),+];
 
             pub fn status(self) -> StatusCode {
@@ -105,7 +104,7 @@ impl Problem {
         self
     }
 
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         let mut body = json!({
             "type": format!("urn:tollway:problem:{}", self.kind.code()),
             "title": self.kind.title(),
@@ -163,7 +162,10 @@ impl IntoResponse for Problem {
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
         match error {
-            AuthError::Missing | AuthError::Malformed(_) | AuthError::Unknown => Self::new(Kind::Unauthorized, error),
+            AuthError::Missing | AuthError::Malformed(_) | AuthError::Unknown | AuthError::Expired(_) => {
+                Self::new(Kind::Unauthorized, error)
+            }
+            AuthError::Throttled(wait) => Self::new(Kind::Limited, error).retry_after(wait),
             AuthError::TeamDisabled(_) => Self::new(Kind::Forbidden, error),
             AuthError::Unavailable => Self::unavailable(error),
         }
@@ -181,9 +183,16 @@ impl From<store::Error> for Problem {
             }
             _ => false,
         };
+        // Class 22, data exception, and 54, a limit of the database: a text or a number that the database cannot store. Callers' input is checked before it
+        // gets there; what slips through is still theirs, and no failure of ours.
+        let is_bad_value = matches!(&error, Database(db) if db.code().is_some_and(|code| code.starts_with("22") || code.starts_with("54")));
         if is_passing {
             tracing::warn!(%error, "The database could not be asked");
             Self::unavailable("The database is out of reach; nothing was changed. Try again.")
+        } else if is_bad_value {
+            tracing::warn!(%error, "A caller's value cannot be stored; it should have been refused earlier");
+            let detail = "A value cannot be stored: a text with the character NUL, or a number out of range; nothing was changed.";
+            Self::new(Kind::BadRequest, detail)
         } else {
             Self::internal(error)
         }

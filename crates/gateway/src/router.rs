@@ -1,34 +1,36 @@
 //! Every route and who may take it. A route that is not in this list does not exist; one that is in it has a door.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, fmt::Write as _, sync::LazyLock};
 
 use axum::{
     Router,
     extract::Request,
     handler::Handler,
-    http::Method,
+    http::{HeaderValue, Method, header},
     middleware::from_fn_with_state,
     response::Response,
     routing::{MethodFilter, MethodRouter, on},
 };
 use engine::admit::Permission::{
-    ApproveJobs, CallModels, DeleteJobs, Enter, ManageJobs, ManageKeys, ManageLimits, ManageTeams, ReadAudit,
-    ReadCalls, ReadJobs, ReadLanes, ReadLimits, ReadResults, ReadSpend, ReadTeams, SubmitJobs,
+    ApproveJobs, CallModels, CorrectLedger, DeleteJobs, Enter, ManageJobs, ManageKeys, ManageLimits, ManageTeams,
+    ManageWebhookSecrets, ReadAudit, ReadCalls, ReadJobs, ReadLanes, ReadLimits, ReadResults, ReadSpend, ReadTeams,
+    SubmitJobs,
 };
 
 use crate::{
     api::{
-        alerts, audit, budgets, calls, change, events, history, jobs, keys, lanes, limits, quotes, reports, results,
-        retry, schedules, submit, teams,
+        alerts, audit, budgets, calls, change, deployments, events, history, jobs, keys, lanes, ledger, limits, quotes,
+        reports, results, retry, schedules, submit, teams, webhook_secrets,
     },
     app::App,
     door::{
         Access::{self, Needs, Open},
         Door, Surface, pass,
     },
+    entry::enter,
     health, openai, openapi,
     problem::{Kind, Problem},
-    telemetry,
+    suggest, telemetry,
 };
 
 #[rustfmt::skip]
@@ -66,6 +68,9 @@ pub(crate) fn routes() -> Vec<Route> {
         get   ("/api/v1/limits",              Needs(ReadLimits),   limits::list),
         put   ("/api/v1/limits",              Needs(ManageLimits), limits::put),
         delete("/api/v1/limits",              Needs(ManageLimits), limits::remove),
+        get   ("/api/v1/deployments",         Needs(ReadLimits),   deployments::list),
+        post  ("/api/v1/deployments/{id}/cool",    Needs(ManageLimits), deployments::cool),
+        post  ("/api/v1/deployments/{id}/release", Needs(ManageLimits), deployments::release),
         get   ("/api/v1/budgets",             Needs(ReadLimits),   budgets::list),
         get   ("/api/v1/budgets/{id}",        Needs(ReadLimits),   budgets::get),
         put   ("/api/v1/budgets/{id}",        Needs(ManageLimits), budgets::put),
@@ -74,12 +79,15 @@ pub(crate) fn routes() -> Vec<Route> {
         post  ("/api/v1/alerts/test",         Needs(ManageLimits), alerts::test),
         get   ("/api/v1/alerts/{id}",         Needs(ReadLimits),   alerts::get),
         get   ("/api/v1/calls/{id}",          Needs(ReadCalls),    calls::get),
+        post  ("/api/v1/ledger/{id}/correct", Needs(CorrectLedger), ledger::post),
         get   ("/api/v1/reports/spend",       Needs(ReadSpend),    reports::spend),
 
         get   ("/api/v1/teams",               Needs(ReadTeams),    teams::list),
         post  ("/api/v1/teams",               Needs(ManageTeams),  teams::create),
         get   ("/api/v1/teams/{id}",          Needs(ReadTeams),    teams::get),
         delete("/api/v1/teams/{id}",          Needs(ManageTeams),  teams::disable),
+        get   ("/api/v1/teams/{id}/webhook-secret", Needs(ManageWebhookSecrets), webhook_secrets::list),
+        post  ("/api/v1/teams/{id}/webhook-secret", Needs(ManageWebhookSecrets), webhook_secrets::create),
         get   ("/api/v1/keys",                Needs(ManageKeys),   keys::list),
         post  ("/api/v1/keys",                Needs(ManageKeys),   keys::create),
         get   ("/api/v1/keys/{id}",           Needs(ManageKeys),   keys::get),
@@ -89,12 +97,13 @@ pub(crate) fn routes() -> Vec<Route> {
         post  ("/v1/chat/completions",        Needs(CallModels),   openai::chat_completions),
         post  ("/v1/embeddings",              Needs(CallModels),   openai::embeddings),
         get   ("/v1/models",                  Needs(Enter),        openai::list_models),
-        get   ("/v1/models/{id}",             Needs(Enter),        openai::get_model),
+        get   ("/v1/models/{*id}",            Needs(Enter),        openai::get_model),
     ]
 }
 
 pub fn router(app: App) -> Router {
     let mut router = Router::new();
+    let entry = from_fn_with_state(app.clone(), enter);
     for route in routes() {
         let door = Door {
             app: app.clone(),
@@ -105,7 +114,7 @@ pub fn router(app: App) -> Router {
         };
         router = router.route(route.path, route.handler.route_layer(from_fn_with_state(door, pass)));
     }
-    router.method_not_allowed_fallback(wrong_method).fallback(no_route).with_state(app)
+    router.method_not_allowed_fallback(wrong_method).fallback(no_route).layer(entry).with_state(app)
 }
 
 pub(crate) struct Route {
@@ -135,20 +144,71 @@ fn delete<T: 'static>(path: &'static str, access: Access, handler: impl Handler<
     Route { method: "DELETE", path, access, handler: on(MethodFilter::DELETE, handler) }
 }
 
+/// Who may take a route, whose path is written as in documents.
+pub(crate) fn access_of(method: &str, path: &str) -> Option<Access> {
+    let is_it = |route: &Route| route.method == method && route.path.replace("{*", "{") == path;
+    routes().into_iter().find(is_it).map(|route| route.access)
+}
+
+/// The route that a request takes.
+#[cfg(test)]
+pub(crate) fn taken(method: &str, path: &str) -> Option<&'static str> {
+    let given: Vec<&str> = path.split('/').collect();
+    listed()
+        .filter(|(verb, _)| *verb == method)
+        .map(|(_, route)| route)
+        .filter(|route| is_of(route, &given))
+        .min_by_key(|route| route.matches('{').count())
+}
+
+/// `METHOD PATH`, the path as documents write it: a parameter that takes slashes looks like any other.
+fn listed() -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
+    static ALL: LazyLock<Vec<(&str, &str)>> =
+        LazyLock::new(|| routes().iter().map(|route| (route.method, route.path)).collect());
+    ALL.iter().copied()
+}
+
 async fn no_route(request: Request) -> Response {
-    let path = request.uri().path();
+    let (method, path) = (request.method(), request.uri().path());
     let shown: String = path.chars().take(128).collect();
-    Surface::of(path).refuse(Problem::not_found(format_args!("route {shown:?}; see /api/openapi.json")))
+    let mut detail = format!("There is no route {method} {shown:?}.");
+    if let Some((verb, route)) = suggest::nearest(method.as_str(), path, listed()) {
+        let route = route.replace("{*", "{");
+        // Writing to a String never fails.
+        let _ = write!(detail, " Did you mean {verb} {route}?");
+        if route.starts_with("/v1/") && !path.starts_with("/v1/") {
+            detail += " The base URL of an OpenAI SDK ends in /v1.";
+        }
+    }
+    detail += " All routes are in /api/openapi.json.";
+    Surface::of_request(path, request.headers()).refuse(Problem::new(Kind::NotFound, detail))
 }
 
 async fn wrong_method(method: Method, request: Request) -> Response {
-    let detail = format_args!("{method} is not taken here; see /api/openapi.json.");
-    Surface::of(request.uri().path()).refuse(Problem::new(Kind::MethodNotAllowed, detail))
+    let path = request.uri().path();
+    let given: Vec<&str> = path.split('/').collect();
+    let takes: Vec<&str> = listed().filter(|(_, route)| is_of(route, &given)).map(|(verb, _)| verb).collect();
+    let takes = takes.join(", ");
+    let detail = format_args!("This path takes {takes}, not {method}; see /api/openapi.json.");
+    let mut response =
+        Surface::of_request(path, request.headers()).refuse(Problem::new(Kind::MethodNotAllowed, detail));
+    if let Ok(takes) = HeaderValue::from_str(&takes) {
+        response.headers_mut().insert(header::ALLOW, takes);
+    }
+    response
+}
+
+/// Whether a path is one of this route.
+fn is_of(route: &str, given: &[&str]) -> bool {
+    let template: Vec<&str> = route.split('/').collect();
+    let takes_rest = template.last().is_some_and(|last| last.starts_with("{*"));
+    let fits = template.len() == given.len() || takes_rest && given.len() > template.len();
+    fits && template.iter().zip(given).all(|(template, segment)| template.starts_with('{') || template == segment)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, fmt::Write};
+    use std::collections::BTreeSet;
 
     use domain::Role;
 
@@ -172,7 +232,7 @@ mod tests {
                         .join(" ")
                 }
             };
-            writeln!(table, "{:6} {:26} {who}", route.method, route.path).unwrap();
+            writeln!(table, "{:6} {:26} {who}", route.method, route.path.replace("{*", "{")).unwrap();
         }
         insta::assert_snapshot!(table);
     }
@@ -186,7 +246,8 @@ mod tests {
     /// The document names what the router has, and nothing else.
     #[test]
     fn the_document_and_the_router_agree() {
-        let has: BTreeSet<String> = routes().iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+        let has = |route: &Route| format!("{} {}", route.method, route.path.replace("{*", "{"));
+        let has: BTreeSet<String> = routes().iter().map(has).collect();
         assert_eq!(openapi::operations(), has);
     }
 }

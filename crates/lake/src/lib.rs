@@ -9,7 +9,12 @@
 //!
 //! A file's name follows from its segments and its rows from the ledger, so a step that is repeated after a crash writes the
 //! same thing; nothing is visible before it is whole, and nothing counts before the manifest lists it. Compaction removes the
-//! files it replaced an hour later, for readers that still have the old manifest.
+//! files it replaced at once. A reader whose file is gone reads the manifest again.
+//!
+//! # Readers that take whole folders
+//! `ledger/` alone is safe to glob: a sealed day appears there as a whole, and late rows are added to it once. `hot/` and
+//! `ledger/` together are not: while a day is sealed its rows are in both, for as long as it takes to change the manifest and to
+//! remove the files that were replaced.
 //!
 //! # Columns
 //! Those of [`domain::LedgerRow`], in its order, in the plainest types: Utf8, Int32, Int64, Boolean, Timestamp(µs, UTC) and, for

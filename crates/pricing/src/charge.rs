@@ -98,7 +98,7 @@ pub fn charge(price: &Price, usage: &Usage) -> Result<Charge, ChargeError> {
         Some(rates) => self::parts(rates, usage)?.map(|parts| parts.total()).transpose(),
         None => Ok(Some(total)),
     };
-    let guessed = usage.source == UsageSource::Estimated || !price.exact;
+    let guessed = usage.source != UsageSource::Provider || !price.exact || price.guesses(usage);
     Ok(Charge {
         input: Some(parts.input),
         cache_read: Some(parts.cache_read),

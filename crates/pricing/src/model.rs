@@ -63,6 +63,7 @@ impl PricedModel {
                 version: own.version.clone(),
                 exact: true,
                 context,
+                is_own: true,
             });
         }
         let (Some(listing), Some(found)) = (listing, listed) else { return Err(self.not_yet()) };
@@ -74,7 +75,7 @@ impl PricedModel {
             listing.model.rates(at, terms, listing.at_home).rates
         });
         let version = SHIPPED.price_version.clone();
-        Ok(Price { rates: found.rates, list: None, not_batch, version, exact: found.exact, context })
+        Ok(Price { rates: found.rates, list: None, not_batch, version, exact: found.exact, context, is_own: false })
     }
 
     /// An own price of the operator is declared for exactly this provider and model.

@@ -29,9 +29,10 @@ pub struct Answer {
     pub vectors: Option<Vectors>,
     /// `None` when the provider did not report all counts that this endpoint is billed by.
     pub usage: Option<Usage>,
-    /// Text, reasoning and tool calls in bytes of UTF-8 without their JSON, for an estimate; counted only when `usage` is
-    /// `None`, else 0.
+    /// Text, reasoning and tool calls in bytes of UTF-8 without their JSON: what usage is estimated by, and held against.
     pub output_bytes: u64,
+    /// How many answers to the same question it holds; 0 of embeddings.
+    pub choices: u32,
     /// The model that answered, as the provider says.
     pub model: Option<String>,
     /// The provider's own id of the call, from its headers.

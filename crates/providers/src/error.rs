@@ -14,7 +14,7 @@ pub struct CallError {
     pub class: ErrorClass,
     /// Of the provider's answer, when there was one.
     pub http_status: Option<u16>,
-    /// How long the provider asked to be left alone, at most a day.
+    /// How long the provider asked to be left alone, at most an hour.
     pub retry_after: Option<Duration>,
     /// One sentence of at most 512 characters, without any part of the prompt, the answer or a credential.
     pub message: String,
@@ -27,7 +27,7 @@ pub struct CallError {
 }
 
 impl CallError {
-    pub(crate) fn new(class: ErrorClass, message: impl Into<String>) -> Self {
+    pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
         let mut message: String = message.into();
         if let Some((end, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
             message.truncate(end);

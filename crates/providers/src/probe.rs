@@ -44,7 +44,7 @@ pub async fn list_models(
         401 | 403 => return Err(CallError::new(ErrorClass::Credential, format!("refuses the credential ({status})"))),
         300..=399 => {
             let message = format!("answers with a redirect ({status}); base_url must be the final address");
-            return Err(CallError::new(ErrorClass::Garbage, message));
+            return Err(CallError::new(ErrorClass::UnexpectedStatus, message));
         }
         // It is there; not every server has a list.
         400..=499 => return Ok(None),

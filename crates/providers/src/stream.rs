@@ -1,6 +1,8 @@
-//! An answer that comes in events: passed on as they are, metered on the way, and never ended cleanly unless it was whole.
+//! An answer that comes in events: passed on as they are, metered on the way, and never ended cleanly unless it was whole. It begins
+//! for the caller with its first content; what fails before that can still be asked of another deployment.
 
 use std::{
+    collections::VecDeque,
     fmt,
     pin::Pin,
     task::{Context, Poll},
@@ -53,6 +55,8 @@ pub struct StreamEnd {
     pub service_tier: Option<String>,
     /// Of the choice that ended last.
     pub finish_reason: Option<String>,
+    /// How many choices have begun.
+    pub choices: u32,
     /// Every choice that began has said why it ended.
     pub finish_seen: bool,
     pub provider_request_id: Option<String>,
@@ -66,17 +70,29 @@ pub struct StreamEnd {
 
 /// What a provider's event means for the caller.
 pub(crate) enum Step {
+    /// It is for the caller, and no part of the answer: a role, a keep-alive.
     Pass,
-    /// It answers what Tollway asked for, not the caller.
+    /// A part of the answer.
+    Content,
+    /// It says nothing, or answers what Tollway asked for, not the caller.
     Hide,
     /// The last one.
     Done,
+    /// It is said to the caller in another wire format.
+    #[expect(dead_code, reason = "for wire formats that are translated")]
+    Translated { chunk: Bytes, is_content: bool, is_last: bool },
 }
 
 /// A provider's reading of its own events.
 pub(crate) trait Metering: Send {
     fn take(&mut self, event: &Event, target: &Target, so_far: &mut StreamEnd) -> Result<Step, CallError>;
+
+    /// The usage that stands somewhere in `bytes`, an event that is not read.
+    fn usage_in(&self, bytes: &[u8]) -> Option<Usage>;
 }
+
+/// The event that ends a stream, for providers that leave it out.
+const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 
 /// A streamed answer. Dropping it ends the call: the provider may bill what it had produced, see [`Self::so_far`].
 pub struct AnswerStream {
@@ -90,22 +106,47 @@ pub struct AnswerStream {
     status: u16,
     so_far: StreamEnd,
     stage: Stage,
+    /// What came before the first content, and that: read, and not passed on yet.
+    held_back: VecDeque<Bytes>,
+    has_content: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Open,
+    /// The bytes have ended cleanly after every choice was finished: the provider sends no last event.
+    Finished,
     /// The last event was passed on; the connection is about to end.
     Done,
     Over,
 }
 
 impl AnswerStream {
-    pub(crate) fn new(reply: Reply, target: &Target, metering: Box<dyn Metering>) -> Self {
+    /// Reads up to the first content, or to the end of an answer that is whole without any.
+    pub(crate) async fn open(reply: Reply, target: &Target, metering: Box<dyn Metering>) -> Result<Self, CallError> {
+        let mut stream = Self::new(reply, target, metering);
+        let mut bytes = 0;
+        while !stream.has_content && stream.stage == Stage::Open {
+            match std::future::poll_fn(|cx| stream.poll_event(cx)).await {
+                Some(Ok(StreamEvent::Chunk(chunk))) => {
+                    bytes += chunk.len();
+                    stream.held_back.push_back(chunk);
+                    if bytes > target.max_event {
+                        return Err(stream.failed(stream.too_large("begins without content, with comments")));
+                    }
+                }
+                Some(Ok(StreamEvent::End(_))) | None => break,
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        Ok(stream)
+    }
+
+    fn new(reply: Reply, target: &Target, metering: Box<dyn Metering>) -> Self {
         let status = reply.status();
         Self {
             body: reply.response.into(),
-            events: Events::default(),
+            events: Events::new(target.max_event),
             metering,
             patience: reply.patience,
             _lent: reply.lent,
@@ -113,6 +154,8 @@ impl AnswerStream {
             status,
             so_far: StreamEnd { provider_request_id: reply.request_id, ..StreamEnd::default() },
             stage: Stage::Open,
+            held_back: VecDeque::new(),
+            has_content: false,
         }
     }
 
@@ -134,7 +177,7 @@ impl AnswerStream {
     /// An event that is already here, if one is for the caller.
     fn event_at_hand(&mut self) -> Result<Option<Bytes>, CallError> {
         loop {
-            let event = self.events.next().map_err(|_| self.unfit(TOO_LONG))?;
+            let event = self.events.next().map_err(|_| self.too_large("has an event"))?;
             let Some(event) = event else {
                 return Ok(None);
             };
@@ -150,15 +193,19 @@ impl AnswerStream {
         if output_before == 0 && self.so_far.output_bytes > 0 {
             self.so_far.ttft = Some(self.patience.elapsed());
         }
-        match step {
+        let (chunk, is_content, is_last) = match step {
             Step::Hide => return Ok(None),
-            Step::Pass => {}
-            Step::Done => {
-                self.stage = Stage::Done;
-                self.patience.at_most(LAST_BYTES);
-            }
+            Step::Pass => (event.raw, false, false),
+            Step::Content => (event.raw, true, false),
+            Step::Done => (event.raw, false, true),
+            Step::Translated { chunk, is_content, is_last } => (chunk, is_content, is_last),
+        };
+        self.has_content |= is_content;
+        if is_last {
+            self.stage = Stage::Done;
+            self.patience.at_most(LAST_BYTES);
         }
-        Ok(Some(event.raw))
+        Ok(Some(chunk))
     }
 
     /// Takes in bytes. `Ready(Ok(false))` when they have ended.
@@ -176,59 +223,96 @@ impl AnswerStream {
         }
     }
 
-    /// The bytes have ended without the event that ends a stream; it, or an error, may stand there without its blank line.
+    /// The bytes have ended cleanly and without the event that ends a stream. The last event may stand there without its blank line. The
+    /// answer is whole when every choice has said why it ended.
     fn last_words(&mut self) -> Poll<Option<Result<StreamEvent, CallError>>> {
-        match self.events.rest().map(|event| self.meter(event)) {
-            Some(Ok(Some(chunk))) if self.stage == Stage::Done => Poll::Ready(Some(Ok(StreamEvent::Chunk(chunk)))),
-            // Half an event is garbage only because it is half.
-            Some(Err(error)) if error.class != ErrorClass::Garbage => self.fail(error),
-            _ => self.fail(self.unfit(Unfit::CUT)),
+        let rest = self.events.rest();
+        // Half an event is garbage only because it is half.
+        let may_be_half = rest.as_ref().is_some_and(|event| event.data.is_some());
+        let last = match rest.map(|event| self.meter(event)) {
+            Some(Err(error)) if error.class == ErrorClass::Garbage && may_be_half => {
+                return self.fail(self.unfit(Unfit::CUT));
+            }
+            Some(Err(error)) => return self.fail(error),
+            Some(Ok(chunk)) => chunk,
+            None => None,
+        };
+        if self.stage == Stage::Open {
+            if !self.so_far.finish_seen {
+                return self.fail(self.unfit(Unfit::CUT));
+            }
+            self.stage = Stage::Finished;
         }
+        match last {
+            Some(chunk) => Poll::Ready(Some(Ok(StreamEvent::Chunk([&chunk[..], b"\n\n"].concat().into())))),
+            None => Poll::Ready(Some(Ok(StreamEvent::Chunk(self.done())))),
+        }
+    }
+
+    /// The last event, in the provider's place.
+    fn done(&mut self) -> Bytes {
+        self.stage = Stage::Done;
+        DONE
+    }
+
+    fn too_large(&self, what: &str) -> CallError {
+        let usage = self.metering.usage_in(self.events.unread());
+        self.unfit(Unfit::too_large(what, self.target.max_event, "max_event_mb").with_usage(usage))
     }
 
     fn unfit(&self, unfit: Unfit) -> CallError {
         unfit.into_error(&self.target)
     }
 
-    fn fail(&mut self, mut error: CallError) -> Poll<Option<Result<StreamEvent, CallError>>> {
-        self.stage = Stage::Over;
+    fn failed(&self, mut error: CallError) -> CallError {
         error.http_status = Some(self.status);
         error.usage = error.usage.or(self.so_far.usage);
         error.provider_request_id.clone_from(&self.so_far.provider_request_id);
-        Poll::Ready(Some(Err(error)))
+        error
+    }
+
+    fn fail(&mut self, error: CallError) -> Poll<Option<Result<StreamEvent, CallError>>> {
+        self.stage = Stage::Over;
+        Poll::Ready(Some(Err(self.failed(error))))
+    }
+
+    /// The next event as it comes in.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<StreamEvent, CallError>>> {
+        loop {
+            match self.stage {
+                Stage::Over => return Poll::Ready(None),
+                Stage::Finished => return Poll::Ready(Some(Ok(StreamEvent::Chunk(self.done())))),
+                Stage::Done => {
+                    // However the connection ends now, the answer is whole.
+                    if let Ok(true) = std::task::ready!(self.poll_bytes(cx)) {
+                        continue;
+                    }
+                    self.stage = Stage::Over;
+                    return Poll::Ready(Some(Ok(StreamEvent::End(self.so_far()))));
+                }
+                Stage::Open => {}
+            }
+            match self.event_at_hand() {
+                Ok(Some(chunk)) => return Poll::Ready(Some(Ok(StreamEvent::Chunk(chunk)))),
+                Ok(None) => {}
+                Err(error) => return self.fail(error),
+            }
+            match std::task::ready!(self.poll_bytes(cx)) {
+                Ok(true) => {}
+                Ok(false) => return self.last_words(),
+                Err(error) => return self.fail(error),
+            }
+        }
     }
 }
-
-const TOO_LONG: Unfit = Unfit { class: ErrorClass::TooLarge, what: "has an event of more than 1 MiB", usage: None };
 
 impl Stream for AnswerStream {
     type Item = Result<StreamEvent, CallError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        loop {
-            match this.stage {
-                Stage::Over => return Poll::Ready(None),
-                Stage::Done => {
-                    // However the connection ends now, the answer is whole.
-                    if let Ok(true) = std::task::ready!(this.poll_bytes(cx)) {
-                        continue;
-                    }
-                    this.stage = Stage::Over;
-                    return Poll::Ready(Some(Ok(StreamEvent::End(this.so_far()))));
-                }
-                Stage::Open => {}
-            }
-            match this.event_at_hand() {
-                Ok(Some(chunk)) => return Poll::Ready(Some(Ok(StreamEvent::Chunk(chunk)))),
-                Ok(None) => {}
-                Err(error) => return this.fail(error),
-            }
-            match std::task::ready!(this.poll_bytes(cx)) {
-                Ok(true) => {}
-                Ok(false) => return this.last_words(),
-                Err(error) => return this.fail(error),
-            }
+        match self.held_back.pop_front() {
+            Some(chunk) => Poll::Ready(Some(Ok(StreamEvent::Chunk(chunk)))),
+            None => self.poll_event(cx),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -37,6 +37,9 @@ pub struct Target {
     pub read_timeout: Duration,
     /// The whole call.
     pub total_timeout: Duration,
+    /// The longest event of a stream and the largest answer that are taken, in bytes, unpacked.
+    pub max_event: usize,
+    pub max_answer: usize,
     prepared: Arc<Prepared>,
 }
 
@@ -49,7 +52,9 @@ struct Prepared {
     headers: HeaderMap,
     model_json: String,
     pool: OnceLock<Arc<Pool>>,
-    refused: [AtomicBool; 2],
+    additions: [Addition; 2],
+    /// Floats in an embedding; 0: not known.
+    width: AtomicU32,
 }
 
 /// Why a deployment cannot be called. Safe to show and to log.
@@ -73,6 +78,8 @@ pub enum TargetFault {
     NoModel,
     #[error("{0} is 0; a time-out of at least 1 ms is needed")]
     NoTime(&'static str),
+    #[error("{field} is {given}; 1 to {LARGEST_MB} is allowed")]
+    Size { field: &'static str, given: u64 },
     #[error(transparent)]
     Credential(#[from] BadCredential),
 }
@@ -84,6 +91,14 @@ pub(crate) enum Extra {
     Base64 = 0,
     /// `stream_options.include_usage`: some providers forbid it and report usage all the same.
     StreamUsage = 1,
+}
+
+/// What is known of how a deployment takes an [`Extra`].
+#[derive(Debug, Default)]
+struct Addition {
+    taken: AtomicBool,
+    refused: AtomicBool,
+    suspicions: AtomicU8,
 }
 
 impl Target {
@@ -124,11 +139,39 @@ impl Target {
     }
 
     pub(crate) fn takes(&self, extra: Extra) -> bool {
-        !self.prepared.refused[extra as usize].load(Ordering::Relaxed)
+        !self.addition(extra).refused.load(Ordering::Relaxed)
     }
 
+    /// It will not have `extra`, and is not asked with it again.
     pub(crate) fn refuses(&self, extra: Extra) {
-        self.prepared.refused[extra as usize].store(true, Ordering::Relaxed);
+        self.addition(extra).refused.store(true, Ordering::Relaxed);
+    }
+
+    /// It answered a call with `extra`: later failures are not because of it.
+    pub(crate) fn took(&self, extra: Extra) {
+        self.addition(extra).taken.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_known_to_take(&self, extra: Extra) -> bool {
+        self.addition(extra).taken.load(Ordering::Relaxed)
+    }
+
+    /// A call failed with `extra` and succeeded without, once more.
+    pub(crate) fn suspect(&self, extra: Extra) -> u8 {
+        self.addition(extra).suspicions.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    fn addition(&self, extra: Extra) -> &Addition {
+        &self.prepared.additions[extra as usize]
+    }
+
+    /// How many floats its embeddings have when nobody says otherwise, as far as is known.
+    pub(crate) fn width(&self) -> Option<u32> {
+        Some(self.prepared.width.load(Ordering::Relaxed)).filter(|width| *width > 0)
+    }
+
+    pub(crate) fn has_width(&self, width: u32) {
+        self.prepared.width.store(width, Ordering::Relaxed);
     }
 }
 
@@ -151,7 +194,8 @@ fn build(name: &str, deployment: &Deployment) -> Result<Target, TargetFault> {
         headers: headers(credential.as_ref())?,
         model_json: serde_json::Value::from(deployment.model.as_str()).to_string(),
         pool: OnceLock::new(),
-        refused: Default::default(),
+        additions: Default::default(),
+        width: AtomicU32::new(0),
     };
     Ok(Target {
         name: name.into(),
@@ -161,6 +205,8 @@ fn build(name: &str, deployment: &Deployment) -> Result<Target, TargetFault> {
         connect_timeout: time("connect_timeout_ms", deployment.connect_timeout_ms)?,
         read_timeout: time("read_timeout_ms", deployment.read_timeout_ms)?,
         total_timeout: time("total_timeout_ms", deployment.total_timeout_ms)?,
+        max_event: size("max_event_mb", deployment.max_event_mb)?,
+        max_answer: size("max_answer_mb", deployment.max_answer_mb)?,
         prepared: Arc::new(prepared),
     })
 }
@@ -197,6 +243,16 @@ fn time(field: &'static str, ms: u64) -> Result<Duration, TargetFault> {
     Ok(Duration::from_millis(ms.min(YEAR_MS)))
 }
 
+/// An answer is held in memory whole, for each call that is under way.
+const LARGEST_MB: u64 = 1_024;
+
+fn size(field: &'static str, mb: u64) -> Result<usize, TargetFault> {
+    if !(1..=LARGEST_MB).contains(&mb) {
+        return Err(TargetFault::Size { field, given: mb });
+    }
+    Ok((mb as usize) << 20)
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -224,6 +280,8 @@ pub(crate) mod tests {
         let with_user = refused(&deployment("https://me:sk-secret@x/v1"));
         assert!(with_user.contains("user") && !with_user.contains("sk-secret"));
         assert!(refused(&Deployment { read_timeout_ms: 0, ..deployment("http://x") }).contains("read_timeout_ms"));
+        assert!(refused(&Deployment { max_event_mb: 0, ..deployment("http://x") }).contains("max_event_mb is 0"));
+        assert!(refused(&Deployment { max_answer_mb: 9_999, ..deployment("http://x") }).contains("1 to 1024"));
         assert!(refused(&Deployment { model: String::new(), ..deployment("http://x") }).contains("model"));
         let pasted = Deployment { credential: Some("sk-secret".into()), ..deployment("http://x") };
         assert!(!refused(&pasted).contains("sk-secret"));

@@ -150,9 +150,12 @@ async fn refusals_have_their_class_and_their_wait() {
         (503, ErrorClass::Overloaded, Some(1)),
         (529, ErrorClass::Overloaded, None),
         (500, ErrorClass::ServerError, None),
-        (404, ErrorClass::InvalidRequest, None),
+        (404, ErrorClass::ModelNotFound, None),
         (408, ErrorClass::ServerError, None),
-        (403, ErrorClass::Credential, None),
+        (409, ErrorClass::ServerError, None),
+        (425, ErrorClass::ServerError, None),
+        (403, ErrorClass::Forbidden, None),
+        (405, ErrorClass::UnexpectedStatus, None),
     ];
     for kind in KINDS {
         for (status, class, wait) in cases {

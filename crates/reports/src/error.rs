@@ -1,5 +1,6 @@
 //! Why there is no report.
 
+use domain::manifest::MANIFEST;
 use polars::error::PolarsError;
 
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,10 @@ pub enum ReportError {
     TimeFilter(&'static str),
     #[error("the first day, {from}, is after the last, {to}")]
     EmptyRange { from: chrono::NaiveDate, to: chrono::NaiveDate },
+    #[error(
+        "there is no lake at {place}: it has no {MANIFEST}; give the folder or s3://bucket/prefix that `tollway lake export` writes to"
+    )]
+    NoLake { place: String },
     #[error("{place} cannot be read: {reason}")]
     Source { place: String, reason: String },
     #[error("the lake could not be read; if it was compacted meanwhile, run the report again ({0})")]

@@ -12,12 +12,14 @@
 
 pub mod dimension;
 pub mod error;
+pub mod freshness;
 pub mod render;
 pub mod source;
 pub mod spend;
 
 pub use dimension::Dimension;
 pub use error::ReportError;
+pub use freshness::{Behind, Freshness};
 pub use render::{Format, render};
 pub use source::Source;
 pub use spend::{Filter, Measures, SpendQuery, SpendReport, SpendRow, spend};

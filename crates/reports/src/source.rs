@@ -15,23 +15,25 @@ use polars::{
     },
 };
 
-use crate::{ReportError, Result};
+use crate::{Behind, Freshness, ReportError, Result};
 
 /// A lake: its place and the files that were live when its manifest was read.
 #[derive(Debug, Clone)]
 pub struct Source {
     place: String,
     manifest: Manifest,
+    behind: Option<Behind>,
     settings: Vec<(String, String)>,
 }
 
 impl Source {
-    /// `place` is an absolute path or `s3://bucket/prefix`, as `lake::LakeStore::url` gives it; without a manifest the lake is
-    /// empty. Credentials and endpoint of S3 come from the environment's `AWS_*`.
+    /// `place` is an absolute path or `s3://bucket/prefix`, as `lake::LakeStore::url` gives it; a lake that nothing was exported
+    /// to yet may have no manifest, and is empty. Credentials and endpoint of S3 come from the environment's `AWS_*`.
     pub fn new(place: impl Into<String>, manifest: Option<Manifest>) -> Self {
         Self {
             place: place.into().trim_end_matches('/').to_owned(),
             manifest: manifest.unwrap_or_default(),
+            behind: None,
             settings: Vec::new(),
         }
     }
@@ -45,20 +47,37 @@ impl Source {
         self
     }
 
-    /// A lake in a local folder. An empty folder, or none, is an empty lake.
+    /// What the ledger has of the report's days and the lake has not.
+    pub fn with_behind(mut self, behind: Option<Behind>) -> Self {
+        self.behind = behind;
+        self
+    }
+
+    /// A lake in a local folder. A folder without a manifest is no lake.
     pub fn folder(path: &Path) -> Result<Self> {
         let failed = |reason: String| ReportError::Source { place: path.join(MANIFEST).display().to_string(), reason };
         let manifest = match fs::read(path.join(MANIFEST)) {
-            Ok(bytes) => Some(serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))?),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))?,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Err(ReportError::NoLake { place: path.display().to_string() });
+            }
             Err(error) => return Err(failed(error.to_string())),
         };
         let place = std::path::absolute(path).map_err(|error| failed(error.to_string()))?;
-        Ok(Self::new(place.display().to_string(), manifest))
+        Ok(Self::new(place.display().to_string(), Some(manifest)))
     }
 
     pub fn place(&self) -> &str {
         &self.place
+    }
+
+    /// Whether both list the same files.
+    pub fn is_same_state(&self, other: &Self) -> bool {
+        self.manifest == other.manifest
+    }
+
+    pub(crate) fn freshness(&self) -> Freshness {
+        Freshness::new(&self.manifest, self.behind)
     }
 
     /// How many live files the days `from..=to` have.

@@ -16,7 +16,7 @@
 //!
 //! | Call | Answer |
 //! |---|---|
-//! | `POST /v1/chat/completions` | text, whole or as a stream of events (`stream`, `stream_options.include_usage`) |
+//! | `POST /v1/chat/completions` | text, whole or as a stream of events (`stream`, `stream_options.include_usage`); `n` choices, a call of a tool, JSON of a schema, log probabilities where they are asked for |
 //! | `POST /v1/embeddings` | vectors of length one, a function of each input ([`embedding`]), as floats or base64 |
 //! | `GET /v1/models` | the configured names; calls may name any model |
 //!
@@ -40,7 +40,7 @@
 //! client gave up is booked as such the moment its socket closes. With `journal_path` the journal outlives the process.
 //!
 //! **What can be recomputed.** A call costs [`prompt_tokens`] of its body's length, and `answer_tokens` (or the request's
-//! own maximum) for the answer. A chat answer begins with [`chat_echo`] of the request's messages. Chance is drawn from
+//! own maximum) for each choice of the answer; a call of a tool and JSON cost a token for every four bytes begun. A chat answer begins with [`chat_echo`] of the request's messages. Chance is drawn from
 //! `seed` and the number of the call in its deployment, so one caller at a time meets the same fates in every run.
 //!
 //! The source, in the order a call takes: `server` (socket, paths), `provider` (the call's way), `fate` (what becomes of it),

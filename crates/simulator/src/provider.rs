@@ -23,12 +23,14 @@ use crate::tokens::{Tokens, prompt_tokens};
 use crate::wire::chat::ChatAnswer;
 use crate::wire::refusal::Refusal;
 use crate::wire::request::{ChatRequest, EmbeddingRequest};
+use crate::wire::shape::Shape;
+use crate::wire::shaped::Shaped;
 use crate::wire::stream::Events;
 use crate::wire::{embeddings, models};
 
 /// A request that can be answered.
 enum Ask<'a> {
-    Chat(ChatRequest<'a>),
+    Chat(ChatRequest<'a>, Option<Box<Shape>>),
     Embeddings(EmbeddingRequest<'a>),
     Models,
 }
@@ -105,7 +107,11 @@ fn parse<'a>(endpoint: Endpoint, head: &Parts, body: &'a [u8], plan: &Plan) -> R
         }
     }
     match (endpoint, &head.method) {
-        (Endpoint::Chat, &Method::POST) => ChatRequest::parse(body).map(Ask::Chat),
+        (Endpoint::Chat, &Method::POST) => {
+            let request = ChatRequest::parse(body)?;
+            let shape = request.shape()?.map(Box::new);
+            Ok(Ask::Chat(request, shape))
+        }
         (Endpoint::Embeddings, &Method::POST) => EmbeddingRequest::parse(body).map(Ask::Embeddings),
         (Endpoint::Models, &Method::GET) => Ok(Ask::Models),
         (Endpoint::Chat | Endpoint::Embeddings, _) => Err(Refusal::method("POST")),
@@ -117,14 +123,14 @@ fn parse<'a>(endpoint: Endpoint, head: &Parts, body: &'a [u8], plan: &Plan) -> R
 impl Ask<'_> {
     fn model(&self) -> &str {
         match self {
-            Ask::Chat(request) => &request.model,
+            Ask::Chat(request, _) => &request.model,
             Ask::Embeddings(request) => &request.model,
             Ask::Models => "",
         }
     }
 
     fn is_streamed(&self) -> bool {
-        matches!(self, Ask::Chat(request) if request.is_streamed())
+        matches!(self, Ask::Chat(request, _) if request.is_streamed())
     }
 
     fn content_type(&self) -> &'static str {
@@ -143,7 +149,16 @@ impl Ask<'_> {
     fn answer(&self, call: &Call, now_us: u64, body_len: usize, plan: &Plan) -> Answer {
         let (config, filler) = (&plan.config, &*plan.filler);
         match self {
-            Ask::Chat(request) => {
+            Ask::Chat(request, Some(shape)) => {
+                let answer = ChatAnswer::new(call.seq, now_us, request, body_len, config);
+                let shaped = Shaped::new(answer, request, shape, config, filler);
+                if request.is_streamed() {
+                    let events = shaped.events(request.wants_usage(), config.stream_chunks);
+                    return Answer::Stream(Events::Made { events, prompt: shaped.tokens().prompt, next: 0 });
+                }
+                Answer::Whole(shaped.body(), shaped.tokens())
+            }
+            Ask::Chat(request, None) => {
                 let answer = ChatAnswer::new(call.seq, now_us, request, body_len, config);
                 if request.is_streamed() {
                     return Answer::Stream(Events::new(&answer, request.wants_usage(), config, filler));

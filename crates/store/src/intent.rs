@@ -10,11 +10,11 @@ pub async fn insert(
     conn: &mut PgConnection,
     worker_id: i64,
     attempt_ids: &[Uuid],
-    pessimists: &[serde_json::Value],
+    pessimists: &[String],
 ) -> Result<()> {
     query!(
         "insert into intent (attempt_id, worker_id, pessimist)
-         select i.attempt_id, $1, i.pessimist from unnest($2::uuid[], $3::jsonb[]) as i(attempt_id, pessimist)
+         select i.attempt_id, $1, i.pessimist::jsonb from unnest($2::uuid[], $3::text[]) as i(attempt_id, pessimist)
          on conflict (attempt_id) do nothing",
         worker_id,
         attempt_ids,

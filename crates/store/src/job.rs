@@ -335,7 +335,9 @@ pub enum Followed {
 pub async fn finish(conn: &mut PgConnection, ids: &[i64], retention: Duration, followed: Followed) -> Result<Vec<i64>> {
     query_scalar!(
         "update job j set
-             state = case when state = 'cancelling' then 'cancelled' when expired > 0 then 'expired' else 'completed' end,
+             -- A job whose last answer came before its cancellation lost nothing by it.
+             state = case when state = 'cancelling' and cancelled > 0 then 'cancelled' when expired > 0 then 'expired'
+                          else 'completed' end,
              finished_at = now(), purge_at = now() + make_interval(secs => $2)
          where j.job_id = any($1) and j.state in ('queued', 'running', 'cancelling')
            and not exists (select 1 from flow f where f.job_id = j.job_id)

@@ -19,6 +19,8 @@ pub struct NewKey<'a> {
     pub slots: Option<i64>,
     pub rpm: Option<i64>,
     pub tpm: Option<i64>,
+    /// Refused from then on; `None`: never.
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
 /// A key as lists show it.
@@ -34,6 +36,7 @@ pub struct KeyRow {
     pub rpm: Option<i64>,
     pub tpm: Option<i64>,
     pub created_at: DateTime<Utc>,
+    pub expires_at: Option<DateTime<Utc>>,
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
@@ -48,8 +51,19 @@ pub struct KeyChange {
     pub slots: Option<i64>,
     pub rpm: Option<i64>,
     pub tpm: Option<i64>,
+    pub expires_at: Option<DateTime<Utc>>,
     pub changed_at: DateTime<Utc>,
     pub is_revoked: bool,
+}
+
+/// A key whose end is near.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpiringKey {
+    pub key_id: String,
+    pub team: String,
+    pub name: String,
+    pub role: String,
+    pub expires_at: DateTime<Utc>,
 }
 
 /// Stores a key of an existing team. The caller shows the key itself once and forgets it.
@@ -57,11 +71,11 @@ pub async fn create(conn: &mut PgConnection, new: &NewKey<'_>) -> Result<KeyRow>
     sqlx::query_as!(
         KeyRow,
         r#"with made as (
-             insert into api_key (key_id, team_id, name, role, lanes, mac, slots, rpm, tpm)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-             returning key_id, team_id, name, role, lanes, slots, rpm, tpm, created_at, revoked_at)
+             insert into api_key (key_id, team_id, name, role, lanes, mac, slots, rpm, tpm, expires_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+             returning key_id, team_id, name, role, lanes, slots, rpm, tpm, created_at, expires_at, revoked_at)
            select made.key_id, made.team_id, team.name as team, made.name, made.role, made.lanes, made.slots, made.rpm,
-                  made.tpm, made.created_at, made.revoked_at
+                  made.tpm, made.created_at, made.expires_at, made.revoked_at
            from made join team using (team_id)"#,
         new.key_id,
         new.team_id,
@@ -72,6 +86,7 @@ pub async fn create(conn: &mut PgConnection, new: &NewKey<'_>) -> Result<KeyRow>
         new.slots,
         new.rpm,
         new.tpm,
+        new.expires_at,
     )
     .fetch_one(conn)
     .await
@@ -92,7 +107,7 @@ pub async fn get(conn: &mut PgConnection, key_id: &str) -> Result<Option<KeyRow>
     sqlx::query_as!(
         KeyRow,
         "select k.key_id, k.team_id, t.name as team, k.name, k.role, k.lanes, k.slots, k.rpm, k.tpm, k.created_at,
-                k.revoked_at
+                k.expires_at, k.revoked_at
          from api_key k join team t using (team_id) where k.key_id = $1",
         key_id,
     )
@@ -110,7 +125,7 @@ pub async fn list(
     sqlx::query_as!(
         KeyRow,
         "select k.key_id, k.team_id, t.name as team, k.name, k.role, k.lanes, k.slots, k.rpm, k.tpm, k.created_at,
-                k.revoked_at
+                k.expires_at, k.revoked_at
          from api_key k join team t using (team_id)
          where ($1::bigint is null or k.team_id = $1)
            and ($2::text is null
@@ -128,8 +143,8 @@ pub async fn list(
 pub async fn changed_since(conn: &mut PgConnection, since: Option<DateTime<Utc>>) -> Result<Vec<KeyChange>> {
     sqlx::query_as!(
         KeyChange,
-        r#"select k.key_id, k.team_id, t.name as team, k.role, k.lanes, k.mac, k.slots, k.rpm, k.tpm, k.changed_at,
-                  k.revoked_at is not null as "is_revoked!"
+        r#"select k.key_id, k.team_id, t.name as team, k.role, k.lanes, k.mac, k.slots, k.rpm, k.tpm, k.expires_at,
+                  k.changed_at, k.revoked_at is not null as "is_revoked!"
            from api_key k join team t using (team_id)
            where k.changed_at >= coalesce($1, '-infinity'::timestamptz) and ($1 is not null or k.revoked_at is null)
            order by k.changed_at"#,
@@ -153,6 +168,40 @@ pub async fn set_cap(conn: &mut PgConnection, key_id: &str, kind: &str, cap: Opt
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Whether nobody would be left to administer the gateway without a key, or without all keys of a team: one of these is an admin
+/// key in force, and no other is that stays so for a week. Under the lock that changes of keys and teams take.
+pub async fn ends_administration(conn: &mut PgConnection, key_id: Option<&str>, team_id: Option<i64>) -> Result<bool> {
+    sqlx::query_scalar!(
+        r#"select coalesce(bool_or(is_lost), false)
+                  and not coalesce(bool_or(not is_lost and (expires_at is null or expires_at > now() + interval '7 days')), false)
+                  as "ends!"
+           from (select (k.key_id = coalesce($1, '') or k.team_id = coalesce($2::bigint, 0)) as is_lost, k.expires_at
+                 from api_key k join team t using (team_id)
+                 where k.role = 'admin' and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+                   and t.disabled_at is null) admin"#,
+        key_id,
+        team_id,
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// Keys in force that expire within these days, the next one first.
+pub async fn expiring(conn: &mut PgConnection, days: i32, limit: i64) -> Result<Vec<ExpiringKey>> {
+    sqlx::query_as!(
+        ExpiringKey,
+        r#"select k.key_id, t.name as team, k.name, k.role, k.expires_at as "expires_at!"
+           from api_key k join team t using (team_id)
+           where k.expires_at > now() and k.expires_at < now() + make_interval(days => $1) and k.revoked_at is null
+             and t.disabled_at is null
+           order by k.expires_at limit $2"#,
+        days,
+        limit,
+    )
+    .fetch_all(conn)
+    .await
 }
 
 /// Ids of a team's keys that are in force.
@@ -191,7 +240,55 @@ mod tests {
             slots: None,
             rpm: Some(60),
             tpm: None,
+            expires_at: None,
         }
+    }
+
+    #[sqlx::test(migrations = "../../migrations")]
+    async fn the_last_admin_key_is_known(pool: PgPool) -> Result<()> {
+        let mut conn = pool.acquire().await?;
+        let (ops, chat) = (create_team(&mut conn, "ops").await?, create_team(&mut conn, "chat").await?);
+        let lanes = ["bulk".to_owned()];
+        let admin = |key_id, team_id| NewKey { role: "admin", ..new(key_id, team_id, &lanes) };
+        create(&mut conn, &admin("aaaaaaaaaaaa", ops)).await?;
+        create(&mut conn, &new("ssssssssssss", chat, &lanes)).await?;
+        assert!(ends_administration(&mut conn, Some("aaaaaaaaaaaa"), None).await?);
+        assert!(ends_administration(&mut conn, None, Some(ops)).await?);
+        assert!(!ends_administration(&mut conn, Some("ssssssssssss"), None).await?, "it is no admin key");
+        assert!(!ends_administration(&mut conn, None, Some(chat)).await?);
+
+        let soon = Some(Utc::now() + chrono::TimeDelta::days(6));
+        create(&mut conn, &NewKey { expires_at: soon, ..admin("bbbbbbbbbbbb", chat) }).await?;
+        assert!(ends_administration(&mut conn, Some("aaaaaaaaaaaa"), None).await?, "the other one ends within a week");
+        let later = Some(Utc::now() + chrono::TimeDelta::days(8));
+        create(&mut conn, &NewKey { expires_at: later, ..admin("cccccccccccc", chat) }).await?;
+        assert!(!ends_administration(&mut conn, Some("aaaaaaaaaaaa"), None).await?);
+        team::disable(&mut conn, "chat").await?;
+        assert!(ends_administration(&mut conn, Some("aaaaaaaaaaaa"), None).await?, "the others' team is disabled");
+        assert!(!ends_administration(&mut conn, Some("cccccccccccc"), None).await?, "it is refused already");
+        Ok(())
+    }
+
+    #[sqlx::test(migrations = "../../migrations")]
+    async fn keys_whose_end_is_near_are_found(pool: PgPool) -> Result<()> {
+        let mut conn = pool.acquire().await?;
+        let team = create_team(&mut conn, "search").await?;
+        let lanes = ["bulk".to_owned()];
+        for (key_id, days) in
+            [("bbbbbbbbbbbb", Some(13)), ("aaaaaaaaaaaa", Some(2)), ("cccccccccccc", Some(15)), ("dddddddddddd", None)]
+        {
+            let expires_at = days.map(|days| Utc::now() + chrono::TimeDelta::days(days));
+            create(&mut conn, &NewKey { expires_at, ..new(key_id, team, &lanes) }).await?;
+        }
+        let found = expiring(&mut conn, 14, 10).await?;
+        assert_eq!(found.iter().map(|key| key.key_id.as_str()).collect::<Vec<_>>(), ["aaaaaaaaaaaa", "bbbbbbbbbbbb"]);
+        revoke(&mut conn, "aaaaaaaaaaaa").await?;
+        assert_eq!(expiring(&mut conn, 14, 10).await?.len(), 1);
+        Ok(())
+    }
+
+    async fn create_team(conn: &mut PgConnection, name: &str) -> Result<i64> {
+        Ok(team::create(conn, name, 1).await?.expect("the name is free").team_id)
     }
 
     #[sqlx::test(migrations = "../../migrations")]

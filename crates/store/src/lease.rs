@@ -145,6 +145,8 @@ pub struct Advance {
     pub attempt_no: i32,
     pub attempt_id: Uuid,
     pub deployment: String,
+    /// Attempts used up, the one that gives way included.
+    pub failures: i16,
 }
 
 /// Gives the keys that were still held. A lease that is not among them was lost: its next call must not start.
@@ -155,11 +157,13 @@ pub async fn advance(conn: &mut PgConnection, advances: &[Advance]) -> Result<Ve
     let attempt_nos: Vec<i32> = advances.iter().map(|a| a.attempt_no).collect();
     let attempt_ids: Vec<Uuid> = advances.iter().map(|a| a.attempt_id).collect();
     let deployments: Vec<String> = advances.iter().map(|a| a.deployment.clone()).collect();
+    let failures: Vec<i16> = advances.iter().map(|a| a.failures).collect();
     query_as!(
         LeaseKey,
-        "update lease l set attempt_no = a.attempt_no, attempt_id = a.attempt_id, deployment = a.deployment, started_at = now()
-         from unnest($1::bigint[], $2::integer[], $3::integer[], $4::integer[], $5::uuid[], $6::text[])
-             as a(flow_id, pos, epoch, attempt_no, attempt_id, deployment)
+        "update lease l set attempt_no = a.attempt_no, attempt_id = a.attempt_id, deployment = a.deployment,
+             failures = a.failures, started_at = now()
+         from unnest($1::bigint[], $2::integer[], $3::integer[], $4::integer[], $5::uuid[], $6::text[], $7::smallint[])
+             as a(flow_id, pos, epoch, attempt_no, attempt_id, deployment, failures)
          where l.flow_id = a.flow_id and l.pos = a.pos and l.epoch = a.epoch
          returning l.flow_id, l.pos, l.epoch",
         &flow_ids,
@@ -168,6 +172,7 @@ pub async fn advance(conn: &mut PgConnection, advances: &[Advance]) -> Result<Ve
         &attempt_nos,
         &attempt_ids,
         &deployments,
+        &failures,
     )
     .fetch_all(conn)
     .await

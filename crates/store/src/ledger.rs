@@ -1,6 +1,7 @@
 //! The ledger: one row per attempt, in the transaction that stores the result. What rows have in common is kept once.
 
 mod context;
+mod correct;
 
 use std::{
     borrow::Borrow,
@@ -11,6 +12,8 @@ use chrono::{DateTime, NaiveDate};
 use domain::LedgerRow;
 use sqlx::{PgConnection, query, query_as, query_scalar, types::Json};
 use uuid::Uuid;
+
+pub use correct::{correction_id, corrections, lock_correction, row};
 
 use crate::{
     Result,
@@ -61,6 +64,7 @@ pub async fn insert<R: Borrow<LedgerRow>>(conn: &mut PgConnection, ledger: &[R])
         put(&mut rows.row(), row, batch.context_ids[context], batch.batch_id);
     }
     crate::copy::send(conn, COPY, &mut rows).await?;
+    correct::note(conn, ledger.iter().map(Borrow::borrow)).await?;
     Ok(Some(batch.revision))
 }
 

@@ -11,6 +11,7 @@ pub mod budget;
 pub mod claim;
 pub mod complete;
 pub mod config;
+pub mod deployment_order;
 pub mod failure;
 pub mod flow;
 pub mod hold;
@@ -35,6 +36,7 @@ pub mod segment;
 pub mod share;
 pub mod tally;
 pub mod team;
+pub mod webhook_secret;
 pub mod worker;
 
 pub use connect::{Pools, begin, connect, migrate};

@@ -21,7 +21,9 @@ pub struct NewWebhook<'a> {
 #[derive(Debug, Clone)]
 pub struct Due {
     pub webhook_id: Uuid,
+    pub job_id: i64,
     pub team_id: i64,
+    /// Sealed, but where the version before wrote it.
     pub url: String,
     pub payload: String,
     /// This one included. Who reports with a smaller number has lost its lease.
@@ -53,7 +55,7 @@ pub async fn take(conn: &mut PgConnection, limit: i64, lease: Duration) -> Resul
                order by next_try_at limit $1
                for update skip locked) due
          where w.webhook_id = due.webhook_id
-         returning w.webhook_id, w.team_id, w.url, w.payload, w.tries",
+         returning w.webhook_id, w.job_id, w.team_id, w.url, w.payload, w.tries",
         limit,
         lease.as_secs_f64(),
     )

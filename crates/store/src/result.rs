@@ -119,6 +119,26 @@ pub async fn lines(conn: &mut PgConnection, job_id: i64, from: i32, limit: i64) 
     .await
 }
 
+/// How many lines of `[from, until)` have a result, and how many of these have vectors. The vectors themselves are not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Finished {
+    pub lines: i64,
+    pub with_vectors: i64,
+}
+
+pub async fn count(conn: &mut PgConnection, job_id: i64, from: i32, until: i32) -> Result<Finished> {
+    query_as!(
+        Finished,
+        r#"select count(*) as "lines!", count(vectors) as "with_vectors!"
+           from result where job_id = $1 and line >= $2 and line < $3"#,
+        job_id,
+        from,
+        until,
+    )
+    .fetch_one(conn)
+    .await
+}
+
 /// A request that ended without a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfinished {

@@ -122,7 +122,7 @@ pub struct Due {
     pub params: serde_json::Value,
     pub lines: Vec<u8>,
     pub tick: DateTime<Utc>,
-    /// Of the key that made it, as it is now; none when it was revoked or its team disabled.
+    /// Of the key that made it, as it is now; none when it was revoked, has expired, or its team is disabled.
     pub lanes: Vec<String>,
     /// The job of an earlier tick that has not ended.
     pub running: Option<i64>,
@@ -135,7 +135,8 @@ pub async fn due(conn: &mut PgConnection, but: &[i64]) -> Result<Option<Due>> {
         r#"select s.schedule_id, s.team_id, s.key_id, s.name, s.cron, s.time_zone, s.skip_if_running, s.params, s.lines,
                   s.next_at as "tick!",
                   coalesce((select k.lanes from api_key k join team t on t.team_id = k.team_id
-                            where k.key_id = s.key_id and k.revoked_at is null and t.disabled_at is null), '{}') as "lanes!",
+                            where k.key_id = s.key_id and k.revoked_at is null and t.disabled_at is null
+                              and (k.expires_at is null or k.expires_at > now())), '{}') as "lanes!",
                   (select j.job_id from job j where j.job_id = s.last_job and j.finished_at is null) as running
            from schedule s where s.next_at <= now() and s.schedule_id <> all($1)
            order by s.next_at limit 1"#,

@@ -1,7 +1,7 @@
 //! The ledger's way into the lake. Waiting batches of one day are frozen into a segment; the segment's rows become one file;
 //! the segment is marked published. Batches are updated, never rows.
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use domain::LedgerRow;
 use futures::stream::BoxStream;
 use sqlx::{Connection, PgConnection, PgPool, query, query_as, query_scalar};
@@ -146,6 +146,39 @@ pub async fn rows_waiting(conn: &mut PgConnection) -> Result<i64> {
     query_scalar!(
         r#"select ((select coalesce(sum(rows), 0) from ledger_batch where segment_id is null)
                  + (select coalesce(sum(rows), 0) from segment where published_at is null))::bigint as "rows!""#
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// Rows of the ledger that no published segment has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unexported {
+    pub rows: i64,
+    /// When the oldest of them was written.
+    pub since: Option<DateTime<Utc>>,
+}
+
+/// Rows of the days `from..=to` that are not in the lake yet.
+pub async fn unexported(conn: &mut PgConnection, from: NaiveDate, to: NaiveDate) -> Result<Unexported> {
+    query_as!(
+        Unexported,
+        r#"select ((select coalesce(sum(rows), 0) from ledger_batch
+                    where segment_id is null and usage_date between $1 and $2)
+                 + (select coalesce(sum(rows), 0) from segment
+                    where published_at is null and usage_date between $1 and $2))::bigint as "rows!",
+                  (select min(l.recorded_at)
+                   from (
+                       (select usage_date, batch_id from ledger_batch
+                        where segment_id is null and usage_date between $1 and $2 order by usage_date, batch_id limit 1)
+                       union all
+                       (select b.usage_date, b.batch_id from segment s join ledger_batch b on b.segment_id = s.segment_id
+                        where s.published_at is null and s.usage_date between $1 and $2
+                        order by s.segment_id, b.batch_id limit 1)
+                   ) oldest
+                   join ledger_entry l on l.usage_date = oldest.usage_date and l.batch_id = oldest.batch_id) as since"#,
+        from,
+        to,
     )
     .fetch_one(conn)
     .await

@@ -147,7 +147,7 @@ async fn a_stale_epoch_ends_and_advances_nothing(pool: PgPool) {
     queue(&mut conn, "a", 1).await;
     let held = claim(&mut conn, 1).await[0];
     let stale = LeaseKey { epoch: 0, ..held };
-    let advance = |key| Advance { key, attempt_no: 2, attempt_id: Uuid::now_v7(), deployment: "e".into() };
+    let advance = |key| Advance { key, attempt_no: 2, attempt_id: Uuid::now_v7(), deployment: "e".into(), failures: 1 };
     assert!(lease::advance(&mut conn, &[advance(stale)]).await.unwrap().is_empty());
     assert_eq!(lease::advance(&mut conn, &[advance(held)]).await.unwrap(), [held]);
     assert!(lease::end(&mut conn, &[stale]).await.unwrap().is_empty());
@@ -251,9 +251,13 @@ async fn grants_of_all_replicas_fit_the_cap_and_even_out(pool: PgPool) {
     limit::apply(&mut tx, &[Declared { scope: "team:1".into(), kind: "slots", cap: 10 }]).await.unwrap();
     let limit_id = limit::active(&mut tx).await.unwrap()[0].limit_id;
     tx.commit().await.unwrap();
+    for worker in [1, 2] {
+        store::worker::register(&mut conn, worker, "h", &[], 1, Duration::from_secs(60)).await.unwrap();
+    }
     let grant = async |conn: &mut PgConnection, worker: i64, used: i64, wanted: i64| {
         let mut tx = conn.begin().await.unwrap();
-        let granted = limit::grant_slots(&mut tx, worker, &[Want { limit_id, used, wanted }]).await.unwrap()[&limit_id];
+        let want = Want { limit_id, used, busy: wanted, ..Want::default() };
+        let granted = limit::exchange(&mut tx, worker, &[want]).await.unwrap()[0].granted;
         tx.commit().await.unwrap();
         let sum: i64 = query_scalar("select sum(granted)::bigint from limit_use").fetch_one(&mut *conn).await.unwrap();
         assert!(sum <= 10, "{sum} granted of 10");
@@ -275,7 +279,13 @@ async fn a_minute_sees_no_more_than_its_rate(pool: PgPool) {
     limit::apply(&mut conn, &[Declared { scope: "key:k".into(), kind: "rpm", cap: 60 }]).await.unwrap();
     let limit_id = limit::active(&mut conn).await.unwrap()[0].limit_id;
     let take = async |conn: &mut PgConnection, wanted: i64| {
-        limit::grant_rate(conn, &[Want { limit_id, used: 1, wanted }]).await.unwrap()[&limit_id]
+        let mut tx = conn.begin().await.unwrap();
+        let want = Want { limit_id, busy: wanted, largest: 1, ..Want::default() };
+        let granted = limit::exchange(&mut tx, 1, &[want]).await.unwrap()[0].granted;
+        // It is spent.
+        query("update limit_use set granted = 0").execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+        granted
     };
     assert_eq!(take(&mut conn, 4).await, 4);
     assert_eq!(take(&mut conn, 4).await, 2, "the bucket holds a tenth of the cap");

@@ -51,6 +51,8 @@ pub async fn run(args: Dev, common: &Common) -> Outcome {
     if let Some(listen) = args.listen {
         config.server.listen = listen;
     }
+    // Nobody balances load between this process and others, and somebody waits for its end.
+    config.server.shutdown_delay_s = 0;
     check_port(config.server.listen)?;
     let data = match &args.data {
         Some(dir) => std::path::absolute(dir)?,

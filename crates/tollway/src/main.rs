@@ -4,6 +4,7 @@
 mod chores;
 mod cli;
 mod config;
+mod descriptors;
 mod dev;
 mod embedded;
 mod logging;

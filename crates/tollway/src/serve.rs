@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use crate::{
     chores,
     config::Config,
+    descriptors,
     reload::{self, Reload},
 };
 
@@ -74,9 +75,9 @@ pub async fn run(
                 running.stop_claiming();
                 Instant::now()
             };
-            // Callers and calls share the time that they are given to end.
+            // Callers and calls share the time that they are given to end, which begins when nothing new is taken.
             let ((), stopped) = tokio::join!(gateway::serve(listener, app, stop.clone().cancelled_owned()), stopped);
-            drain.saturating_sub(stopped.elapsed())
+            (engine.settings.shutdown_delay + drain).saturating_sub(stopped.elapsed())
         }
         None => {
             info!(roles = %roles, "Working, without an API");
@@ -102,6 +103,7 @@ fn children(config_file: Option<PathBuf>) -> anyhow::Result<Children> {
 /// Connects, migrates, applies the file's catalog and takes a place among the workers.
 async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, IntentQueue, Queue)> {
     let settings = Settings { alerts: config.receivers()?, ..config.settings() };
+    let settings = descriptors::fit(settings, config.pool_sizes());
     let pools =
         store::connect(config.database_url()?.expose_secret(), config.pool_sizes()).context("the database's URL")?;
     wait_for(&pools).await?;

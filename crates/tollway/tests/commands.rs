@@ -143,3 +143,43 @@ fn a_reader_that_leaves_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
 }
+
+/// A place that is no lake is an error and not a report without calls; nothing is made by looking.
+#[test]
+fn a_report_on_a_place_that_is_no_lake_is_4() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("empty")).unwrap();
+    for place in ["/nope/lake", "nope", "empty"] {
+        let ran = check(tollway(dir.path()).args(["report", "spend", "--lake", place]), 4, "there is no lake at ");
+        assert!(ran.stdout.is_empty());
+    }
+    assert!(!dir.path().join("nope").exists());
+    let json = check(tollway(dir.path()).args(["report", "spend", "--lake", "empty", "--output", "json"]), 4, "");
+    let failure: serde_json::Value = serde_json::from_slice(&json.stderr).unwrap();
+    assert_eq!(failure["exit_code"], 4);
+    // The configured lake, of which no database says that nothing was exported yet.
+    check(tollway(dir.path()).args(["report", "spend"]).env("TOLLWAY_DATA", dir.path()), 4, "there is no lake at ");
+}
+
+#[test]
+fn a_lake_whose_ledger_nobody_can_ask_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(
+        dir.path().join("_manifest.json"),
+        r#"{"schema_version":1,"updated_at":"2026-11-22T12:00:00Z","sealed_through":null,"files":[]}"#,
+    )
+    .unwrap();
+    let report = |output: &str| {
+        let mut command = tollway(dir.path());
+        command.args(["report", "spend", "--lake", ".", "--output", output]);
+        command
+    };
+    let said = "the lake was last written to at 2026-11-22 12:00:00 UTC";
+    check(&mut report("human"), 0, said);
+    let csv = check(&mut report("csv"), 0, said);
+    assert!(String::from_utf8_lossy(&csv.stderr).contains(said) && csv.stdout.starts_with(b"requests,"));
+    let json = check(&mut report("json"), 0, "");
+    let report: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(report["lake"]["rows_behind"], serde_json::Value::Null);
+    assert_eq!(report["lake"]["updated_at"], "2026-11-22T12:00:00Z");
+}

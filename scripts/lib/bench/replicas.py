@@ -7,6 +7,7 @@ from .stack import CATALOG
 CONFIG = """
 [server]
 listen = "127.0.0.1:{port}"
+shutdown_delay_s = 0
 [database]
 url = "file:{home}/database-url"
 [worker]

@@ -20,7 +20,7 @@ const HELD: [(&str, &str); 10] = [
     ),
     (
         "micro-dollars or tokens reserved",
-        "select ceil(coalesce(sum(u.reserved + u.free), 0) / case when b.document ? 'limit_usd' then 1e6 else 1 end)::bigint
+        "select ceil(coalesce(sum(u.reserved), 0) / case when b.document ? 'limit_usd' then 1e6 else 1 end)::bigint
          from budget_use u join budget b using (budget_id) join worker w using (worker_id)
          where b.disabled_at is null group by b.document ? 'limit_usd'
          union all select 0 order by 1 desc limit 1",

@@ -26,7 +26,7 @@ pub enum BadBudget {
     Tags(#[from] BadTags),
     #[error("scope.{dimension} = {value:?} is not known; nothing would ever be counted")]
     Unknown { dimension: &'static str, value: String },
-    #[error("it counts what budget {0} counts: the same scope, window and unit; change that one")]
+    #[error("it counts what budget {0} counts: the same scope, window, time zone and unit; change that one")]
     Duplicate(String),
 }
 
@@ -149,8 +149,7 @@ pub fn check_beside<'a>(
         }
         _ => {}
     }
-    let same = |other: &Budget| (scope, budget.window, budget.unit()) == (&other.scope, other.window, other.unit());
-    match others.into_iter().find(|(_, other)| same(other)) {
+    match others.into_iter().find(|(_, other)| budget.counts_as(other)) {
         Some((name, _)) => Err(BadBudget::Duplicate(name.to_owned())),
         None => Ok(()),
     }

@@ -121,8 +121,16 @@ impl Budget {
 
     /// Whether what was counted for the one says as much of the other: they differ at most in the amount and in what happens at it.
     pub fn counts_as(&self, other: &Self) -> bool {
-        (&self.scope, self.window, self.time_zone, self.unit())
-            == (&other.scope, other.window, other.time_zone, other.unit())
+        (&self.scope, self.window, self.zone_of_window(), self.unit())
+            == (&other.scope, other.window, other.zone_of_window(), other.unit())
+    }
+
+    /// The time zone, where the window's ends depend on it. A window that rolls, or never ends, is the same in every zone.
+    fn zone_of_window(&self) -> Option<Tz> {
+        match self.window {
+            Window::Hour | Window::Day | Window::Week | Window::Month => Some(self.time_zone),
+            Window::Rolling(_) | Window::Total => None,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ const MOST_RESERVED: u32 = 90;
 const MOST_WEIGHT: u32 = 1_000;
 const LONGEST_DEADLINE_S: u64 = 366 * 24 * 3600;
 const LONGEST_BACKOFF_MS: u64 = 24 * 3600 * 1000;
+const LONGEST_AGING_S: u64 = 366 * 24 * 3600;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -149,6 +150,7 @@ fn check(rule: &LaneRule) -> Result<(), (&'static str, String)> {
     within("max_attempts", rule.max_attempts, 1, 100)?;
     within("backoff_ms", rule.backoff_ms, 1, LONGEST_BACKOFF_MS)?;
     within("backoff_max_ms", rule.backoff_max_ms, 1, LONGEST_BACKOFF_MS)?;
+    within("aging_s", rule.aging_s, 0, LONGEST_AGING_S)?;
     if rule.backoff_max_ms.is_some_and(|longest| longest < rule.backoff_ms.unwrap_or(LaneRule::BACKOFF_MS)) {
         return Err(("backoff_max_ms", "is below backoff_ms".to_owned()));
     }
@@ -192,6 +194,10 @@ mod tests {
                 "lane night: max_attempts is 0; it is at least 1 and at most 100",
             ),
             (LaneRule { backoff_max_ms: Some(100), ..rule() }, "lane night: backoff_max_ms is below backoff_ms"),
+            (
+                LaneRule { aging_s: Some(u64::MAX), ..rule() },
+                "lane night: aging_s is 18446744073709551615; it is at least 0 and at most 31622400",
+            ),
         ] {
             assert_eq!(said("night", rule).as_deref(), Some(expected));
         }

@@ -18,6 +18,7 @@ impl Provider for Nothing {
             vectors: None,
             usage: Some(Usage { input_uncached: Some(1), output_text: Some(1), ..Usage::default() }),
             output_bytes: 0,
+            choices: 1,
             model: None,
             provider_request_id: None,
             service_tier: None,

@@ -13,7 +13,7 @@ use store::{PgPool, key::KeyChange};
 use subtle::ConstantTimeEq;
 use tokio::sync::Mutex;
 
-use super::{AuthError, caller::Caller, key::ParsedKey};
+use super::{AuthError, SignIns, caller::Caller, key::ParsedKey};
 use crate::Engine;
 
 /// Between two looks of the background task: well below the second in which a revocation must hold everywhere.
@@ -24,12 +24,16 @@ const CATCH_UP_APART: Duration = Duration::from_millis(50);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Without the database, known keys work for so long; then a revocation might be missed for too long.
 const STALE_AFTER: Duration = Duration::from_secs(60);
+/// Between two times that failed sign-ins are written to the audit.
+const AUDIT_EVERY: Duration = Duration::from_secs(60);
 /// `changed_at` is taken before its transaction commits, and a session may not idle in one for longer than a minute.
 const OVERLAP: chrono::TimeDelta = chrono::TimeDelta::seconds(60);
 
 #[derive(Default)]
 pub struct KeyCache {
     table: RwLock<Table>,
+    /// Keys that were refused.
+    pub sign_ins: SignIns,
     /// Held by whoever looks: when the last look began. Looks never overlap.
     look: Mutex<Option<Instant>>,
 }
@@ -44,9 +48,11 @@ struct Table {
     fresh_at: Option<Instant>,
 }
 
+#[derive(PartialEq)]
 struct Entry {
     mac: [u8; 32],
     caller: Arc<Caller>,
+    expires_at: Option<DateTime<Utc>>,
 }
 
 impl std::fmt::Debug for KeyCache {
@@ -60,20 +66,37 @@ impl KeyCache {
         Self::default()
     }
 
-    /// The caller whose key has this id and this MAC. `None`: the copy has no such id; the table may.
-    pub fn find(&self, key: &ParsedKey<'_>, mac: &[u8; 32], now: Instant) -> Result<Option<Arc<Caller>>, AuthError> {
+    /// The caller whose key has this id and this MAC, at `now`, which is `time` by the database. `None`: the copy has no such key;
+    /// the table may. Whether the id is known makes no difference, in the answer or in the work.
+    pub fn find(
+        &self,
+        key: &ParsedKey<'_>,
+        mac: &[u8; 32],
+        now: Instant,
+        time: DateTime<Utc>,
+    ) -> Result<Option<Arc<Caller>>, AuthError> {
         let table = self.read();
         if table.fresh_at.is_some_and(|at| now.saturating_duration_since(at) > STALE_AFTER) {
             return Err(AuthError::Unavailable);
         }
-        let Some(entry) = table.keys.get(&key.id()) else { return Ok(None) };
-        if !bool::from(entry.mac.ct_eq(mac)) {
-            return Err(AuthError::Unknown);
+        let entry = table.keys.get(&key.id());
+        let is_right = entry.map_or(&[0; 32], |entry| &entry.mac).ct_eq(mac);
+        let Some(entry) = entry.filter(|_| is_right.into()) else { return Ok(None) };
+        if let Some(expired) = entry.expires_at.filter(|at| *at <= time) {
+            return Err(AuthError::Expired(expired));
         }
         if table.disabled_teams.contains(&entry.caller.team_id) {
             return Err(AuthError::TeamDisabled(Arc::clone(&entry.caller.team)));
         }
         Ok(Some(Arc::clone(&entry.caller)))
+    }
+
+    /// The caller of a key that was let in before, as it is now; `None` when it may do nothing any more. Without the database the last
+    /// that was known holds: what is under way is not ended on a suspicion.
+    pub fn current(&self, key_id: &str) -> Option<Arc<Caller>> {
+        let table = self.read();
+        let entry = table.keys.get(<&[u8; 12]>::try_from(key_id.as_bytes()).ok()?)?;
+        (!table.disabled_teams.contains(&entry.caller.team_id)).then(|| Arc::clone(&entry.caller))
     }
 
     /// Looks at the table for what changed. The first look reads all keys that are not revoked.
@@ -128,11 +151,11 @@ impl Table {
             let Ok(id) = <[u8; 12]>::try_from(change.key_id.as_bytes()) else { continue };
             let entry = || {
                 let mac = change.mac.as_slice().try_into().ok()?;
-                Some(Entry { mac, caller: Arc::new(Caller::of_row(change)?) })
+                Some(Entry { mac, caller: Arc::new(Caller::of_row(change)?), expires_at: change.expires_at })
             };
             match entry().filter(|_| !change.is_revoked) {
                 // Rows in the overlap are read again and again: keep what callers already share.
-                Some(new) if self.keys.get(&id).is_some_and(|old| old.mac == new.mac && old.caller == new.caller) => {}
+                Some(new) if self.keys.get(&id) == Some(&new) => {}
                 Some(new) => drop(self.keys.insert(id, new)),
                 None => drop(self.keys.remove(&id)),
             }
@@ -146,7 +169,12 @@ impl Table {
 /// Keeps the copy fresh for as long as the process lives; the binary spawns it.
 pub async fn follow_keys(engine: Arc<Engine>) {
     let mut failing = false;
+    let mut audited = Instant::now();
     loop {
+        if audited.elapsed() >= AUDIT_EVERY {
+            audited = Instant::now();
+            audit_sign_ins(&engine).await;
+        }
         match engine.keys.refresh(&engine.pools.work).await {
             Ok(()) if failing => {
                 failing = false;
@@ -160,6 +188,18 @@ pub async fn follow_keys(engine: Arc<Engine>) {
             Err(_) => {}
         }
         tokio::time::sleep(REFRESH_EVERY).await;
+    }
+}
+
+async fn audit_sign_ins(engine: &Engine) {
+    if engine.keys.sign_ins.is_empty() {
+        return;
+    }
+    let written = async { engine.keys.sign_ins.write(&mut *engine.pools.work.acquire().await?).await };
+    match tokio::time::timeout(LOOK_TIMEOUT, written).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "Failed sign-ins could not be written to the audit"),
+        Err(_) => tracing::warn!("Failed sign-ins could not be written to the audit in time"),
     }
 }
 
@@ -181,6 +221,7 @@ mod tests {
             slots: None,
             rpm: None,
             tpm: None,
+            expires_at: None,
             changed_at: DateTime::UNIX_EPOCH,
             is_revoked,
         }
@@ -189,7 +230,7 @@ mod tests {
     /// What the cache says of `minted` after it was told `rows` at `told`, at `now`.
     fn ask(cache: &KeyCache, minted: &Minted, now: Instant) -> Result<Option<Arc<Caller>>, AuthError> {
         let key = ParsedKey::parse(minted.key.expose()).unwrap();
-        cache.find(&key, &key.mac(&PEPPER), now)
+        cache.find(&key, &key.mac(&PEPPER), now, DateTime::UNIX_EPOCH)
     }
 
     fn told(rows: &[KeyChange], disabled: Vec<i64>, at: Instant) -> KeyCache {
@@ -217,12 +258,41 @@ mod tests {
         assert_eq!(ask(&cache, &minted, now), Ok(None));
     }
 
+    /// What an open stream asks again and again.
     #[test]
-    fn the_right_id_with_another_secret_is_unknown() {
+    fn a_key_that_was_let_in_is_known_until_it_is_revoked_or_changed() {
+        let (minted, now) = (mint(&PEPPER), Instant::now());
+        let cache = told(&[row(&minted, 1, false)], vec![], now);
+        assert_eq!(cache.current(&minted.key_id).unwrap().team_id, 1);
+        let changed = KeyChange { role: "read".into(), ..row(&minted, 1, false) };
+        cache.write().take(&[changed], vec![], now);
+        assert_eq!(cache.current(&minted.key_id).map(|caller| caller.role), "read".parse().ok());
+        cache.write().take(&[], vec![1], now);
+        assert_eq!(cache.current(&minted.key_id), None, "its team is disabled");
+        cache.write().take(&[row(&minted, 1, true)], vec![], now);
+        assert_eq!(cache.current(&minted.key_id), None);
+        assert_eq!(cache.current("no key"), None);
+    }
+
+    #[test]
+    fn a_known_id_with_another_secret_is_as_unknown_as_an_unknown_id() {
         let (minted, now) = (mint(&PEPPER), Instant::now());
         let mut forged = row(&minted, 1, false);
         forged.mac = vec![0; 32];
-        assert_eq!(ask(&told(&[forged], vec![], now), &minted, now), Err(AuthError::Unknown));
+        assert_eq!(ask(&told(&[forged], vec![], now), &minted, now), Ok(None));
+        assert_eq!(ask(&told(&[], vec![], now), &minted, now), Ok(None));
+    }
+
+    #[test]
+    fn a_key_expires_at_its_moment_and_says_so() {
+        let (minted, now) = (mint(&PEPPER), Instant::now());
+        let expires_at = Some(DateTime::UNIX_EPOCH);
+        let cache = told(&[KeyChange { expires_at, ..row(&minted, 1, false) }], vec![], now);
+        assert_eq!(ask(&cache, &minted, now), Err(AuthError::Expired(DateTime::UNIX_EPOCH)));
+        let key = ParsedKey::parse(minted.key.expose()).unwrap();
+        let before = DateTime::UNIX_EPOCH - chrono::TimeDelta::milliseconds(1);
+        assert!(cache.find(&key, &key.mac(&PEPPER), now, before).unwrap().is_some());
+        assert_eq!(cache.find(&key, &[0; 32], now, DateTime::UNIX_EPOCH), Ok(None), "only its owner is told");
     }
 
     #[test]
@@ -265,6 +335,7 @@ mod tests {
                 slots: None,
                 rpm: None,
                 tpm: None,
+                expires_at: None,
             };
             key::create(&mut conn, &new).await?;
             Ok(minted)

@@ -28,12 +28,16 @@ pub enum Permission {
     ReadTeams,
     ManageTeams,
     ManageKeys,
+    /// Make and replace what a team's webhooks are signed with.
+    ManageWebhookSecrets,
+    /// Set charges of the ledger right.
+    CorrectLedger,
     /// Who changed what.
     ReadAudit,
 }
 
 impl Permission {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Enter,
         Self::CallModels,
         Self::SubmitJobs,
@@ -50,6 +54,8 @@ impl Permission {
         Self::ReadTeams,
         Self::ManageTeams,
         Self::ManageKeys,
+        Self::ManageWebhookSecrets,
+        Self::CorrectLedger,
         Self::ReadAudit,
     ];
 
@@ -58,12 +64,12 @@ impl Permission {
         match self {
             _ if role == Role::Admin => true,
             Self::Enter | Self::ReadSpend | Self::ReadCalls | Self::ReadTeams => true,
-            Self::CallModels | Self::SubmitJobs | Self::DeleteJobs => role == Submit,
+            Self::CallModels | Self::SubmitJobs | Self::DeleteJobs | Self::ManageWebhookSecrets => role == Submit,
             Self::ReadResults => matches!(role, Submit | Read),
             Self::ReadJobs | Self::ReadLanes => matches!(role, Submit | Read | Operator),
             Self::ManageJobs => matches!(role, Submit | Operator),
             Self::ReadLimits => matches!(role, Operator | Finance),
-            Self::ReadAudit | Self::ApproveJobs => role == Operator,
+            Self::ReadAudit | Self::ApproveJobs | Self::CorrectLedger => role == Operator,
             Self::ManageLimits | Self::ManageTeams | Self::ManageKeys => false,
         }
     }
@@ -82,6 +88,7 @@ impl Permission {
                         | Self::ReadLanes
                         | Self::ReadLimits
                         | Self::ReadTeams
+                        | Self::CorrectLedger
                         | Self::ReadAudit
                 )
             }

@@ -45,8 +45,14 @@ fn key(shown: &Shown, threshold: i32, now: DateTime<Utc>) -> Key {
         Window::Rolling(length) => Some(now + TimeDelta::seconds(length.seconds())),
         _ => shown.resets_at,
     };
-    let about = shown.row.budget_id.to_string();
+    let about = about(shown.row.budget_id, shown.row.budget.cap());
     Key { kind: AlertKind::Budget, about, threshold, since: shown.window_start, until }
+}
+
+/// A budget of another amount has other thresholds: what was told of the old ones says nothing of them. A change of its window, its
+/// unit or its scope makes a budget with another id.
+fn about(budget_id: i64, cap: i128) -> String {
+    format!("{budget_id}@{cap}")
 }
 
 fn raised(shown: &Shown, key: Key, silent: Vec<Key>, title: String, text: String) -> Raised {

@@ -5,6 +5,7 @@ mod budget;
 mod burn;
 mod deliver;
 mod message;
+mod notice;
 mod raise;
 mod receiver;
 mod threshold;
@@ -15,6 +16,7 @@ pub use self::{
     budget::tell_of_budgets,
     burn::{Burn, tell_of_burn},
     deliver::deliver,
+    notice::{Notices, tell_of_notices},
     receiver::{BadReceiver, Receiver, Wanted},
     trial::{NoReceiver, try_out},
     trouble::{tell_of_outages, tell_of_troubles},

@@ -4,10 +4,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    AlertKind,
+    AlertKind, Endpoint,
     alert::{Field, Said},
 };
-use store::alert::{FailedJob, Key};
+use store::{
+    alert::{FailedJob, Key},
+    key::ExpiringKey,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -24,8 +27,11 @@ const LATE_AGAIN: TimeDelta = TimeDelta::hours(6);
 const UNPRICED_AGAIN: TimeDelta = TimeDelta::days(7);
 /// A job is told of once; it does not run for so long.
 const JOB_AGAIN: TimeDelta = TimeDelta::days(90);
+/// Days before a key expires at which it is told of.
+const KEY_EXPIRES_IN: [i64; 2] = [14, 2];
 /// Looked at together; the rest comes next time.
 const MOST_JOBS: i64 = 1_000;
+const MOST_KEYS: i64 = 1_000;
 const JOBS_NAMED: usize = 5;
 
 /// Tells of deployments that are down as this replica sees them. Each replica looks at its own calls.
@@ -49,10 +55,12 @@ pub async fn tell_of_troubles(engine: &Engine) -> store::Result<usize> {
     let mut conn = engine.pools.work.acquire().await?;
     let failed = store::alert::failed_jobs(&mut conn, MOST_JOBS).await?;
     let oldest = store::alert::oldest_unexported(&mut conn).await?;
+    let expiring = store::key::expiring(&mut conn, KEY_EXPIRES_IN[0] as i32, MOST_KEYS).await?;
     drop(conn);
     let mut raised = dead_letters(failed, now);
     raised.extend(oldest.filter(|oldest| now - *oldest > LATE).map(|oldest| lake_behind(oldest, now)));
     raised.extend(unpriced(&engine.catalog.get(), now));
+    raised.extend(expiring.iter().map(|key| key_expires(key, now)));
     raise_all(&engine.pools.work, &engine.settings.alerts, &raised, now).await
 }
 
@@ -84,11 +92,36 @@ fn lake_behind(oldest: DateTime<Utc>, now: DateTime<Utc>) -> Raised {
     of_nobody(key(AlertKind::LakeBehind, "lake", now, LATE_AGAIN), "The lake is behind".to_owned(), text)
 }
 
+/// Told once at each of [`KEY_EXPIRES_IN`]; the later one speaks for the earlier, should that not have been told.
+fn key_expires(expiring: &ExpiringKey, now: DateTime<Utc>) -> Raised {
+    let ExpiringKey { key_id, team, name, role, expires_at } = expiring;
+    // Each holds until the next one is due.
+    let next = |days: i64| KEY_EXPIRES_IN.iter().copied().filter(|next| *next < days).max().unwrap_or(0);
+    let before = |days: i64| *expires_at - TimeDelta::days(days);
+    let at = |days: i64| Key {
+        since: before(days),
+        until: Some(before(next(days))),
+        ..key(AlertKind::KeyExpires, key_id, now, OUTAGE_AGAIN)
+    };
+    let due: Vec<i64> = KEY_EXPIRES_IN.into_iter().filter(|days| before(*days) <= now).collect();
+    // The query found it within the first of them.
+    let last = due.last().copied().unwrap_or(KEY_EXPIRES_IN[0]);
+    let when = expires_at.format("%Y-%m-%d %H:%M UTC");
+    let text = format!(
+        "The {role} key {key_id} ({name:?}) of team {team} expires at {when}; from then on it is refused. Create a new one with `tollway \
+         keys create --team {team} --role {role}`, give it to the programs that use this one, then revoke this one."
+    );
+    let silent = due.iter().filter(|days| **days != last).map(|days| at(*days)).collect();
+    let raised = of_nobody(at(last), format!("API key {key_id} of team {team} expires at {when}"), text);
+    Raised { team: Some(team.clone()), silent, ..raised }
+}
+
 /// Deployments that are routed to and have no price.
 fn unpriced(catalog: &ActiveCatalog, now: DateTime<Utc>) -> Vec<Raised> {
     let routed = catalog.routes.values().flat_map(|route| &route.deployments);
     let unpriced: BTreeMap<&str, &str> = routed
-        .filter(|deployment| deployment.price.is_none())
+        // A price for input is enough: whether anybody asks an embeddings model for output is not known here.
+        .filter(|deployment| !deployment.is_priced(Endpoint::Embeddings, now))
         .map(|deployment| (&*deployment.name, deployment.spec.model.as_str()))
         .collect();
     let alert = |(deployment, model): (&str, &str)| {
@@ -159,6 +192,27 @@ mod tests {
             format!("1 request of job {} failed", JobId(3))
         );
         assert_eq!(raised[1].silent.iter().map(|key| key.about.as_str()).collect::<Vec<_>>(), ["8", "7"]);
+    }
+
+    #[test]
+    fn the_end_of_a_key_is_told_two_weeks_and_two_days_ahead() {
+        let expires = |days: i64| ExpiringKey {
+            key_id: "aaaaaaaaaaaa".into(),
+            team: "search".into(),
+            name: "ci".into(),
+            role: "submit".into(),
+            expires_at: now() + TimeDelta::days(days),
+        };
+        let told = |days: i64| {
+            let raised = key_expires(&expires(days), now());
+            (raised.key.since - now(), raised.silent.len())
+        };
+        assert_eq!(told(14), (TimeDelta::zero(), 0));
+        assert_eq!(told(10), (TimeDelta::days(-4), 0), "the same alert as four days ago");
+        assert_eq!(told(2), (TimeDelta::zero(), 1), "another one, which speaks for the first");
+        assert_eq!(told(1), (TimeDelta::days(-1), 1));
+        let said = key_expires(&expires(2), now()).said;
+        assert!(said.title.contains("aaaaaaaaaaaa") && said.text.contains("2026-11-25 12:00 UTC"), "{said:?}");
     }
 
     #[test]

@@ -49,6 +49,17 @@ impl Account {
         self.reserved -= held;
     }
 
+    /// Of what is used, what the ledger does not confirm and no call under way holds; but what is still `doubtful`. The ledger's sum must
+    /// be newer than the account: a call that ended in between is in both, and makes this too small, never too large.
+    pub fn unconfirmed(&self, spent: i128, doubtful: i128) -> i128 {
+        (self.used - self.reserved - spent - doubtful).max(0)
+    }
+
+    /// What the ledger says beyond what is used: somebody else booked it. A call that is committed and not settled yet is in it too.
+    pub fn missing(&self, spent: i128) -> i128 {
+        (spent + self.reserved - self.used).max(0)
+    }
+
     /// Keeps at most so much that nothing holds.
     pub fn keep(&mut self, free: i128) {
         self.granted = self.granted.min(self.used + free.max(0));

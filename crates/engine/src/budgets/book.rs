@@ -36,8 +36,7 @@ impl Book {
             let before = known.get(&row.budget_id);
             let state = before.map(|rule| Arc::clone(&rule.state)).unwrap_or_default();
             if before.is_some_and(|rule| rule.budget != row.budget) {
-                // How it stood says nothing of how it stands.
-                state.lock().unwrap_or_else(PoisonError::into_inner).view = None;
+                state.lock().unwrap_or_else(PoisonError::into_inner).shed();
             }
             let rule = Arc::new(Rule::new(row.budget_id, &row.name, row.budget, state));
             match rule.budget.scope.dimensions().min() {
@@ -79,9 +78,10 @@ impl Book {
                 if charged == 0 {
                     continue;
                 }
-                *spends.of_budgets.entry((rule.id, cell, row.worker_id)).or_default() += charged;
+                let is_correction = row.corrects_attempt_id.is_some();
+                spends.of_budgets.entry((rule.id, cell, row.worker_id)).or_default().add(charged, is_correction);
                 if let Some((key, cell)) = rule.part_of(&facts, row.reserved_at) {
-                    *spends.of_parts.entry((key, cell, row.worker_id)).or_default() += charged;
+                    spends.of_parts.entry((key, cell, row.worker_id)).or_default().add(charged, is_correction);
                 }
             }
         }
@@ -92,8 +92,24 @@ impl Book {
 /// Sums, by cell and worker.
 #[derive(Debug, Default)]
 pub struct Spends {
-    of_budgets: BTreeMap<(i64, DateTime<Utc>, i64), i128>,
-    of_parts: BTreeMap<(PartKey, DateTime<Utc>, i64), i128>,
+    of_budgets: BTreeMap<(i64, DateTime<Utc>, i64), Sum>,
+    of_parts: BTreeMap<(PartKey, DateTime<Utc>, i64), Sum>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    amount: i128,
+    /// Of it, what comes of rows that correct others.
+    corrected: i128,
+}
+
+impl Sum {
+    fn add(&mut self, charged: i128, is_correction: bool) {
+        self.amount += charged;
+        if is_correction {
+            self.corrected += charged;
+        }
+    }
 }
 
 impl Spends {
@@ -104,7 +120,8 @@ impl Spends {
             let charged = charged(Unit::Usd, row).unwrap_or(0);
             if charged != 0 {
                 let cell = Window::Total.span(Tz::UTC, row.reserved_at).start;
-                *self.of_parts.entry((PartKey::of_job(job), cell, row.worker_id)).or_default() += charged;
+                let sum = self.of_parts.entry((PartKey::of_job(job), cell, row.worker_id)).or_default();
+                sum.add(charged, row.corrects_attempt_id.is_some());
             }
         }
     }
@@ -118,11 +135,17 @@ impl Spends {
 
     /// As the database writes them. `ids`: of the parts.
     pub fn with_ids(self, ids: &HashMap<PartKey, i64>) -> Vec<Spend> {
-        let of_parts = self.of_parts.into_iter().filter_map(|((key, cell, worker), amount)| {
+        let of_parts = self.of_parts.into_iter().filter_map(|((key, cell, worker), sum)| {
             let id = ids.get(&key)?;
-            Some(((*id, cell, worker), amount))
+            Some(((*id, cell, worker), sum))
         });
-        let spend = |((budget_id, cell, worker_id), amount)| Spend { budget_id, cell, worker_id, amount };
+        let spend = |((budget_id, cell, worker_id), Sum { amount, corrected })| Spend {
+            budget_id,
+            cell,
+            worker_id,
+            amount,
+            corrected,
+        };
         self.of_budgets.into_iter().chain(of_parts).map(spend).collect()
     }
 }

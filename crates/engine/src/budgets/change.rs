@@ -13,7 +13,10 @@ use store::{
     budget::{BudgetRow, Declarer},
 };
 
-use super::follow::{count, follow};
+use super::{
+    follow::{count, follow},
+    in_force::{InForce, in_force, wait_until_in_force},
+};
 use crate::Engine;
 
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +31,8 @@ pub enum BudgetError {
     Unavailable(#[from] store::Error),
 }
 
-/// Declares a budget, or changes it; all replicas follow within a second. `by` is the key that asks.
-pub async fn set(engine: &Engine, name: &str, budget: &Budget, by: &str) -> Result<(), BudgetError> {
+/// Declares a budget, or changes it, and waits until all replicas hold it, for a bounded time. `by` is the key that asks.
+pub async fn set(engine: &Engine, name: &str, budget: &Budget, by: &str) -> Result<InForce, BudgetError> {
     check_name(name)?;
     check(budget)?;
     let mut tx = engine.pools.api.begin().await?;
@@ -42,13 +45,23 @@ pub async fn set(engine: &Engine, name: &str, budget: &Budget, by: &str) -> Resu
     let before = rows.iter().find(|row| row.name == name).map(|row| &row.budget);
     record(&mut tx, name, before, Some(budget), by).await?;
     store::budget::wake_held(&mut tx).await?;
+    let revision = store::budget::revision_of(&mut tx, name).await?.map_or(0, |(revision, _)| revision);
     tx.commit().await?;
     follow_at_once(engine).await;
-    Ok(())
+    Ok(wait_until_in_force(engine, revision, Some(name)).await?)
 }
 
-/// Removes a budget that the API declared.
-pub async fn remove(engine: &Engine, name: &str, by: &str) -> Result<(), BudgetError> {
+/// How far a budget holds on the replicas; `None`: there is no such budget.
+pub async fn standing_of(engine: &Engine, name: &str) -> store::Result<Option<InForce>> {
+    let revision = store::budget::revision_of(&mut *engine.pools.api.acquire().await?, name).await?;
+    match revision {
+        Some((revision, _)) => in_force(engine, revision, Some(name)).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Removes a budget that the API declared, and waits until no replica holds it any more, for a bounded time.
+pub async fn remove(engine: &Engine, name: &str, by: &str) -> Result<InForce, BudgetError> {
     let mut tx = engine.pools.api.begin().await?;
     store::budget::lock_changes(&mut tx).await?;
     let rows = store::budget::active(&mut tx).await?;
@@ -59,9 +72,10 @@ pub async fn remove(engine: &Engine, name: &str, by: &str) -> Result<(), BudgetE
     store::budget::remove(&mut tx, name, by).await?;
     record(&mut tx, name, Some(&row.budget), None, by).await?;
     store::budget::wake_held(&mut tx).await?;
+    let revision = store::budget::revision(&mut tx).await?;
     tx.commit().await?;
     follow_at_once(engine).await;
-    Ok(())
+    Ok(wait_until_in_force(engine, revision, None).await?)
 }
 
 async fn record(

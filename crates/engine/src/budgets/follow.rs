@@ -2,7 +2,7 @@
 //! by. Nothing is granted of a budget before all replicas follow it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{PoisonError, atomic::Ordering},
 };
 
@@ -13,6 +13,7 @@ use super::{
     Budgets,
     book::Book,
     round::{Occasion, exchange},
+    rule::Rule,
 };
 use crate::Engine;
 
@@ -71,6 +72,9 @@ impl Budgets {
     pub fn turn_to(&self, revision: i64, rows: Vec<BudgetRow>) {
         let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
         let next = Book::new(revision, rows, &book);
+        let is_changed = |rule: &Rule| book.rules.iter().any(|old| old.id == rule.id && old.budget != rule.budget);
+        let changed: HashSet<i64> = next.rules.iter().filter(|rule| is_changed(rule)).map(|rule| rule.id).collect();
+        self.parts.shed(&changed);
         let known: Vec<i64> = book.rules.iter().map(|rule| rule.id).collect();
         let guards: HashMap<i64, Guard> =
             book.rules.iter().filter_map(|rule| Some((rule.id, rule.budget.guard?))).collect();

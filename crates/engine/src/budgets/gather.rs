@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::budget::{Policy, Window};
+use domain::budget::{Length, Policy, Window};
 use store::budget::Ask;
 
 use super::{
@@ -11,6 +11,9 @@ use super::{
     round::Occasion,
     rule::{Rule, State, Unmet},
 };
+
+/// A replica that rests keeps enough for so many calls, as large as the last one was: the first after a pause costs what any costs.
+const ALLOTMENT: i128 = 2;
 
 /// A cell that the round is about, as it stood when it was asked for.
 pub(super) struct Pending {
@@ -24,6 +27,7 @@ pub(super) struct Pending {
     pub asking: BTreeMap<i64, i128>,
     pub recent: i128,
     pub epoch: u64,
+    pub sheds: u64,
     pub is_loaded: bool,
     pub is_current: bool,
 }
@@ -45,6 +49,9 @@ pub(super) fn gather(
     let passes = rule.policy == Policy::Alert;
     let is_tight = state.view.is_some_and(|view| view.is_tight);
     let is_idle = !waits && state.recent == 0 && state.before == 0;
+    let is_asked = std::mem::take(&mut state.is_asked);
+    // A part is forgotten once nothing is held of it.
+    let allotment = if rule.part.is_some() { 0 } else { state.last * ALLOTMENT };
     let mut needs: Vec<i128> = state.waiting.values().copied().collect();
     let mut for_jobs = 0;
     for Unmet { asked, requests } in std::mem::take(&mut state.unmet).into_values() {
@@ -63,22 +70,24 @@ pub(super) fn gather(
     if waits {
         state.cell(rule, now);
     }
-    let (kept, epoch) = (state.kept, state.epoch);
+    let (kept, epoch, sheds) = (state.kept, state.epoch, state.sheds);
     for cell in &mut state.cells {
         let is_current = cell.span.contains(now);
         let account = &mut cell.account;
         if !is_current || passes || occasion == Occasion::End {
             account.keep(0);
-        } else if is_tight || is_idle && occasion == Occasion::Tick {
+        } else if is_tight || is_asked {
             // Also when somebody waits here: what is too little for him may do for others.
             account.keep(kept);
+        } else if is_idle && occasion == Occasion::Tick {
+            account.keep(kept.max(allotment));
         }
         let is_short = is_current && !passes && recent > 0 && account.free() * 2 < recent && !is_tight;
         let is_news = cell.written != Some(*account) && occasion != Occasion::Demand;
         let gives_back = cell.written.is_some_and(|written| account.granted < written.granted);
         let asks = is_current && (waits || was_refused && occasion == Occasion::Tick);
-        // How tight it is, others decide too.
-        let wonders = is_current && occasion == Occasion::Tick && account.free() > 0;
+        // How tight it is, others decide too. What a replica that rests keeps, they ask for.
+        let wonders = is_current && occasion == Occasion::Tick && account.free() > 0 && !is_idle;
         if !(asks || is_short || is_news || gives_back || wonders) {
             continue;
         }
@@ -96,12 +105,16 @@ pub(super) fn gather(
             asking: if is_current { std::mem::take(&mut asking) } else { BTreeMap::new() },
             recent: if is_current && !passes && occasion != Occasion::End { recent } else { 0 },
             epoch,
+            sheds,
             is_loaded: cell.is_loaded,
             is_current,
         });
     }
     state.cells.retain(|cell| {
         let is_over = cell.span.end <= now && cell.account.reserved == 0;
-        !(is_over && cell.written == Some(cell.account))
+        // What nobody knows of a window that rolls counts as long as it looks back on it.
+        let lasts = rule.budget.window.length().map_or(0, Length::seconds);
+        let is_past = cell.is_certain() || cell.doubts.is_empty() && cell.span.end + TimeDelta::seconds(lasts) <= now;
+        !(is_over && is_past && cell.written == Some(cell.account))
     });
 }

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::{
     follow::{count, follow},
+    prove::prove,
     round::{Occasion, exchange},
 };
 use crate::Engine;
@@ -45,6 +46,7 @@ pub async fn run(engine: Arc<Engine>, granted: impl Fn() + Send, stop: Cancellat
 /// What a tick does.
 pub async fn look(engine: &Engine) -> store::Result<bool> {
     follow(engine).await?;
+    prove(engine).await?;
     if engine.budgets.uncounted.load(Ordering::Acquire) {
         count(engine).await?;
     }

@@ -11,8 +11,11 @@ mod follow;
 mod gather;
 mod granter;
 mod guard;
+mod hard;
 mod held_back;
+mod in_force;
 mod part;
+mod prove;
 mod refusal;
 mod reservation;
 mod round;
@@ -23,10 +26,10 @@ mod sweep;
 
 use std::{
     sync::{
-        Arc, RwLock, RwLockReadGuard,
+        Arc, Mutex, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
@@ -36,13 +39,15 @@ pub use admit::{Asker, used_up};
 #[cfg(test)]
 pub(crate) use burn::Burnt;
 pub use burn::sample;
-pub use change::{BudgetError, follow_file, remove, set};
+pub use change::{BudgetError, follow_file, remove, set, standing_of};
 pub use follow::{follow, keep_following};
 #[cfg(test)]
 pub(crate) use granter::look;
 pub use granter::{give_back, run};
 pub use guard::{keep_guard, resume_guarded};
+pub use in_force::InForce;
 pub use part::{Part, PartOf};
+pub use prove::prove_left;
 pub use refusal::{Refusal, Why};
 pub use reservation::{Ask, Reservation};
 pub(crate) use show::show_with_last;
@@ -78,6 +83,8 @@ pub struct Budgets {
     uncounted: AtomicBool,
     /// Of some budget, little is left: what is free goes back at once.
     any_tight: AtomicBool,
+    /// When the ledger was last asked what it says of what is used, or when this process began afresh.
+    proven: Mutex<Instant>,
     /// Held by whoever talks to Postgres about grants.
     exchange: tokio::sync::Mutex<()>,
     /// Somebody was refused for want of a grant.
@@ -96,6 +103,7 @@ impl Default for Budgets {
             followed: AtomicI64::new(-1),
             uncounted: AtomicBool::new(false),
             any_tight: AtomicBool::new(false),
+            proven: Mutex::new(Instant::now()),
             exchange: tokio::sync::Mutex::default(),
             demand: Notify::new(),
             turn: watch::Sender::new(0),
@@ -174,10 +182,29 @@ impl Budgets {
         }
     }
 
+    /// Calls for which something is reserved.
+    #[cfg(test)]
+    pub(crate) fn under_way(&self) -> usize {
+        self.calls.all().len()
+    }
+
+    /// Another replica is short of these: what is free here goes back.
+    pub(crate) fn asked_for(&self, budgets: &[i64]) {
+        let parts = self.parts.in_use();
+        for rule in self.book().rules.iter().chain(&parts) {
+            if rule.known_id().is_some_and(|id| budgets.contains(&id)) {
+                rule.state().is_asked = true;
+            }
+        }
+        self.demand.notify_one();
+    }
+
     /// Postgres booked what this process held; it begins afresh.
     pub(crate) fn start_afresh(&self) {
         let parts = self.parts.all();
         self.book().rules.iter().chain(&parts).for_each(|rule| rule.state().start_afresh());
+        // Others book what it held; until that is done, the ledger says nothing of it.
+        *self.proven.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now() + prove::SETTLED_AFTER;
     }
 
     /// The revision that the replica follows; what a process that begins afresh still does.

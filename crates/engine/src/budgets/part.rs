@@ -89,12 +89,25 @@ impl Parts {
         }
         let (id, state) = match known {
             // The amount was changed; what was spent stays spent.
-            Some(rule) => (rule.part.as_ref().map(|part| Arc::clone(&part.id)), Arc::clone(&rule.state)),
+            Some(rule) => {
+                rule.state().shed();
+                (rule.part.as_ref().map(|part| Arc::clone(&part.id)), Arc::clone(&rule.state))
+            }
             None => (None, Arc::default()),
         };
         let rule = Arc::new(rule(name, Part { key: key.clone(), of: of(), id: id.unwrap_or_default() }, state));
         parts.insert(key, Arc::clone(&rule));
         rule
+    }
+
+    /// What is granted of these budgets' parts is granted anew: they were changed.
+    pub fn shed(&self, budgets: &HashSet<i64>) {
+        if budgets.is_empty() {
+            return;
+        }
+        let parts = self.all_by_key();
+        let of_them = parts.iter().filter(|(key, _)| budgets.contains(&key.budget_id));
+        of_them.for_each(|(_, rule)| rule.state().shed());
     }
 
     pub fn is_empty(&self) -> bool {

@@ -7,16 +7,17 @@ use std::sync::{
 
 use chrono::{DateTime, Utc};
 use domain::{
-    Endpoint, LedgerRow, Tags,
+    Endpoint, LedgerRow, Money, Tags,
     budget::{Facts, Unit},
 };
 use foldhash::HashMap;
+use pricing::Price;
 
 use super::{
     Pressing, Refusal,
     book::charged,
     part::Parts,
-    rule::{Held, Rule},
+    rule::{Held, Outcome, Rule},
 };
 use crate::{catalog::ActiveDeployment, meter};
 
@@ -32,6 +33,9 @@ pub struct Ask {
     pub endpoint: Endpoint,
     pub est_in: i64,
     pub max_out: Option<i64>,
+    /// Its size is the largest of a flow of which a request can never fit into a whole budget: at most the whole budget is held, and
+    /// whoever takes it checks the request itself before it is called.
+    pub is_oversized: bool,
 }
 
 impl Ask {
@@ -48,7 +52,10 @@ impl Ask {
 
     /// The most that it can use; no money, when there is no price.
     fn worst(&self, deployment: &ActiveDeployment, at: DateTime<Utc>) -> Worst {
-        let usd = meter::worst_case(deployment, self.est_in, self.max_out, at);
+        // A price for input alone says nothing about a call with output: such a call has no known worst case.
+        let covers = |price: &Price| self.endpoint == Endpoint::Embeddings || price.covers_output();
+        let price = meter::price(deployment, at).filter(covers);
+        let usd = price.map(|price| meter::worst_at(&price, deployment, self.est_in, self.max_out));
         Worst {
             usd: usd.map(|usd| i128::from(usd.pico())),
             tokens: meter::worst_tokens(deployment, self.endpoint, self.est_in, self.max_out).into(),
@@ -118,7 +125,7 @@ impl Call {
         let mut holds = self.holds();
         let taken = self.take_all(rules, parts, pressing, &mut holds);
         if taken.is_err() {
-            holds.drain(..).for_each(|held| held.settle(Some(0)));
+            holds.drain(..).for_each(|held| held.end(Outcome::Charged(0)));
         }
         taken
     }
@@ -135,7 +142,8 @@ impl Call {
             holds.push(part.take(self.worst.of(&part), self.at, pressing)?);
         }
         for rule in rules {
-            let worst = self.worst.of(rule);
+            let most = if self.ask.is_oversized { rule.budget.cap() } else { i128::MAX };
+            let worst = self.worst.of(rule).map(|worst| worst.min(most));
             holds.push(rule.take(worst, self.at, pressing)?);
             if let Some(part) = parts.of(rule, &self.facts()) {
                 holds.push(part.take_part(worst, self.at, self.ask.job, pressing)?);
@@ -144,9 +152,9 @@ impl Call {
         Ok(())
     }
 
-    fn end(&self, charged: impl Fn(&Rule) -> Option<i128>) {
+    fn end(&self, outcome: impl Fn(&Rule) -> Outcome) {
         for held in self.holds().drain(..) {
-            held.settle(charged(&held.rule));
+            held.end(outcome(&held.rule));
         }
     }
 }
@@ -164,9 +172,9 @@ impl Calls {
     }
 
     pub fn enter(self: &Arc<Self>, call: Call) -> Reservation {
-        let (number, call) = (self.next.fetch_add(1, Ordering::Relaxed), Arc::new(call));
+        let (number, worst, call) = (self.next.fetch_add(1, Ordering::Relaxed), call.worst, Arc::new(call));
         self.all().insert(number, Arc::clone(&call));
-        Reservation(Some(Open { number, call, calls: Arc::clone(self) }))
+        Reservation(Some(Open { number, call, worst, calls: Arc::clone(self) }))
     }
 }
 
@@ -174,11 +182,13 @@ impl Calls {
 struct Open {
     number: u64,
     call: Arc<Call>,
+    /// Of the call as it turned out to be.
+    worst: Worst,
     calls: Arc<Calls>,
 }
 
-/// Ends by being settled or released. Dropped, it is released if the call was not sent; else what it holds stays used, for nobody
-/// knows what the call costs.
+/// Ends by being settled, released or forfeited. Dropped, it is released if the call was not sent; else what it holds stays used: of a
+/// job's request until the ledger says what it cost, of a synchronous call for good, for nobody knows.
 #[derive(Debug, Default)]
 pub struct Reservation(Option<Open>);
 
@@ -186,6 +196,12 @@ impl Reservation {
     /// When it was made: to this moment's window the call is charged.
     pub fn at(&self) -> Option<DateTime<Utc>> {
         self.0.as_ref().map(|open| open.call.at)
+    }
+
+    /// The most that the call can cost; `None` when there is no price.
+    pub fn worst_usd(&self) -> Option<Money> {
+        let usd = self.0.as_ref()?.worst.usd?;
+        Some(Money(i64::try_from(usd).unwrap_or(i64::MAX)))
     }
 
     /// From here on the call may cost something.
@@ -196,10 +212,13 @@ impl Reservation {
     }
 
     /// The call turned out to be smaller than what it was held for.
-    pub fn lower(&self, est_in: i64, max_out: Option<i64>) {
-        let Some(Open { call, .. }) = &self.0 else { return };
+    pub fn lower(&mut self, est_in: i64, max_out: Option<i64>) {
+        let Some(Open { call, worst, .. }) = &mut self.0 else { return };
+        if (call.ask.est_in, call.ask.max_out) == (est_in, max_out) {
+            return;
+        }
         let ask = Ask { est_in, max_out, ..call.ask.clone() };
-        let worst = ask.worst(&call.deployment, call.at);
+        *worst = ask.worst(&call.deployment, call.at);
         for held in call.holds().iter_mut() {
             if let Some(amount) = worst.of(&held.rule) {
                 held.lower(amount);
@@ -209,33 +228,39 @@ impl Reservation {
 
     /// Its ledger row is committed.
     pub fn settle(mut self, row: &LedgerRow) {
-        self.end(|rule| charged(rule.unit, row));
+        self.end(|rule| charged(rule.unit, row).map_or(Outcome::Unknown, Outcome::Charged));
     }
 
     /// The call was not made.
     pub fn release(mut self) {
-        self.end(|_| Some(0));
+        self.end(|_| Outcome::Charged(0));
     }
 
-    /// It is booked by somebody else, or not at all.
+    /// Somebody else books it, or has done so: whoever took its lease.
     pub fn forfeit(mut self) {
-        self.end(|_| None);
+        self.end(|_| Outcome::BookedByOthers);
     }
 
-    fn end(&mut self, charged: impl Fn(&Rule) -> Option<i128>) {
-        if let Some(Open { number, call, calls }) = self.0.take() {
+    fn end(&mut self, outcome: impl Fn(&Rule) -> Outcome) {
+        if let Some(Open { number, call, calls, .. }) = self.0.take() {
             // Before it ends: a budget that comes meanwhile counts it, or finds its row in the ledger.
-            call.end(charged);
+            call.end(outcome);
             calls.all().remove(&number);
             // One that found it in between.
-            call.end(|_| Some(0));
+            call.end(|_| Outcome::Charged(0));
         }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let is_sent = self.0.as_ref().is_some_and(|open| open.call.is_sent.load(Ordering::Acquire));
-        self.end(|_| (!is_sent).then_some(0));
+        let Some(call) = self.0.as_ref().map(|open| &open.call) else { return };
+        let outcome = match (call.is_sent.load(Ordering::Acquire), call.ask.job) {
+            (false, _) => Outcome::Charged(0),
+            // What a task of a job leaves when it fails is booked by its layer, or by the reaper.
+            (true, Some(_)) => Outcome::BookedByOthers,
+            (true, None) => Outcome::Unknown,
+        };
+        self.end(|_| outcome);
     }
 }

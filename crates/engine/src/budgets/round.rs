@@ -3,11 +3,14 @@
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
-use store::budget::{Ask, Locked, Put, Taken};
+use store::{
+    budget::{Ask, Locked, Put, Taken},
+    limit::Word,
+};
 
 use super::{
     account::{self, Account, Room},
@@ -22,6 +25,9 @@ use crate::{Engine, claim::pause};
 /// What was granted for requests of jobs is theirs for so many ticks. They come again within this, however long they were refused: were it
 /// given back before, they would find nothing each time, and wait for ever.
 const KEPT: u32 = (pause::LONGEST.as_millis() / TICK.as_millis()) as u32 + 4;
+
+/// Between two questions to other replicas for what they have free.
+const ASKED_EVERY: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Occasion {
@@ -71,14 +77,21 @@ pub(super) async fn exchange(engine: &Engine, occasion: Occasion) -> store::Resu
     let puts: Vec<Put> = answers.iter().map(|(one, after, _)| put(&one.ask, after)).collect();
     store::budget::give(&mut tx, engine.worker_id, &puts).await?;
     tx.commit().await?;
-    let mut is_tight = false;
+    let (mut is_tight, mut short) = (false, Vec::new());
     for (one, after, view) in &answers {
         let mut state = one.rule.state();
         state.take_in(one, after, *view);
+        if replicas > 1 && is_short(one, after) && state.may_ask() {
+            short.push(one.ask.budget_id);
+        }
         is_tight |= view.is_tight && one.is_current;
         let refused = refused(&mut state, one, view, now);
         drop(state);
         refused.into_iter().for_each(|(job, refusal)| engine.budgets.tripped.push(job, refusal));
+    }
+    if !short.is_empty() {
+        let word = Word::Short { by: engine.worker_id, budgets: short };
+        store::limit::tell(&mut *engine.pools.work.acquire().await?, &word).await?;
     }
     engine.budgets.any_tight.store(is_tight, Ordering::Release);
     engine.budgets.turn.send_modify(|turn| *turn += 1);
@@ -149,6 +162,11 @@ pub(super) fn answer(one: Pending, locked: Locked, taken: Taken, replicas: i64) 
     (one, account, view)
 }
 
+/// Less was granted than is needed: what other replicas have free is asked for.
+fn is_short(one: &Pending, after: &Account) -> bool {
+    one.is_current && after.granted < one.account.used + one.needs.iter().sum::<i128>()
+}
+
 fn put(ask: &Ask, after: &Account) -> Put {
     Put {
         budget_id: ask.budget_id,
@@ -160,6 +178,15 @@ fn put(ask: &Ask, after: &Account) -> Put {
 }
 
 impl State {
+    /// Not again at once: who was asked has to answer first.
+    fn may_ask(&mut self) -> bool {
+        let may = self.asked_at.is_none_or(|at| at.elapsed() > ASKED_EVERY);
+        if may {
+            self.asked_at = Some(Instant::now());
+        }
+        may
+    }
+
     /// Postgres has written it. Meanwhile calls may have taken of what was free, and others may have ended.
     pub(super) fn take_in(&mut self, one: &Pending, after: &Account, view: View) {
         if self.epoch != one.epoch {
@@ -174,9 +201,17 @@ impl State {
         }
         let Some(cell) = self.cells.iter_mut().find(|cell| cell.span.start == one.ask.cell) else { return };
         // What Postgres had of it before this process began afresh.
-        cell.account.used += after.used - one.account.used;
+        let loaded = after.used - one.account.used;
+        cell.account.used += loaded;
         cell.account.granted = after.granted;
+        if loaded > 0 {
+            cell.doubts.push((Instant::now(), loaded));
+        }
         cell.is_loaded = true;
         cell.written = Some(*after);
+        if self.sheds != one.sheds {
+            // Granted under a limit that is another one by now.
+            cell.account.keep(0);
+        }
     }
 }

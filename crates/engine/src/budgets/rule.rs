@@ -48,6 +48,8 @@ pub struct Rule {
 pub(super) struct State {
     /// Raised when this process begins afresh: what was held before is booked by others.
     pub epoch: u64,
+    /// Raised when what was granted must not be spent any more: the limit was changed.
+    pub sheds: u64,
     pub cells: Vec<Cell>,
     pub waiting: BTreeMap<u64, i128>,
     pub next_ticket: u64,
@@ -71,6 +73,12 @@ pub(super) struct State {
     pub used_at: Option<Instant>,
     /// Jobs that somebody approved: until then the guard lets them alone.
     pub lifted: BTreeMap<i64, DateTime<Utc>>,
+    /// What the last call reserved: by it, a replica that rests keeps enough for the next.
+    pub last: i128,
+    /// Another replica is short of it: what is free here goes back.
+    pub is_asked: bool,
+    /// When other replicas were asked for what is free there.
+    pub asked_at: Option<Instant>,
 }
 
 /// What a flow lacks.
@@ -90,6 +98,23 @@ pub(super) struct Cell {
     pub is_loaded: bool,
     /// As the database knows it.
     pub written: Option<Account>,
+    /// What ended here, and is booked by somebody else: the ledger says in a moment what it did cost.
+    pub doubts: Vec<(Instant, i128)>,
+    /// What the ledger says nothing of: of its calls nobody knows what they cost.
+    pub unknown: i128,
+    /// What the ledger had beyond the account when it was compared last.
+    pub missing: i128,
+}
+
+/// How a call that held something ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Its row is in the ledger. Nothing, when it was not made.
+    Charged(i128),
+    /// Whoever took its lease, or its intent, books it.
+    BookedByOthers,
+    /// Nobody knows what it cost, the ledger neither.
+    Unknown,
 }
 
 /// How the window stood.
@@ -163,6 +188,7 @@ impl Rule {
             state.used_at = Some(Instant::now());
             state.recent += amount;
             state.kept = (state.kept - amount).max(0);
+            state.last = amount;
             return Ok(Held { rule: Arc::clone(self), cell, amount, epoch });
         }
         state.was_refused = true;
@@ -223,8 +249,7 @@ impl State {
         let n = match self.cells.iter().rposition(|cell| cell.span.contains(at)) {
             Some(n) => n,
             None => {
-                let cell = Cell { span: rule.span(at), account: Account::default(), is_loaded: false, written: None };
-                self.cells.push(cell);
+                self.cells.push(Cell::new(rule.span(at)));
                 // Another window, of which nothing is known yet.
                 self.view = None;
                 self.cells.len() - 1
@@ -233,19 +258,28 @@ impl State {
         &mut self.cells[n]
     }
 
+    /// Gives up all that was granted and nothing holds, for the limit was changed: what is free is granted anew, under the new one.
+    pub fn shed(&mut self) {
+        self.sheds += 1;
+        self.kept = 0;
+        // How it stood says nothing of how it stands.
+        self.view = None;
+        self.cells.iter_mut().for_each(|cell| cell.account.keep(0));
+    }
+
     /// Nothing is held of it, nobody asked for it lately, and the database knows all of it.
     pub fn is_idle(&self) -> bool {
         let is_unused = |account: Account| account.reserved == 0 && account.free() == 0;
-        let is_over = |cell: &Cell| is_unused(cell.account) && cell.written == Some(cell.account);
+        let is_over = |cell: &Cell| is_unused(cell.account) && cell.written == Some(cell.account) && cell.is_certain();
         let is_old = self.used_at.is_none_or(|at| at.elapsed() > if self.lifted.is_empty() { IDLE } else { LIFTED });
         self.waiting.is_empty() && self.unmet.is_empty() && is_old && self.cells.iter().all(is_over)
     }
 
-    fn of(&mut self, held: &Held) -> Option<&mut Account> {
+    fn of(&mut self, held: &Held) -> Option<&mut Cell> {
         if self.epoch != held.epoch {
             return None;
         }
-        self.cells.iter_mut().find(|cell| cell.span.start == held.cell).map(|cell| &mut cell.account)
+        self.cells.iter_mut().find(|cell| cell.span.start == held.cell)
     }
 
     /// A job asked, and more is wanted than there is, or not. Tells whether that has been so for long; then it begins anew.
@@ -276,14 +310,38 @@ impl State {
     }
 }
 
+impl Cell {
+    fn new(span: Span) -> Self {
+        Self {
+            span,
+            account: Account::default(),
+            is_loaded: false,
+            written: None,
+            doubts: Vec::new(),
+            unknown: 0,
+            missing: 0,
+        }
+    }
+
+    /// What is used of it is what the ledger says, and what calls under way hold.
+    pub fn is_certain(&self) -> bool {
+        self.doubts.is_empty() && self.unknown == 0
+    }
+}
+
 impl Held {
-    /// `None`: nobody knows what the call cost.
-    pub fn settle(&self, charged: Option<i128>) {
+    pub fn end(&self, outcome: Outcome) {
         let mut state = self.rule.state();
-        if let Some(account) = state.of(self) {
-            match charged {
-                Some(charged) => account.settle(self.amount, charged),
-                None => account.forfeit(self.amount),
+        let Some(cell) = state.of(self) else { return };
+        match outcome {
+            Outcome::Charged(charged) => cell.account.settle(self.amount, charged),
+            Outcome::BookedByOthers => {
+                cell.account.forfeit(self.amount);
+                cell.doubts.push((Instant::now(), self.amount));
+            }
+            Outcome::Unknown => {
+                cell.account.forfeit(self.amount);
+                cell.unknown += self.amount;
             }
         }
     }
@@ -292,9 +350,9 @@ impl Held {
     pub fn lower(&mut self, amount: i128) {
         let surplus = self.amount - amount;
         if surplus > 0
-            && let Some(account) = self.rule.state().of(self)
+            && let Some(cell) = self.rule.state().of(self)
         {
-            account.settle(surplus, 0);
+            cell.account.settle(surplus, 0);
             self.amount = amount;
         }
     }

@@ -8,11 +8,14 @@ use domain::{
 };
 use store::{
     PgConnection,
-    budget::{BudgetRow, Standing, Verified},
+    budget::{BudgetRow, Over, Standing, Verified},
 };
 
 use super::burn::{self, Burnt};
 use crate::Engine;
+
+/// Of the calls that took a budget over its limit, so many are named.
+const MOST_CALLS: i64 = 20;
 
 #[derive(Debug, Clone)]
 pub struct Shown {
@@ -32,6 +35,8 @@ pub struct Shown {
     pub exhausted_on_average: Option<DateTime<Utc>>,
     /// What the ledger says, where that was asked for.
     pub verified: Option<Verified>,
+    /// The same: if more was spent than the limit, by which calls.
+    pub over: Option<Over>,
 }
 
 pub async fn show(engine: &Engine) -> store::Result<Vec<Shown>> {
@@ -70,7 +75,11 @@ pub async fn verify(engine: &Engine) -> store::Result<Vec<Shown>> {
     let mut all = show(engine).await?;
     let mut conn = engine.pools.api.acquire().await?;
     for one in &mut all {
-        let sums = store::budget::verify(&mut conn, one.row.budget_id, &one.row.budget, engine.clock.now()).await?;
+        let now = engine.clock.now();
+        let sums = store::budget::verify(&mut conn, one.row.budget_id, &one.row.budget, now).await?;
+        if sums.ledger > one.row.budget.cap() {
+            one.over = Some(store::budget::over(&mut conn, &one.row.budget, now, MOST_CALLS).await?);
+        }
         one.verified = Some(sums);
     }
     Ok(all)
@@ -114,6 +123,7 @@ pub(crate) fn shown(row: BudgetRow, standing: Standing, burnt: Option<Burnt>, no
         resets_at,
         standing,
         verified: None,
+        over: None,
         row,
     }
 }

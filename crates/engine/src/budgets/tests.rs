@@ -39,6 +39,7 @@ fn ask(team: &str) -> Ask {
         endpoint: Endpoint::ChatCompletions,
         est_in: 83,
         max_out: Some(100),
+        is_oversized: false,
     }
 }
 
@@ -180,5 +181,53 @@ fn a_soft_budget_is_exceeded_when_nothing_else_fits() {
     assert!(reserve(Pressing::Overdraw).is_ok());
 }
 
+#[test]
+fn a_changed_amount_takes_back_what_is_free_and_keeps_what_is_held() {
+    let budgets = Budgets::default();
+    let budget = |tokens: i64| json!({"limit_tokens": tokens, "window": "day"});
+    budgets.turn_to(1, vec![row(1, budget(10_000))]);
+    grant(&budgets, 1, 1_000);
+    let held = reserve(&budgets, "a").unwrap();
+    budgets.turn_to(2, vec![row(1, budget(500))]);
+    assert!(reserve(&budgets, "a").is_err(), "granted under the old limit");
+    assert_eq!(stands(&budgets, 1, now()), (TOKENS, TOKENS));
+    held.settle(&charged(20));
+    assert_eq!(stands(&budgets, 1, now()), (20, 0));
+    budgets.turn_to(3, vec![row(1, json!({"limit_tokens": 500, "window": "day", "policy": "alert"}))]);
+    assert!(reserve(&budgets, "a").is_ok(), "it holds up nothing now");
+}
+
+#[test]
+fn a_changed_guard_or_max_cost_takes_back_what_is_free_of_its_part() {
+    let budgets = Budgets::default();
+    let guarded =
+        |percent: u32| json!({"limit_tokens": 1_000, "window": "day", "guard": {"percent": percent, "per": "1h"}});
+    budgets.turn_to(1, vec![row(1, guarded(80))]);
+    grant(&budgets, 1, 1_000);
+    let call = |max_cost| {
+        let ask = Ask { job: Some(7), max_cost, ..ask("a") };
+        budgets.reserve(&ask, &deployment("m"), now(), Pressing::Patient)
+    };
+    let free = |amount: i128| {
+        let mut parts = budgets.parts.all();
+        parts.sort_by_key(|part| part.part.as_ref().map(|part| part.key.per_s));
+        let part = parts.pop().unwrap();
+        let mut state = part.state();
+        let account = &mut state.cell(&part, now()).account;
+        account.granted += amount;
+        account.free()
+    };
+    call(None).unwrap_err();
+    assert_eq!(free(800), 800);
+    budgets.turn_to(2, vec![row(1, guarded(40))]);
+    assert_eq!(free(0), 0, "granted under the old rate");
+    let part = budgets.parts.of_job(7, 1_000);
+    part.state().cell(&part, now()).account.granted += 1_000;
+    let lower = budgets.parts.of_job(7, 500);
+    assert_eq!(lower.state().cell(&lower, now()).account.free(), 0, "granted under the old max_cost");
+}
+
 mod guards;
+mod proof;
+mod rests;
 mod slow;

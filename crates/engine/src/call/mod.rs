@@ -33,30 +33,18 @@ impl Providers {
     }
 }
 
-/// When a call was made and how it ended, by the local clock.
-#[derive(Debug)]
-pub struct Outcome {
-    pub started: Instant,
-    pub ended: Instant,
-    pub result: Result<Answer, CallError>,
-}
-
-/// Calls one deployment and takes note of how it fared. Never retries.
+/// Calls one deployment. Never retries.
 pub async fn once(
     engine: &Engine,
     deployment: &ActiveDeployment,
     endpoint: Endpoint,
     body: &str,
     attempt_id: AttemptId,
-) -> Outcome {
-    let started = Instant::now();
+) -> Result<Answer, CallError> {
     let call = Call { endpoint, body, attempt_id };
     let result = engine.providers.speaking(deployment.spec.kind).call(&deployment.target, &call).await;
-    if result.is_ok() {
-        engine.health.succeeded(&deployment.name);
-    }
     keep_pace(engine, deployment, result.as_ref().err());
-    Outcome { started, ended: Instant::now(), result }
+    result
 }
 
 /// The same, for an answer that comes in pieces.

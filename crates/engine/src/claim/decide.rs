@@ -2,7 +2,7 @@
 //! limits and its deployment.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     ops::Range,
     sync::Arc,
     time::{Duration, Instant},
@@ -18,6 +18,7 @@ use store::claim::{FlowRow, ShareRow};
 use super::{
     JobInfo,
     account::per_weight,
+    by_turns::{Turns, turns, waiting},
     fill::{LaneState, ShareState, fill},
     pause,
     slots::Bill,
@@ -25,9 +26,11 @@ use super::{
 };
 use crate::{
     Engine,
-    budgets::{Pressing, Reservation},
+    budgets::{Ask, Pressing},
     catalog::{ActiveCatalog, ActiveDeployment},
-    limits::{Permit, Rule},
+    failover::Admission,
+    fit::{self, Ceilings, rate_tokens},
+    limits::{Rule, Waiter},
     route::{self, Backoff, Choice, Next},
 };
 
@@ -37,20 +40,20 @@ const NO_ROUTE: Duration = Duration::from_secs(5);
 /// A request that was admitted: where it goes, and what it holds.
 pub(super) struct Admitted {
     pub flow: usize,
+    pub team: Arc<str>,
     pub deployment: Arc<ActiveDeployment>,
-    pub caller: Permit,
-    pub at_deployment: Permit,
-    pub reservation: Reservation,
+    pub admission: Admission,
     /// Slot-time that was put on its team's bill for it, in µs.
     pub charged: u64,
+    /// Some request of its flow can never start: each of them is checked by these.
+    pub ceilings: Option<Arc<Ceilings>>,
 }
 
 impl Admitted {
     /// It is not called: what it took of limits is there again, and if it was a probe, the next call is.
     pub fn give_back(self, engine: &Engine) {
-        engine.health.unheard(&self.deployment.name, Instant::now());
-        self.caller.cancel();
-        self.at_deployment.cancel();
+        engine.health.unheard(&self.deployment.name, &self.team, Instant::now());
+        self.admission.release();
     }
 }
 
@@ -78,11 +81,12 @@ pub(super) fn decide(
     free: usize,
 ) -> Decision {
     let lanes: Vec<&Lane> = catalog.lanes.keys().collect();
-    let mut supply: Vec<usize> = flows.iter().map(|flow| waiting(flow).clamp(0, free as i64) as usize).collect();
+    let flows_of = flows_of(shares, flows);
+    let Turns { flow_of, mut supply, of_shares } = turns(flows, &flows_of, free);
     // Shares are only locked in lanes that are declared.
     let owners = shares.iter().filter_map(|s| Some((s.lane.parse::<Lane>().ok()?, s.team_id, s.cost.max(0) as u64)));
     let bills = engine.slots.bill(owners);
-    let mut share_states = share_states(&lanes, shares, &bills, floors, flows);
+    let mut share_states = share_states(&lanes, shares, &bills, floors, &of_shares);
     let mut lane_states = lane_states(engine, catalog, &lanes, &share_states, &supply);
     let in_use: Vec<usize> = lane_states.iter().map(|lane| lane.in_use).collect();
     let caller_rules: Vec<Vec<Arc<Rule>>> = jobs
@@ -92,12 +96,18 @@ pub(super) fn decide(
         })
         .collect();
     let mut charges = vec![0; flows.len()];
-    share_states.iter().for_each(|share| charges[share.flows.clone()].fill(share.cost));
+    share_states.iter().zip(flows_of).for_each(|(share, flows)| charges[flows].fill(share.cost));
 
     let mut decision = Decision { admitted: Vec::with_capacity(free), ..Decision::default() };
     // Requests that begin once budgets' money was granted for them.
     let mut lacking = 0;
-    let mut gate = |n: usize| {
+    // Of flows that were refused: what their requests have to fit into, when some do not.
+    let mut oversized: HashMap<usize, Option<Arc<Ceilings>>> = HashMap::new();
+    let mut gate = |turn: usize| {
+        let n = flow_of[turn];
+        if decision.refusals.contains_key(&n) {
+            return false;
+        }
         let room = (free - decision.admitted.len()).saturating_sub(lacking).max(1);
         let requests = (waiting(&flows[n]).max(1) as usize).min(room);
         let refusal = match &jobs[n] {
@@ -105,20 +115,22 @@ pub(super) fn decide(
                 let missing = format!("route {} is not declared", flows[n].route);
                 (NO_ROUTE, Obstacle::new(WaitReason::NoRoute, missing))
             }
-            Some(job) => match admit(engine, job, &flows[n], &caller_rules[n], requests) {
-                Ok((deployment, caller, at_deployment, reservation)) => {
-                    let charged = charges[n];
-                    let one = Admitted { flow: n, deployment, caller, at_deployment, reservation, charged };
-                    decision.admitted.push(one);
-                    return true;
-                }
-                Err((pause, obstacle)) => {
-                    if matches!(obstacle.reason, WaitReason::Budget | WaitReason::Guard | WaitReason::MaxCost) {
-                        lacking += requests;
+            Some(job) => {
+                match admit_or_shrink(engine, job, &flows[n], &caller_rules[n], requests, oversized.entry(n)) {
+                    Ok(((deployment, admission), ceilings)) => {
+                        let (team, charged) = (Arc::clone(&job.team), charges[n]);
+                        let one = Admitted { flow: n, team, deployment, admission, charged, ceilings };
+                        decision.admitted.push(one);
+                        return true;
                     }
-                    (if pause == route::LIMIT_PAUSE { pause::at_limit(charges[n]) } else { pause }, obstacle)
+                    Err((pause, obstacle)) => {
+                        if matches!(obstacle.reason, WaitReason::Budget | WaitReason::Guard | WaitReason::MaxCost) {
+                            lacking += requests;
+                        }
+                        (if pause == route::LIMIT_PAUSE { pause::at_limit(charges[n]) } else { pause }, obstacle)
+                    }
                 }
-            },
+            }
         };
         decision.refusals.insert(n, refusal);
         false
@@ -139,7 +151,7 @@ fn share_states(
     shares: &[ShareRow],
     bills: &[Bill],
     floors: &HashMap<String, i64>,
-    flows: &[FlowRow],
+    of_shares: &[Range<usize>],
 ) -> Vec<ShareState> {
     let lane_of = |share: &ShareRow| lanes.iter().position(|lane| lane.as_str() == share.lane).unwrap_or_default();
     let state = |((share, bill), flows): ((&ShareRow, &Bill), Range<usize>)| {
@@ -149,7 +161,7 @@ fn share_states(
         let level = level.max(floor);
         ShareState { lane: lane_of(share), weight, level, cost: bill.cost, flows }
     };
-    shares.iter().zip(bills).zip(flows_of(shares, flows)).map(state).collect()
+    shares.iter().zip(bills).zip(of_shares.iter().cloned()).map(state).collect()
 }
 
 /// Which of the flows are whose, in the order of the shares.
@@ -212,26 +224,66 @@ fn lane_states(
         .collect()
 }
 
-/// Requests of the flow that could run now.
-fn waiting(flow: &FlowRow) -> i64 {
-    flow.due_retries + i64::from(flow.tail_pos - flow.next_pos)
+/// Where a request goes, and what it holds.
+type Boarding = (Arc<ActiveDeployment>, Admission);
+
+/// For how long a flow that was refused is left alone, and why.
+type Refusal = (Duration, Obstacle);
+
+/// A flow asks for as much as the largest of its requests. When that is more than a limit or a budget has in all, because it was
+/// lowered, it asks for all there is, and the requests that fit into it start; the others fail when they are looked at.
+fn admit_or_shrink(
+    engine: &Engine,
+    job: &JobInfo,
+    flow: &FlowRow,
+    rules: &[Arc<Rule>],
+    requests: usize,
+    oversized: Entry<'_, usize, Option<Arc<Ceilings>>>,
+) -> Result<(Boarding, Option<Arc<Ceilings>>), Refusal> {
+    let size = (i64::from(flow.max_in), flow.max_out.map(i64::from));
+    let ceilings = || job.ceilings(engine, engine.clock.now());
+    // A limit in tokens lets through what is larger than all of it, once it is full; see `Rule::amount`.
+    let known = oversized.or_insert_with(|| {
+        let tokens = (rate_tokens(size.0, size.1), &*job.team);
+        let fits = fit::check_rates(&engine.limits, rules, &job.route, job.endpoint, &job.lane, tokens);
+        fits.is_err().then(|| Arc::new(ceilings()))
+    });
+    if known.is_none() {
+        match admit(engine, job, flow, rules, requests, None) {
+            Ok(placed) => return Ok((placed, None)),
+            Err(refused) => {
+                // A budget may be smaller than it.
+                let ceilings = ceilings();
+                if ceilings.check(size.0, size.1).is_ok() {
+                    return Err(refused);
+                }
+                *known = Some(Arc::new(ceilings));
+            }
+        }
+    }
+    admit(engine, job, flow, rules, requests, known.as_deref()).map(|placed| (placed, known.clone()))
 }
 
-/// Where a request goes, and what it holds: of its caller, of its deployment, of its budgets.
-type Placed = (Arc<ActiveDeployment>, Permit, Permit, Reservation);
-
-/// `requests`: how many of the flow could start, this one among them.
+/// `requests`: how many of the flow could start, this one among them. `shrunk`: it asks for no more than these have.
 fn admit(
     engine: &Engine,
     job: &JobInfo,
     flow: &FlowRow,
     rules: &[Arc<Rule>],
     requests: usize,
-) -> Result<Placed, (Duration, Obstacle)> {
-    let tokens = i64::from(flow.max_in) + i64::from(flow.max_out.unwrap_or(0));
-    let caller =
-        engine.limits.try_take(rules, tokens).map_err(|refused| (route::LIMIT_PAUSE, refused.obstacle(&job.team)))?;
+    shrunk: Option<&Ceilings>,
+) -> Result<Boarding, Refusal> {
+    let tokens = rate_tokens(i64::from(flow.max_in), flow.max_out.map(i64::from));
+    let tokens = shrunk.map_or(tokens, |ceilings| ceilings.shrink(tokens));
+    let ask = job.ask(i64::from(flow.max_in), flow.max_out.map(i64::from));
     let (lane, reserves) = (&job.lane, &job.catalog.reserves);
+    let caller = engine.limits.try_take(rules, tokens).map_err(|refused| {
+        // What it lacks comes in one round.
+        if let Some(first) = route::candidates(&job.route, job.endpoint).next() {
+            engine.limits.want_deployment(&first.name, lane, reserves, tokens, Waiter::Job);
+        }
+        (route::LIMIT_PAUSE, refused.obstacle(&job.team))
+    })?;
     let now = engine.clock.now();
     let choice = Choice {
         route: &job.route,
@@ -240,19 +292,19 @@ fn admit(
         lane,
         reserves,
         tokens,
-        ask: &job.ask(i64::from(flow.max_in), flow.max_out.map(i64::from)),
+        ask: &Ask { is_oversized: shrunk.is_some(), ..ask },
         now,
         pressing: Pressing::Patient,
     };
     match route::next(choice, &engine.health, &engine.limits, &engine.budgets) {
-        Next::Use(deployment, permit, reservation) => Ok((deployment, caller, permit, reservation)),
+        Next::Use(placement) => Ok((Arc::clone(&placement.deployment), Admission::placed(caller, placement))),
         Next::Broke(refusal) => {
             caller.cancel();
             engine.budgets.missed(&refusal, job.job_id, flow.flow_id, requests);
             let pause = if refusal.is_final() { refusal.pause() } else { route::LIMIT_PAUSE };
             Err((pause, refusal.obstacle()))
         }
-        Next::Wait { after, obstacle } => {
+        Next::Wait { after, obstacle, .. } => {
             caller.cancel();
             Err((after, obstacle))
         }

@@ -3,6 +3,7 @@
 //! who was refused is left alone; `run` keeps the slots full.
 
 pub mod account;
+mod by_turns;
 mod calls;
 mod decide;
 pub mod fill;

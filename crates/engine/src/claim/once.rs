@@ -16,7 +16,7 @@ use super::{
     judge::{self, Verdict},
     uncommitted::Uncommitted,
 };
-use crate::{Engine, meter::Attempt, settle::Hold};
+use crate::Engine;
 
 /// By flow and position.
 type Bodies = foldhash::HashMap<(i64, i32), Body>;
@@ -73,12 +73,11 @@ pub(super) async fn claim(engine: &Engine, reach: i64) -> store::Result<(Vec<Arc
     let admitted = std::mem::take(&mut held.admitted);
     held.requests = requests(&flows, &jobs, admitted, retries, bodies, now, engine);
     store::claim::grant(&mut tx, &verdicts).await?;
-    let attempts: Vec<Attempt> = held.requests.iter().map(|request| request.attempt()).collect();
-    let leases = held.requests.iter().zip(&attempts).map(|(request, attempt)| NewLease {
+    let leases = held.requests.iter().map(|request| NewLease {
         key: request.key,
-        attempt_no: attempt.no,
-        attempt_id: attempt.id,
-        deployment: &attempt.deployment.name,
+        attempt_no: request.first.no,
+        attempt_id: request.first.id,
+        deployment: &request.first.deployment.name,
         failures: request.failures,
     });
     store::lease::insert(&mut tx, engine.worker_id, leases).await?;
@@ -185,7 +184,7 @@ fn requests(
         retries_of.entry(retry.flow_id).or_default().push(retry);
     }
     let mut requests = Vec::with_capacity(admitted.len());
-    for one in admitted {
+    for mut one in admitted {
         let flow = &flows[one.flow];
         let Some(job) = &jobs[one.flow] else { continue };
         let retry = retries_of.get_mut(&flow.flow_id).and_then(Vec::pop);
@@ -198,8 +197,10 @@ fn requests(
             one.give_back(engine);
             continue;
         };
-        let slot = engine.slots.take(&job.lane, job.team_id, one.charged);
-        requests.push(Arc::new(Request::new(
+        let size = (i64::from(body.est_in), body.max_out.map(i64::from));
+        let never_fits = one.ceilings.and_then(|ceilings| ceilings.check(size.0, size.1).err());
+        one.admission.occupy(engine.slots.take(&job.lane, job.team_id, one.charged));
+        let mut request = Request::new(
             LeaseKey { flow_id: flow.flow_id, pos, epoch: retry.as_ref().map_or(1, |r| r.epoch) },
             Arc::clone(job),
             body,
@@ -208,8 +209,10 @@ fn requests(
             retry.as_ref().map_or(1, |r| r.attempt_no + 1),
             retry.as_ref().map_or(0, |r| r.failures),
             now,
-            Hold { slot: Some(slot), caller: one.caller, deployment: one.at_deployment, reservation: one.reservation },
-        )));
+            one.admission,
+        );
+        request.never_fits = never_fits;
+        requests.push(Arc::new(request));
     }
     requests
 }

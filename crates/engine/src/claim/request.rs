@@ -4,16 +4,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use domain::{AttemptReason, Endpoint, JobId, Lane, RequestId, Tags, ids::attempt_id};
-use providers::CallError;
 use store::{claim::Body, lease::LeaseKey};
 
 use crate::{
-    budgets::{Ask, Reservation},
+    Engine,
+    budgets::Ask,
     catalog::{ActiveCatalog, ActiveDeployment, ActiveRoute},
-    limits::Permit,
+    failover::Admission,
+    fit::{Bounds, Ceilings, NeverFits},
     meter::{Attempt, Subject},
     route::Backoff,
-    settle::Hold,
 };
 
 /// What the requests of one flow have in common.
@@ -50,7 +50,23 @@ impl JobInfo {
             endpoint: self.endpoint,
             est_in,
             max_out,
+            is_oversized: false,
         }
+    }
+
+    /// What one call of it has to fit into.
+    pub(super) fn ceilings(&self, engine: &Engine, now: DateTime<Utc>) -> Ceilings {
+        let bounds = Bounds {
+            limits: &engine.limits,
+            budgets: &engine.budgets,
+            team_id: self.team_id,
+            team: &self.team,
+            key_id: &self.key_id,
+            lane: &self.lane,
+            tags: &self.tags,
+            now,
+        };
+        bounds.of(&self.route, self.endpoint)
     }
 }
 
@@ -63,12 +79,14 @@ pub struct Request {
     pub max_out: Option<i32>,
     pub custom_id: String,
     pub body: String,
-    /// Failed tries that count, before this lease.
+    /// Attempts that it has used up, before this lease.
     pub failures: i16,
-    /// The attempt its lease stands for; replaced when it goes on to another deployment.
-    attempt: Mutex<Attempt>,
-    /// Taken by whoever settles it.
-    hold: Mutex<Option<Hold>>,
+    /// A limit or a budget was lowered since it was submitted, and it can never start.
+    pub never_fits: Option<NeverFits>,
+    /// The first attempt of its lease.
+    pub first: Attempt,
+    /// Taken by whoever runs it.
+    admission: Mutex<Option<Admission>>,
 }
 
 impl Request {
@@ -82,17 +100,19 @@ impl Request {
         attempt_no: i32,
         failures: i16,
         claimed_at: DateTime<Utc>,
-        hold: Hold,
+        mut admission: Admission,
     ) -> Self {
         // Admitted as large as any of its flow can be.
-        hold.reservation.lower(i64::from(body.est_in), body.max_out.map(i64::from));
-        let attempt = Attempt {
+        admission.lower(i64::from(body.est_in), body.max_out.map(i64::from));
+        let first = Attempt {
             id: attempt_id(claimed_at),
             no: attempt_no,
             reason,
             fallback_from: None,
             deployment,
-            reserved_at: hold.reservation.at().unwrap_or(claimed_at),
+            endpoint: job.endpoint,
+            reserved_at: admission.reserved_at().unwrap_or(claimed_at),
+            reserved: admission.reserved(),
         };
         Self {
             key,
@@ -103,8 +123,9 @@ impl Request {
             custom_id: body.custom_id,
             body: body.body,
             failures,
-            attempt: Mutex::new(attempt),
-            hold: Mutex::new(Some(hold)),
+            never_fits: None,
+            first,
+            admission: Mutex::new(Some(admission)),
         }
     }
 
@@ -125,118 +146,8 @@ impl Request {
         }
     }
 
-    /// The attempt under way, or about to be.
-    pub fn attempt(&self) -> Attempt {
-        self.attempt.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(crate) fn set_attempt(&self, next: Attempt) {
-        *self.attempt.lock().unwrap_or_else(PoisonError::into_inner) = next;
-    }
-
-    /// Takes another deployment's permit in place of the last one's, whose slot is free from here on.
-    pub(crate) fn swap_deployment(&self, permit: Permit) {
-        if let Some(hold) = self.hold.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            hold.deployment = permit;
-        }
-    }
-
-    /// The call at its deployment failed; see [`Permit::failed`].
-    pub(crate) fn call_failed(&self, error: &CallError) {
-        if let Some(hold) = self.hold.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            hold.deployment.failed(error.class, error.usage.and_then(|usage| usage.total()));
-        }
-    }
-
-    /// From here on its attempt may cost something.
-    pub(crate) fn mark_sent(&self) {
-        if let Some(hold) = self.hold.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            hold.reservation.mark_sent();
-        }
-    }
-
-    /// Takes what is held for another attempt in place of the last one's, and gives that.
-    pub(crate) fn swap_reservation(&self, next: Reservation) -> Reservation {
-        match self.hold.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            Some(hold) => std::mem::replace(&mut hold.reservation, next),
-            None => next,
-        }
-    }
-
-    /// Gives back what its caller's rates were charged: no deployment took it.
-    pub(crate) fn refund(&self) {
-        if let Some(hold) = self.hold.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            hold.caller.refund();
-        }
-    }
-
-    /// Estimated tokens, for limits in tokens.
-    pub fn tokens(&self) -> i64 {
-        i64::from(self.est_in) + i64::from(self.max_out.unwrap_or(0))
-    }
-
-    pub fn take_hold(&self) -> Hold {
-        self.hold.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use domain::ErrorClass;
-
-    use super::*;
-    use crate::{
-        limits::{Kind, Rule},
-        submit::testing,
-    };
-
-    fn request(hold: Hold) -> Request {
-        let catalog = Arc::new(testing::catalog());
-        let route = Arc::clone(catalog.route("chat").unwrap());
-        let deployment = Arc::clone(&route.deployments[0]);
-        let job = JobInfo {
-            job_id: 1,
-            team_id: 1,
-            team: "t".into(),
-            key_id: "k".into(),
-            lane: Lane::bulk(),
-            tags: Arc::default(),
-            max_cost: None,
-            submitted_at: DateTime::UNIX_EPOCH,
-            max_attempts: 5,
-            deadline_at: None,
-            endpoint: Endpoint::ChatCompletions,
-            backoff: Backoff { first: std::time::Duration::ZERO, longest: std::time::Duration::ZERO },
-            route,
-            catalog,
-        };
-        let body =
-            Body { flow_id: 1, pos: 0, line: 1, est_in: 10, max_out: None, custom_id: "a".into(), body: "{}".into() };
-        let key = LeaseKey { flow_id: 1, pos: 0, epoch: 1 };
-        let now = DateTime::UNIX_EPOCH;
-        Request::new(key, Arc::new(job), body, deployment, AttemptReason::Primary, 1, 0, now, hold)
-    }
-
-    fn error(class: ErrorClass) -> CallError {
-        CallError {
-            class,
-            http_status: None,
-            retry_after: None,
-            message: String::new(),
-            body: None,
-            usage: None,
-            provider_request_id: None,
-        }
-    }
-
-    #[test]
-    fn a_call_that_never_reached_its_deployment_burns_none_of_its_rates() {
-        for (class, left) in [(ErrorClass::Connect, 5), (ErrorClass::Throttled, 5), (ErrorClass::ServerError, 4)] {
-            let (rule, permit) = Rule::granted(Kind::Rpm, 5);
-            let request = request(Hold { deployment: permit, ..Hold::default() });
-            request.call_failed(&error(class));
-            drop(request);
-            assert_eq!(rule.left(), left, "{class:?}");
-        }
+    /// What it holds; nothing, when somebody took it before.
+    pub fn take_admission(&self) -> Admission {
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
 }

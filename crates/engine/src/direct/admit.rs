@@ -5,66 +5,42 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use domain::{
-    AttemptReason, Endpoint, JobId, Lane, RequestId, catalog::LaneRule, ids::attempt_id, line::CallBody,
-    line::estimate_tokens, waits::Obstacle,
+    Lane,
+    catalog::LaneRule,
+    waits::{Obstacle, WaitReason},
 };
 
-use super::{Direct, DirectError};
+use super::{Direct, DirectError, place::Place, sync_call::SyncCall};
 use crate::{
     Engine,
     admit::Caller,
-    budgets::{self, Ask, Pressing, Refusal, Reservation},
-    catalog::{ActiveCatalog, ActiveDeployment, ActiveRoute},
+    budgets::{self, Ask, Pressing},
     claim::CallGuard,
-    limits::{Permit, Rule},
-    meter::{Attempt, Subject},
-    route::{self, Choice, Next},
+    failover::{Admission, Placement, Request, Stuck},
+    fit::{self, SizeRule},
+    limits::{Permit, Verdict, Waiter},
+    meter::Subject,
+    route::Next,
 };
 
-/// A grant comes within milliseconds if there is any; longer than this a caller is not kept waiting.
+/// A caller is not kept waiting longer than this for a place in its lane, or for a deployment that cools.
 const PATIENCE: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(4);
 
-pub(super) struct Admitted {
-    pub subject: Subject,
-    pub endpoint: Endpoint,
-    pub body: Bytes,
-    pub stream: bool,
-    pub route: Arc<ActiveRoute>,
-    pub catalog: Arc<ActiveCatalog>,
-    pub permit: Permit,
-    /// It counts in its lane until it has ended.
-    pub _in_lane: CallGuard,
-    pub ask: Ask,
-}
-
-/// Why no deployment was found.
-pub(super) enum Stuck {
-    Wait(Duration, Obstacle),
-    Broke(Refusal),
-}
-
-impl Admitted {
-    pub fn text(&self) -> &str {
-        // Admission parsed it as a str.
-        std::str::from_utf8(&self.body).unwrap_or_default()
-    }
-    pub fn tokens(&self) -> i64 {
-        self.subject.est_in + self.subject.max_out.unwrap_or(0)
-    }
-}
-
-pub(super) async fn admit(engine: &Engine, caller: &Caller, direct: &Direct) -> Result<Admitted, DirectError> {
+pub(super) async fn admit(
+    engine: &Engine,
+    caller: &Caller,
+    direct: &Direct,
+) -> Result<(SyncCall, Admission), DirectError> {
     let text = std::str::from_utf8(&direct.body).map_err(|_| DirectError::Invalid("the body is not UTF-8".into()))?;
-    let call = CallBody::parse(direct.endpoint, text).map_err(|e| DirectError::Invalid(e.to_string()))?;
+    let call = wire::Call::parse(direct.endpoint, text).map_err(|e| DirectError::Invalid(e.to_string()))?;
     let catalog = engine.catalog.get();
     let route = catalog
         .route(&call.model)
         .cloned()
         .ok_or_else(|| DirectError::UnknownModel(call.model.chars().take(128).collect()))?;
-    if !route.is_priced() {
+    if !route.is_priced(direct.endpoint, engine.clock.now()) {
         return Err(DirectError::Unpriced(route.name.to_string()));
     }
     let lane = match &direct.lane {
@@ -77,9 +53,14 @@ pub(super) async fn admit(engine: &Engine, caller: &Caller, direct: &Direct) -> 
     if catalog.lanes[&lane].closed {
         return Err(DirectError::LaneClosed { lane, open: catalog.open_lanes() });
     }
+    let (est_in, max_out) = SizeRule::of(&route, direct.endpoint).size(&call);
+    let rules = engine.limits.caller_rules(caller.team_id, &lane, &caller.key_id);
+    let tokens = fit::rate_tokens(est_in, max_out);
+    fit::check_rates(&engine.limits, &rules, &route, direct.endpoint, &lane, (tokens, &*caller.team))
+        .map_err(|never| DirectError::Invalid(never.to_string()))?;
     let now = engine.clock.now();
     let subject = Subject {
-        request_id: RequestId { job: JobId::new(now), line: 0 }.to_string(),
+        request_id: direct.request_id.to_string(),
         job_id: None,
         custom_id: None,
         team: Arc::clone(&caller.team),
@@ -88,8 +69,8 @@ pub(super) async fn admit(engine: &Engine, caller: &Caller, direct: &Direct) -> 
         lane: lane.clone(),
         model: Arc::clone(&route.name),
         submitted_at: now,
-        est_in: estimate_tokens(text.len()),
-        max_out: call.max_output,
+        est_in,
+        max_out,
     };
     let ask = Ask {
         team: Arc::clone(&subject.team),
@@ -100,22 +81,31 @@ pub(super) async fn admit(engine: &Engine, caller: &Caller, direct: &Direct) -> 
         endpoint: direct.endpoint,
         est_in: subject.est_in,
         max_out: subject.max_out,
+        is_oversized: false,
     };
-    let rules = engine.limits.caller_rules(caller.team_id, &lane, &caller.key_id);
-    let until = Instant::now() + PATIENCE;
-    let in_lane = enter(engine, &lane, &catalog.lanes[&lane], until).await?;
-    let permit = take(engine, caller, &rules, subject.est_in + subject.max_out.unwrap_or(0), until).await?;
-    Ok(Admitted {
+    let began = Instant::now();
+    let in_lane = enter(engine, &lane, &catalog.lanes[&lane], began + PATIENCE).await?;
+    let place = Place {
+        route: &route,
+        endpoint: direct.endpoint,
+        tried: &[],
+        lane: &lane,
+        reserves: &catalog.reserves,
+        tokens,
+        ask: &ask,
+    };
+    let permit = take(engine, caller, place, began).await?;
+    let call = SyncCall {
         subject,
         endpoint: direct.endpoint,
         stream: call.stream,
         body: direct.body.clone(),
         route,
         catalog,
-        permit,
-        _in_lane: in_lane,
         ask,
-    })
+        cut: engine.calls.token(),
+    };
+    Ok((call, Admission::in_lane(in_lane, permit)))
 }
 
 /// Takes a place in the lane, with some patience when the lane has all that it may have.
@@ -126,7 +116,10 @@ async fn enter(engine: &Engine, lane: &Lane, rule: &LaneRule, until: Instant) ->
             return Ok(guard);
         }
         if Instant::now() >= until {
-            let what = format!("the maximum share of lane {lane}, {} % of this replica's slots,", rule.max_percent);
+            let what = format!(
+                "Tollway's maximum share of lane {lane}, {} % of this replica's slots, is used up: a call may start when one of them ends",
+                rule.max_percent
+            );
             return Err(DirectError::Limited { what, retry_after: Duration::from_secs(1) });
         }
         again = true;
@@ -134,83 +127,70 @@ async fn enter(engine: &Engine, lane: &Lane, rule: &LaneRule, until: Instant) ->
     }
 }
 
-/// Takes from the caller's caps, with some patience for a grant to arrive.
-async fn take(
-    engine: &Engine,
-    caller: &Caller,
-    rules: &[Arc<Rule>],
-    tokens: i64,
-    until: Instant,
-) -> Result<Permit, DirectError> {
+/// Takes from the caller's limits. They refuse once they are known to be full; see [`Verdict`].
+async fn take(engine: &Engine, caller: &Caller, place: Place<'_>, began: Instant) -> Result<Permit, DirectError> {
+    let mut has_asked = false;
     loop {
-        match engine.limits.try_take(rules, tokens) {
+        // Before the try: what comes free during it is not missed.
+        let turn = engine.limits.turn();
+        // A limit may be set while it waits.
+        let rules = engine.limits.caller_rules(caller.team_id, place.lane, &caller.key_id);
+        let refused = match engine.limits.take(&rules, place.tokens, Waiter::Caller) {
             Ok(permit) => return Ok(permit),
-            Err(refused) if Instant::now() >= until => {
-                return Err(DirectError::Limited {
-                    what: refused.obstacle(&caller.team).detail,
-                    retry_after: Duration::from_secs(1),
-                });
+            Err(refused) => refused,
+        };
+        match engine.limits.verdict(refused, began, Instant::now()) {
+            Verdict::Again if has_asked => engine.limits.wait(turn).await,
+            Verdict::Again => {
+                has_asked = true;
+                place.wait(engine, turn).await;
             }
-            Err(_) => tokio::time::sleep(PAUSE).await,
+            Verdict::Full(full) => {
+                let what = full.refused.told(&caller.team, full.retry_after, engine.clock.now());
+                return Err(DirectError::Limited { what, retry_after: full.retry_after });
+            }
+            Verdict::Unknown => return Err(DirectError::Unavailable),
         }
     }
 }
 
 /// The next deployment to try, with some patience for its limits and for money that others hold.
-pub(super) async fn next(
-    engine: &Engine,
-    admitted: &Admitted,
-    tried: &[Arc<str>],
-) -> Result<(Arc<ActiveDeployment>, Permit, Reservation), Stuck> {
+pub(super) async fn next(engine: &Engine, request: &Request<'_>, tried: &[Arc<str>]) -> Result<Placement, Stuck> {
     let began = Instant::now();
     let (deadline, give_up) = (began + PATIENCE, began + budgets::PATIENCE);
+    let mut has_asked = false;
     loop {
         // Before the try: what comes free during it is not missed.
-        let turn = engine.budgets.turn();
-        let choice = Choice {
-            route: &admitted.route,
-            endpoint: admitted.endpoint,
-            tried,
-            lane: &admitted.subject.lane,
-            reserves: &admitted.catalog.reserves,
-            tokens: admitted.tokens(),
-            ask: &admitted.ask,
-            now: engine.clock.now(),
-            pressing: if Instant::now() < give_up { Pressing::Patient } else { Pressing::Now },
-        };
-        match route::next(choice, &engine.health, &engine.limits, &engine.budgets) {
-            Next::Use(deployment, permit, reservation) => return Ok((deployment, permit, reservation)),
+        let (turn, limits_turn) = (engine.budgets.turn(), engine.limits.turn());
+        let pressing = if Instant::now() < give_up { Pressing::Patient } else { Pressing::Now };
+        match request.choose(engine, tried, pressing) {
+            Next::Use(placement) => return Ok(placement),
             Next::Broke(refusal) if refusal.is_final() || Instant::now() >= give_up => {
                 return Err(Stuck::Broke(refusal));
             }
             Next::Broke(refusal) => engine.budgets.wait(&refusal, turn).await,
-            Next::Wait { after, obstacle }
-                if after > PATIENCE || Instant::now() >= deadline || exhausted(admitted, tried) =>
+            Next::Wait { obstacle, .. } if obstacle.reason == WaitReason::DeploymentLimit => {
+                let place = Place::of(request, tried);
+                match place.verdict(engine, began) {
+                    Verdict::Again if has_asked => engine.limits.wait(limits_turn).await,
+                    Verdict::Again => {
+                        has_asked = true;
+                        place.wait(engine, limits_turn).await;
+                    }
+                    Verdict::Full(full) => {
+                        let told = full.refused.told("", full.retry_after, engine.clock.now());
+                        let obstacle = Obstacle::new(obstacle.reason, told);
+                        return Err(Stuck::Wait { after: full.retry_after, obstacle, class: None });
+                    }
+                    Verdict::Unknown => return Err(Stuck::Unknown),
+                }
+            }
+            Next::Wait { after, obstacle, class }
+                if after > PATIENCE || Instant::now() >= deadline || request.is_exhausted(tried) =>
             {
-                return Err(Stuck::Wait(after, obstacle));
+                return Err(Stuck::Wait { after, obstacle, class });
             }
             Next::Wait { .. } => tokio::time::sleep(PAUSE).await,
         }
-    }
-}
-
-fn exhausted(admitted: &Admitted, tried: &[Arc<str>]) -> bool {
-    route::candidates(&admitted.route, admitted.endpoint).all(|d| tried.iter().any(|t| **t == *d.name))
-}
-
-/// The attempt that is about to be made on a deployment, with what was held for it.
-pub(super) fn attempt(
-    engine: &Engine,
-    deployment: Arc<ActiveDeployment>,
-    reservation: &Reservation,
-    tried: &[Arc<str>],
-) -> Attempt {
-    Attempt {
-        id: attempt_id(engine.clock.now()),
-        no: tried.len() as i32 + 1,
-        reason: if tried.is_empty() { AttemptReason::Primary } else { AttemptReason::Fallback },
-        fallback_from: tried.last().cloned(),
-        deployment,
-        reserved_at: reservation.at().unwrap_or_else(|| engine.clock.now()),
     }
 }

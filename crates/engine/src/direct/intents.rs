@@ -23,7 +23,7 @@ const PROBE: Duration = Duration::from_millis(250);
 
 struct Intent {
     attempt_id: AttemptId,
-    pessimist: serde_json::Value,
+    pessimist: String,
     durable: oneshot::Sender<()>,
     given_up: Arc<AtomicBool>,
 }
@@ -70,7 +70,7 @@ impl Intents {
     /// Hands in the row that stands if nobody learns how the call ended. Never waits: a full queue is a database that is away.
     pub fn write(&self, pessimist: &LedgerRow) -> Durable {
         let (durable, reached) = oneshot::channel();
-        let Ok(row) = serde_json::to_value(pessimist) else { return Durable(None) };
+        let Ok(row) = serde_json::to_string(pessimist) else { return Durable(None) };
         let given_up = Arc::new(AtomicBool::new(false));
         let intent =
             Intent { attempt_id: pessimist.attempt_id, pessimist: row, durable, given_up: Arc::clone(&given_up) };
@@ -99,7 +99,7 @@ pub async fn run(engine: Arc<Engine>, queue: IntentQueue) {
             continue;
         }
         let ids: Vec<AttemptId> = batch.iter().map(|intent| intent.attempt_id).collect();
-        let rows: Vec<serde_json::Value> = batch.iter_mut().map(|intent| intent.pessimist.take()).collect();
+        let rows: Vec<String> = batch.iter_mut().map(|intent| std::mem::take(&mut intent.pessimist)).collect();
         let written = tokio::time::timeout(PATIENCE, async {
             let mut conn = engine.pools.intents.acquire().await?;
             store::intent::insert(&mut conn, engine.worker_id, &ids, &rows).await?;

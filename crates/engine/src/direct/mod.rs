@@ -3,23 +3,31 @@
 //! changes nothing: the call ends, is metered and booked.
 
 mod admit;
+mod calls;
 mod intents;
+mod pipe;
+mod place;
 mod stream;
+mod sync_call;
 mod whole;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use domain::{Endpoint, ErrorClass, Lane, Money, Tags};
+use domain::{Endpoint, ErrorClass, JobId, Lane, Money, RequestId, Tags};
 use futures::Stream;
+use tokio::sync::oneshot;
 
-pub use intents::{IntentQueue, Intents, run as write_intents};
+pub use calls::Calls;
+pub use intents::{Durable, IntentQueue, Intents, run as write_intents};
 
 use crate::{Engine, admit::Caller, budgets::Refusal};
 
 /// A call as the gateway received it.
 #[derive(Debug, Clone)]
 pub struct Direct {
+    /// `req_…`: every answer names it, and the call is booked under it.
+    pub request_id: Arc<str>,
     pub endpoint: Endpoint,
     /// The caller's JSON; its model is the route's name.
     pub body: Bytes,
@@ -50,7 +58,7 @@ pub enum DirectAnswer {
 pub enum DirectError {
     #[error("there is no model {0:?}")]
     UnknownModel(String),
-    #[error("model {0:?} has no price; the operator can declare one")]
+    #[error("model {0:?} has no price for such a call; the operator can declare one, and chat needs `output` too")]
     Unpriced(String),
     #[error("this key may not use the lane {0}")]
     LaneForbidden(Lane),
@@ -58,8 +66,8 @@ pub enum DirectError {
     LaneClosed { lane: Lane, open: String },
     #[error("{0}")]
     Invalid(String),
-    /// A cap of the caller's, or of all deployments, is full.
-    #[error("{what} is used up")]
+    /// A limit of the caller's, or of all deployments, is full; `what` says whose it is, and until when.
+    #[error("{what}")]
     Limited { what: String, retry_after: Duration },
     /// What it can cost does not fit into what is left of a budget.
     #[error("{0}")]
@@ -75,22 +83,19 @@ pub enum DirectError {
     Unavailable,
 }
 
+/// A name for a call that is about to be made: in its answer's headers, in its errors and in the ledger.
+pub fn request_id(engine: &Engine) -> Arc<str> {
+    RequestId { job: JobId::new(engine.clock.now()), line: 0 }.to_string().into()
+}
+
 /// Makes the call. The future may be dropped at any time; the call is booked all the same.
 pub async fn call(engine: &Arc<Engine>, caller: &Arc<Caller>, direct: Direct) -> Result<DirectAnswer, DirectError> {
     if !engine.fence.may_start() || !engine.intents.can_be_written() {
         return Err(DirectError::Unavailable);
     }
-    let admitted = admit::admit(engine, caller, &direct).await?;
-    let engine = Arc::clone(engine);
+    let (call, admission) = admit::admit(engine, caller, &direct).await?;
+    let (waiting, answer) = oneshot::channel();
     // A task of its own: it outlives a caller that hangs up.
-    let task = tokio::spawn(async move {
-        if admitted.stream { stream::run(engine, admitted).await } else { whole::run(&engine, admitted).await }
-    });
-    task.await.unwrap_or_else(|_| {
-        Err(DirectError::Exhausted {
-            class: ErrorClass::Panic,
-            message: "Tollway failed on this request".to_owned(),
-            retry_after: None,
-        })
-    })
+    engine.calls.spawn(sync_call::run(Arc::clone(engine), call, admission, waiting));
+    answer.await.unwrap_or_else(|_| Err(DirectError::panicked()))
 }

@@ -1,164 +1,123 @@
-//! A call whose answer comes in pieces. Before its first byte it can fall back; after that it ends whole or as an error.
+//! An answer that comes in pieces: passed on as they come, and read to its end whether or not somebody still listens, for what the
+//! provider bills must be known. What the call holds comes back when its time is over, however slow its reader is.
 
-use std::{sync::Arc, time::Instant};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use domain::attempt::Fault;
+use domain::ErrorClass;
 use providers::{AnswerStream, CallError, StreamEvent};
-use tokio::sync::mpsc;
 
 use super::{
-    DirectAnswer, DirectError, Meta,
-    admit::{self, Admitted},
-    whole::{give_up, refused},
+    DirectError,
+    pipe::{Gone, Inlet},
+    sync_call::SyncCall,
 };
 use crate::{
     Engine,
-    budgets::Reservation,
-    call,
-    limits::Permit,
-    meter::{self, Attempt, Ended},
-    settle::{Direct as Booking, Op},
+    failover::{Flight, Origin, Reply, RowEnd},
+    meter::Ended,
 };
 
-/// Pieces that wait for a slow reader before the provider is made to wait.
-const BUFFER: usize = 64;
+/// Before a call's time is over, a reader that keeps it waiting is left behind, so that the rest can still be read off the provider.
+const LAST_PART: u32 = 10;
+const LONGEST_LAST_PART: Duration = Duration::from_secs(10);
 
-pub(super) async fn run(engine: Arc<Engine>, mut admitted: Admitted) -> Result<DirectAnswer, DirectError> {
-    let mut tried: Vec<Arc<str>> = Vec::new();
-    let mut last: Option<CallError> = None;
-    let mut for_nothing = true;
-    loop {
-        let (deployment, mut permit, reservation) = match admit::next(&engine, &admitted, &tried).await {
-            Ok(next) => next,
-            Err(stuck) => {
-                if for_nothing {
-                    admitted.permit.refund();
-                }
-                return Err(give_up(last, stuck));
-            }
-        };
-        let attempt = admit::attempt(&engine, deployment, &reservation, &tried);
-        let now = engine.clock.now();
-        let pessimist = meter::unknown_row(engine.worker_id, &admitted.subject, &attempt, now, now);
-        let durable = engine.intents.write(&pessimist);
-        let started = Instant::now();
-        reservation.mark_sent();
-        let opened = call::stream(&engine, &attempt.deployment, admitted.endpoint, admitted.text(), attempt.id).await;
-        let durable = durable.reached().await;
-        match opened {
-            Ok(answer) => {
-                let so_far = answer.so_far();
-                let meta = Meta {
-                    request_id: admitted.subject.request_id.clone(),
-                    deployment: Arc::clone(&attempt.deployment.name),
-                    model: so_far.model.unwrap_or_else(|| attempt.deployment.spec.model.clone()),
-                    attempts: attempt.no.unsigned_abs(),
-                    cost_usd: None,
-                };
-                let (send, receive) = mpsc::channel(BUFFER);
-                // Without an intent nothing may be shown; the call is under way all the same, so it is drained and booked.
-                let send = durable.then_some(send);
-                tokio::spawn(pump(engine, admitted, attempt, (permit, reservation), answer, started, send));
-                if !durable {
-                    return Err(DirectError::Unavailable);
-                }
-                let chunks = futures::stream::unfold(receive, |mut receive: mpsc::Receiver<_>| async move {
-                    receive.recv().await.map(|chunk| (chunk, receive))
-                });
-                return Ok(DirectAnswer::Stream { meta, body: Box::pin(chunks) });
-            }
-            Err(error) => {
-                permit.failed(error.class, error.usage.and_then(|usage| usage.total()));
-                let is_final = error.class.fault() == Fault::Request;
-                let ended = Ended::error(started, Instant::now(), &error);
-                book(&engine, &admitted, &attempt, reservation, &ended, is_final).await;
-                if !durable {
-                    return Err(DirectError::Unavailable);
-                }
-                engine.health.failed(&attempt.deployment.name, error.class, error.retry_after, started);
-                if is_final {
-                    return Err(refused(error));
-                }
-                for_nothing &= error.class.fault() == Fault::Outage;
-                tried.push(Arc::clone(&attempt.deployment.name));
-                last = Some(error);
-            }
-        }
-    }
+/// How a stream ended.
+#[expect(clippy::large_enum_variant, reason = "there is one a stream, and a box would cost an allocation")]
+enum Ending {
+    Whole,
+    Broke(CallError),
+    /// The process ends.
+    Cut,
 }
 
-/// Gives the tokens that it used.
-async fn book(
+/// Passes the answer on, and books it.
+pub(super) async fn pass_on(
     engine: &Engine,
-    admitted: &Admitted,
-    attempt: &Attempt,
-    reservation: Reservation,
-    ended: &Ended<'_>,
-    is_final: bool,
-) -> i64 {
-    let row =
-        meter::row(engine.worker_id, &engine.clock, &admitted.catalog, &admitted.subject, attempt, ended, is_final);
-    let tokens = row.tokens();
-    engine.settler.put(Op::Direct(Box::new(Booking { ledger: row, reservation }))).await;
-    tokens
+    call: &SyncCall,
+    flight: &mut Flight,
+    reply: Reply<AnswerStream>,
+    to: Option<Inlet>,
+) {
+    let Reply { answer: mut stream, began, .. } = reply;
+    let Some(attempt) = flight.call.as_ref().map(|call| call.attempt.clone()) else { return };
+    let total = attempt.deployment.target.total_timeout;
+    let leaves_at = began + total.saturating_sub((total / LAST_PART).min(LONGEST_LAST_PART));
+    let mut reader = Reader { to, leaves_at };
+    let mut cut_off = std::pin::pin!(engine.calls.cut_off());
+    let ending = loop {
+        let event = tokio::select! {
+            biased;
+            event = stream.next() => event,
+            () = cut_off.as_mut() => break Ending::Cut,
+        };
+        match event {
+            Some(Ok(StreamEvent::Chunk(chunk))) => tokio::select! {
+                biased;
+                () = reader.take(chunk) => {}
+                () = cut_off.as_mut() => break Ending::Cut,
+            },
+            Some(Ok(StreamEvent::End(_))) | None => break Ending::Whole,
+            Some(Err(error)) => break Ending::Broke(error),
+        }
+    };
+    let end = stream.so_far();
+    drop(stream);
+    let class = match &ending {
+        Ending::Whole => None,
+        Ending::Broke(error) => Some(error.class),
+        Ending::Cut => Some(ErrorClass::Cut),
+    };
+    let broke = if let Ending::Broke(error) = &ending { Some(error) } else { None };
+    let ended = Ended { error: class, ..Ended::streamed(began, Instant::now(), &end, broke) };
+    let reported = ended.usage.and_then(|usage| usage.total());
+    let Some(row) = flight.row(engine, &call.request(), RowEnd::Ended(ended), true) else { return };
+    match class {
+        None => flight.admission.answered(row.tokens()),
+        Some(class) => flight.admission.broke_off(class, row.tokens(), reported),
+    }
+    if let Some(error) = broke {
+        flight.note_failure(engine, call, &row, error);
+    }
+    call.book(engine, flight, row).await;
+    reader.end(ending);
 }
 
-/// Passes the pieces on, and goes on reading when the caller has gone: what the provider bills must be known.
-async fn pump(
-    engine: Arc<Engine>,
-    mut admitted: Admitted,
-    attempt: Attempt,
-    (mut permit, reservation): (Permit, Reservation),
-    mut answer: AnswerStream,
-    started: Instant,
-    mut to: Option<mpsc::Sender<Result<Bytes, DirectError>>>,
-) {
-    let mut failure: Option<CallError> = None;
-    while let Some(event) = answer.next().await {
-        match event {
-            Ok(StreamEvent::Chunk(chunk)) => {
-                if let Some(caller) = &to
-                    && caller.send(Ok(chunk)).await.is_err()
-                {
-                    to = None;
-                }
-            }
-            Ok(StreamEvent::End(_)) => break,
-            Err(error) => {
-                failure = Some(error);
-                break;
-            }
+struct Reader {
+    to: Option<Inlet>,
+    /// When it is left behind, if it keeps the provider waiting.
+    leaves_at: Instant,
+}
+
+impl Reader {
+    async fn take(&mut self, chunk: Bytes) {
+        let Some(inlet) = &self.to else { return };
+        match tokio::time::timeout_at(self.leaves_at.into(), inlet.send(chunk)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(Gone)) => self.to = None,
+            Err(_) => self.leave("the stream was not read within the time that its call may take (total_timeout_ms)"),
         }
     }
-    let end = answer.so_far();
-    let ended = Ended {
-        started,
-        ended: Instant::now(),
-        ttft: end.ttft,
-        usage: end.usage.or_else(|| failure.as_ref().and_then(|error| error.usage)),
-        output_bytes: usize::try_from(end.output_bytes).unwrap_or(usize::MAX),
-        model: end.model.as_deref(),
-        service_tier: end.service_tier.as_deref(),
-        provider_request_id: end.provider_request_id.as_deref(),
-        http_status: Some(200),
-        error: failure.as_ref().map(|error| error.class),
-    };
-    let tokens = book(&engine, &admitted, &attempt, reservation, &ended, true).await;
-    match &failure {
-        None => permit.settle_tokens(tokens),
-        Some(error) => permit.failed(error.class, ended.usage.and_then(|usage| usage.total())),
+
+    fn leave(&mut self, message: &str) {
+        if let Some(inlet) = self.to.take() {
+            inlet.fail(DirectError::Exhausted {
+                class: ErrorClass::TotalTimeout,
+                message: message.to_owned(),
+                retry_after: None,
+            });
+        }
     }
-    admitted.permit.settle_tokens(tokens);
-    drop(permit);
-    match failure {
-        None => engine.health.succeeded(&attempt.deployment.name),
-        Some(error) => {
-            engine.health.failed(&attempt.deployment.name, error.class, error.retry_after, started);
-            if let Some(caller) = to {
-                let lost = DirectError::Exhausted { class: error.class, message: error.message, retry_after: None };
-                let _ = caller.send(Err(lost)).await;
+
+    fn end(self, ending: Ending) {
+        let Some(inlet) = self.to else { return };
+        match ending {
+            Ending::Whole => {}
+            Ending::Broke(error) => {
+                let (class, message) = (error.class, error.message);
+                inlet.fail(DirectError::Exhausted { class, message, retry_after: None });
             }
+            Ending::Cut => inlet.fail(DirectError::cut_off()),
         }
     }
 }

@@ -1,96 +1,22 @@
-//! A call whose answer comes whole.
+//! What a caller gets: an answer that comes whole, or why there is none.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
-use domain::{ErrorClass, Money, attempt::Fault, waits::WaitReason};
+use domain::{ErrorClass, waits::WaitReason};
 use providers::{Answer, CallError};
 
-use super::{
-    DirectAnswer, DirectError, Meta,
-    admit::{self, Admitted, Stuck},
-};
+use super::DirectError;
 use crate::{
-    Engine,
     budgets::{Refusal, Why},
-    call,
-    meter::{self, Ended},
-    settle::{Direct as Booking, Op},
+    failover::Stuck,
 };
 
-pub(super) async fn run(engine: &Engine, mut admitted: Admitted) -> Result<DirectAnswer, DirectError> {
-    let mut tried: Vec<Arc<str>> = Vec::new();
-    let mut last: Option<CallError> = None;
-    // Until a provider has taken it: a call that came to nothing burns none of its caller's limits.
-    let mut for_nothing = true;
-    loop {
-        let (deployment, mut permit, reservation) = match admit::next(engine, &admitted, &tried).await {
-            Ok(next) => next,
-            Err(stuck) => {
-                if for_nothing {
-                    admitted.permit.refund();
-                }
-                return Err(give_up(last, stuck));
-            }
-        };
-        let attempt = admit::attempt(engine, deployment, &reservation, &tried);
-        let now = engine.clock.now();
-        let pessimist = meter::unknown_row(engine.worker_id, &admitted.subject, &attempt, now, now);
-        let durable = engine.intents.write(&pessimist);
-        reservation.mark_sent();
-        let outcome = call::once(engine, &attempt.deployment, admitted.endpoint, admitted.text(), attempt.id).await;
-        let durable = durable.reached().await;
-        let ended = match &outcome.result {
-            Ok(answer) => Ended::answer(outcome.started, outcome.ended, answer),
-            Err(error) => Ended::error(outcome.started, outcome.ended, error),
-        };
-        let is_final = matches!(&outcome.result, Ok(_) | Err(CallError { class: ErrorClass::InvalidRequest, .. }));
-        let row = meter::row(
-            engine.worker_id,
-            &engine.clock,
-            &admitted.catalog,
-            &admitted.subject,
-            &attempt,
-            &ended,
-            is_final,
-        );
-        let cost = row.contracted_cost.map(Money);
-        let tokens = row.tokens();
-        match &outcome.result {
-            Ok(_) => permit.settle_tokens(tokens),
-            Err(error) => permit.failed(error.class, error.usage.and_then(|usage| usage.total())),
-        }
-        engine.settler.put(Op::Direct(Box::new(Booking { ledger: row, reservation }))).await;
-        if !durable {
-            return Err(DirectError::Unavailable);
-        }
-        match outcome.result {
-            Ok(answer) => {
-                admitted.permit.settle_tokens(tokens);
-                let meta = Meta {
-                    request_id: admitted.subject.request_id.clone(),
-                    deployment: Arc::clone(&attempt.deployment.name),
-                    model: answer.model.clone().unwrap_or_else(|| attempt.deployment.spec.model.clone()),
-                    attempts: attempt.no.unsigned_abs(),
-                    cost_usd: cost,
-                };
-                return Ok(DirectAnswer::Whole { status: answer.status, body: render(answer, admitted.text()), meta });
-            }
-            Err(error) => {
-                engine.health.failed(&attempt.deployment.name, error.class, error.retry_after, outcome.started);
-                if error.class.fault() == Fault::Request {
-                    return Err(refused(error));
-                }
-                for_nothing &= error.class.fault() == Fault::Outage;
-                tried.push(Arc::clone(&attempt.deployment.name));
-                last = Some(error);
-            }
-        }
-    }
-}
+/// No caller is told to wait for longer: whoever waits on it asks again, and may be served by then.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// The answer's JSON, with embeddings put back into it in the form that was asked for.
-fn render(answer: Answer, asked: &str) -> Bytes {
+pub(super) fn render(answer: Answer, asked: &str) -> Bytes {
     let Some(vectors) = answer.vectors else { return answer.body };
     let mut out = Vec::with_capacity(answer.body.len() + vectors.data.len() * 3);
     providers::render_embeddings(&answer.body, &vectors, providers::wants_base64(asked), &mut out);
@@ -106,23 +32,77 @@ pub(super) fn refused(error: CallError) -> DirectError {
     }
 }
 
-pub(super) fn give_up(last: Option<CallError>, stuck: Stuck) -> DirectError {
-    let (after, obstacle) = match stuck {
-        Stuck::Wait(after, obstacle) => (after, obstacle),
-        Stuck::Broke(Refusal { why: Why::Unasked, .. }) => return DirectError::Unavailable,
-        Stuck::Broke(refusal) => return DirectError::Budget(Box::new(refusal)),
+/// No deployment is left: why the last one gave no answer, or why none could be asked. The class of the error is the same for the
+/// call that found out and for those that come while the deployment cools.
+pub(super) fn give_up(last: Option<CallError>, stuck: Option<Stuck>) -> DirectError {
+    let (after, obstacle, class) = match stuck {
+        Some(Stuck::Wait { after, obstacle, class }) => (Some(after), Some(obstacle), class),
+        Some(Stuck::Broke(Refusal { why: Why::Unasked, .. })) => return DirectError::Unavailable,
+        Some(Stuck::Broke(refusal)) => return DirectError::Budget(Box::new(refusal)),
+        Some(Stuck::Unknown) => return DirectError::Unavailable,
+        None => (None, None, None),
     };
-    match last {
-        Some(error) => DirectError::Exhausted {
-            class: error.class,
-            message: error.message,
-            retry_after: Some(error.retry_after.unwrap_or(after)),
-        },
-        None if obstacle.reason == WaitReason::DeploymentLimit => {
-            DirectError::Limited { what: obstacle.detail, retry_after: after.max(Duration::from_secs(1)) }
+    if let Some(error) = last {
+        let retry_after = error.retry_after.or(after).map(|wait| wait.min(LONGEST_RETRY_AFTER));
+        return DirectError::Exhausted { class: error.class, message: error.message, retry_after };
+    }
+    let retry_after = after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
+    match obstacle {
+        Some(obstacle) if obstacle.reason == WaitReason::DeploymentLimit => {
+            DirectError::Limited { what: obstacle.detail, retry_after: retry_after.max(Duration::from_secs(1)) }
         }
-        None => {
-            DirectError::Exhausted { class: ErrorClass::Overloaded, message: obstacle.detail, retry_after: Some(after) }
+        obstacle => DirectError::Exhausted {
+            class: class.unwrap_or(ErrorClass::Overloaded),
+            message: obstacle.map_or_else(|| "no deployment is left".to_owned(), |obstacle| obstacle.detail),
+            retry_after: Some(retry_after),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::waits::Obstacle;
+
+    use super::*;
+
+    fn failed(class: ErrorClass, retry_after: Option<u64>) -> CallError {
+        CallError {
+            class,
+            http_status: None,
+            retry_after: retry_after.map(Duration::from_secs),
+            message: String::new(),
+            body: None,
+            usage: None,
+            provider_request_id: None,
+        }
+    }
+
+    fn cools(class: ErrorClass, after: u64) -> Stuck {
+        let obstacle = Obstacle::new(WaitReason::ProviderCooling, "provider d cools down");
+        Stuck::Wait { after: Duration::from_secs(after), obstacle, class: Some(class) }
+    }
+
+    #[track_caller]
+    fn class_and_wait(error: DirectError) -> (ErrorClass, Option<u64>) {
+        let DirectError::Exhausted { class, retry_after, .. } = error else { panic!("{error:?}") };
+        (class, retry_after.map(|wait| wait.as_secs()))
+    }
+
+    #[test]
+    fn who_finds_out_and_who_finds_it_cooling_hear_the_same() {
+        for class in [ErrorClass::Throttled, ErrorClass::Overloaded, ErrorClass::ReadTimeout, ErrorClass::Connect] {
+            let first = give_up(Some(failed(class, Some(5))), Some(cools(class, 5)));
+            let next = give_up(None, Some(cools(class, 5)));
+            assert_eq!(class_and_wait(first), class_and_wait(next));
+        }
+    }
+
+    #[test]
+    fn no_caller_is_told_to_wait_for_longer_than_a_minute() {
+        for (asked, told) in [(5, 5), (60, 60), (61, 60), (86_400, 60)] {
+            let first = give_up(Some(failed(ErrorClass::Throttled, Some(asked))), None);
+            let next = give_up(None, Some(cools(ErrorClass::Throttled, asked)));
+            assert_eq!((class_and_wait(first).1, class_and_wait(next).1), (Some(told), Some(told)));
         }
     }
 }

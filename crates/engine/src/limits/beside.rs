@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use domain::{Catalog, Lane};
 use store::{PgConnection, limit::LimitRow};
 
-use super::{Target, key_scope, lane_scope, team_scope};
+use super::{Scope, Target, key_scope, lane_scope, team_scope};
 
 /// One of the two would be of no effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,10 +49,7 @@ impl Found {
 
     /// A stored scope with the team's name in place of its number.
     fn named(&self, scope: &str) -> String {
-        match scope.rsplit_once("team:") {
-            Some((start, _)) => format!("{start}team:{}", self.team),
-            None => scope.to_owned(),
-        }
+        scope.parse::<Scope>().map_or_else(|_| scope.to_owned(), |scope| scope.named(&self.team))
     }
 }
 
@@ -149,6 +146,7 @@ mod tests {
             kind: "slots".into(),
             cap,
             managed_by: "api".into(),
+            generation: 0,
         };
         let rows = [row("team:7", 10), row("lane:bulk:team:7", 6), row("key:abc", 4)];
         let caps = Caps::of(&rows);

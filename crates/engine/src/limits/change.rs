@@ -106,7 +106,7 @@ async fn write(conn: &mut PgConnection, target: &Target, kind: &str, cap: Option
 /// This replica at once; the others look by themselves, and so would this one.
 async fn follow(engine: &Engine) {
     let _ = reload(engine).await;
-    engine.limits.demand.notify_one();
+    engine.limits.signals.demand.notify_one();
     engine.bell.ring();
 }
 

@@ -3,11 +3,18 @@
 
 mod beside;
 mod change;
+mod gather;
 mod granter;
+mod most;
 mod pace;
 mod parts;
+mod permit;
+mod refused;
 mod rule;
+mod scope;
+mod signals;
 mod target;
+mod wait;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,43 +24,23 @@ use std::{
 use domain::{
     Catalog, Lane,
     catalog::{Caps, LaneRule},
-    waits::{Obstacle, WaitReason},
 };
 use store::limit::Declared;
-use tokio::sync::Notify;
 
 pub(crate) use beside::check_key;
 pub use beside::{CheckError, Contradiction, check};
 pub use change::{LimitError, lift, set};
 pub use granter::{reload, run};
+pub(crate) use most::most_of;
 pub use pace::Paces;
 pub use parts::{Reserves, reserves};
-pub use rule::{Kind, Permit, Rule};
+pub use permit::Permit;
+pub use refused::Refused;
+pub use rule::{Kind, Rule, Waiter};
+pub use scope::{Part, Scope};
+pub use signals::Signals;
 pub use target::Target;
-
-/// A limit that refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    pub scope: Arc<str>,
-    pub kind: Kind,
-}
-
-impl Refused {
-    /// What the refused waits for, as `tollway jobs` and `tollway lanes` show it. People know a team by its name.
-    pub fn obstacle(&self, team: &str) -> Obstacle {
-        let reason = match self.scope.split(':').next() {
-            Some("team") => WaitReason::TeamLimit,
-            Some("lane") => WaitReason::LaneLimit,
-            Some("key") => WaitReason::KeyLimit,
-            _ => WaitReason::DeploymentLimit,
-        };
-        let scope = match self.scope.rsplit_once("team:") {
-            Some((start, _)) if reason != WaitReason::DeploymentLimit => format!("{start}team:{team}"),
-            _ => self.scope.to_string(),
-        };
-        Obstacle::new(reason, format!("limit {} of {scope}", self.kind.as_str()))
-    }
-}
+pub use wait::{Full, Verdict};
 
 pub type Rules = Arc<[Arc<Rule>]>;
 /// A lane's reserve of a limit, and what all lanes share of it: a call takes from one of the two.
@@ -62,8 +49,8 @@ type OwnOrShared = (Arc<Rule>, Arc<Rule>);
 #[derive(Debug, Default)]
 pub struct Limiter {
     by_scope: RwLock<HashMap<Arc<str>, Vec<Arc<Rule>>>>,
-    /// Somebody was refused for want of a grant.
-    pub(crate) demand: Notify,
+    /// Between those who wait and the granter.
+    pub(crate) signals: Arc<Signals>,
     reloading: tokio::sync::Mutex<()>,
     /// What deployments take at once, as far as their refusals tell.
     pub paces: Paces,
@@ -95,18 +82,45 @@ impl Limiter {
         lane: &Lane,
         reserves: &Reserves,
         tokens: i64,
+        waiter: Waiter,
     ) -> Result<Permit, Refused> {
-        let (mut all, mut parts) = self.deployment_rules(name, lane);
-        self.paces.add_rules(name, lane, reserves, &mut all, &mut parts);
-        let mut permit = self.try_take(&all, tokens)?;
-        for (own, shared) in parts {
-            if let Err(refused) = permit.take_either(&own, &shared) {
+        let (all, parts) = self.rules_at(name, lane, reserves);
+        let mut permit = match self.take(&all, tokens, waiter) {
+            Ok(permit) => permit,
+            Err(refused) => {
+                want_parts(&parts, tokens, waiter);
+                return Err(refused);
+            }
+        };
+        for (n, (own, shared)) in parts.iter().enumerate() {
+            if let Err(refused) = permit.take_either(own, shared, tokens) {
+                want_parts(&parts[n + 1..], tokens, waiter);
                 permit.cancel();
-                self.demand.notify_one();
+                self.signals.demand.notify_one();
                 return Err(refused);
             }
         }
         Ok(permit)
+    }
+
+    /// Asks for what a call lacks of all that a deployment is under, without taking anything.
+    pub fn want_deployment(&self, name: &str, lane: &Lane, reserves: &Reserves, tokens: i64, waiter: Waiter) {
+        let (all, parts) = self.rules_at(name, lane, reserves);
+        all.iter().for_each(|rule| rule.want(tokens, waiter));
+        want_parts(&parts, tokens, waiter);
+    }
+
+    /// Whether a deployment would take the call now, by its limits.
+    pub fn check_deployment(&self, name: &str, lane: &Lane, reserves: &Reserves, tokens: i64) -> Result<(), Refused> {
+        let (all, parts) = self.rules_at(name, lane, reserves);
+        all.iter().try_for_each(|rule| rule.check(tokens))?;
+        parts.iter().try_for_each(|(own, shared)| own.check(tokens).or_else(|_| shared.check(tokens)))
+    }
+
+    fn rules_at(&self, name: &str, lane: &Lane, reserves: &Reserves) -> (Vec<Arc<Rule>>, Vec<OwnOrShared>) {
+        let (mut all, mut parts) = self.deployment_rules(name, lane);
+        self.paces.add_rules(name, lane, reserves, &mut all, &mut parts);
+        (all, parts)
     }
 
     /// The rules that each call of the lane takes from, and those of which one does: the lane's reserve, and what is shared.
@@ -132,12 +146,25 @@ impl Limiter {
         by_scope.get(scope)?.iter().find(|rule| rule.kind == kind).map(|rule| rule.state().cap)
     }
 
-    /// Takes one call of `tokens` from all the rules, or from none.
+    /// Takes a job's call of `tokens` from all the rules, or from none.
     pub fn try_take(&self, rules: &[Arc<Rule>], tokens: i64) -> Result<Permit, Refused> {
+        self.take(rules, tokens, Waiter::Job)
+    }
+
+    /// Takes one call of `tokens` from all the rules, or from none.
+    pub fn take(&self, rules: &[Arc<Rule>], tokens: i64, waiter: Waiter) -> Result<Permit, Refused> {
         if rules.is_empty() {
             return Ok(Permit::default());
         }
-        Permit::take(rules, tokens).inspect_err(|_| self.demand.notify_one())
+        Permit::take(rules, tokens, waiter).inspect_err(|_| self.signals.demand.notify_one())
+    }
+}
+
+/// One of two would do, and it cannot be known which has room.
+fn want_parts(parts: &[OwnOrShared], tokens: i64, waiter: Waiter) {
+    for (own, shared) in parts.iter().filter(|(own, shared)| own.check(tokens).or(shared.check(tokens)).is_err()) {
+        own.want(tokens, waiter);
+        shared.want(tokens, waiter);
     }
 }
 
@@ -149,8 +176,8 @@ pub async fn apply(conn: &mut store::PgConnection, catalog: &Catalog) -> store::
     store::limit::apply(conn, &declared).await?;
     // Deployments whose limits the API set.
     for row in store::limit::active(conn).await?.into_iter().filter(|row| row.managed_by == "api") {
-        if let Some(name) = row.scope.strip_prefix("deployment:").filter(|name| !parts::is_part(name)) {
-            part(conn, name, &row.kind, Some(row.cap), &catalog.lanes_in_force()).await?;
+        if let Ok(Scope::Deployment(name)) = row.scope.parse() {
+            part(conn, &name, &row.kind, Some(row.cap), &catalog.lanes_in_force()).await?;
         }
     }
     Ok(())
@@ -166,7 +193,7 @@ async fn part(
 ) -> store::Result<()> {
     let (scopes, caps): (Vec<String>, Vec<i64>) =
         cap.map_or_else(Vec::new, |cap| parts::of(name, cap, lanes)).into_iter().unzip();
-    store::limit::lift_within(conn, &deployment_scope(name), kind, &scopes).await?;
+    store::limit::lift_parts(conn, &deployment_scope(name), kind, &scopes).await?;
     for (scope, cap) in scopes.iter().zip(caps) {
         store::limit::set(conn, scope, kind, cap).await?;
     }
@@ -174,16 +201,16 @@ async fn part(
 }
 
 pub fn team_scope(team_id: i64) -> String {
-    format!("team:{team_id}")
+    Scope::Team(team_id).to_string()
 }
 pub fn lane_scope(lane: &Lane, team_id: i64) -> String {
-    format!("lane:{lane}:team:{team_id}")
+    Scope::Lane { lane: lane.clone(), team: team_id }.to_string()
 }
 pub fn key_scope(key_id: &str) -> String {
-    format!("key:{key_id}")
+    Scope::Key(key_id.to_owned()).to_string()
 }
 pub fn deployment_scope(name: &str) -> String {
-    format!("deployment:{name}")
+    Scope::Deployment(name.to_owned()).to_string()
 }
 
 /// All limits that a catalog declares. `team_id` finds a team's id by its name.

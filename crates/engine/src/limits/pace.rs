@@ -142,10 +142,10 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{Limiter, Permit};
+    use crate::limits::{Limiter, Permit, Waiter};
 
     fn calls(limiter: &Limiter, n: usize) -> Vec<Permit> {
-        let take = |_| limiter.take_deployment("a", &Lane::bulk(), &Reserves::default(), 1).ok();
+        let take = |_| limiter.take_deployment("a", &Lane::bulk(), &Reserves::default(), 1, Waiter::Job).ok();
         (0..n).filter_map(take).collect()
     }
 

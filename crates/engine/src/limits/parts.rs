@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use domain::{Lane, catalog::LaneRule};
 
-use super::deployment_scope;
+use super::{Scope, scope::Part};
 
 /// Lanes with a reserve, and how many percent it is.
 pub type Reserves = Arc<[(Lane, u8)]>;
@@ -47,18 +47,13 @@ pub(super) fn of(name: &str, cap: i64, lanes: &BTreeMap<Lane, LaneRule>) -> Vec<
 }
 
 pub(super) fn shared_scope(name: &str) -> String {
-    format!("{}:shared", deployment_scope(name))
+    Scope::Part { deployment: name.to_owned(), part: Part::Shared }.to_string()
 }
 pub(super) fn reserve_scope(name: &str, lane: &Lane) -> String {
-    format!("{}:reserve:{lane}", deployment_scope(name))
+    Scope::Part { deployment: name.to_owned(), part: Part::Reserve(lane.clone()) }.to_string()
 }
 pub(super) fn most_scope(name: &str, lane: &Lane) -> String {
-    format!("{}:most:{lane}", deployment_scope(name))
-}
-
-/// Whether what follows `deployment:` names a part, and not a deployment.
-pub(super) fn is_part(name: &str) -> bool {
-    name.ends_with(":shared") || name.contains(":reserve:") || name.contains(":most:")
+    Scope::Part { deployment: name.to_owned(), part: Part::Most(lane.clone()) }.to_string()
 }
 
 #[cfg(test)]
@@ -104,12 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_told_from_a_deployment() {
-        let prod = Lane::prod();
-        for scope in [shared_scope("d"), reserve_scope("d", &prod), most_scope("d", &prod)] {
-            assert!(is_part(&scope));
-        }
-        assert!(!is_part("openai-shared") && !is_part("most"));
-        assert_eq!(*reserves(&Catalog::default_lanes()), [(prod, 10)]);
+    fn only_lanes_with_a_reserve_have_one() {
+        assert_eq!(*reserves(&Catalog::default_lanes()), [(Lane::prod(), 10)]);
     }
 }

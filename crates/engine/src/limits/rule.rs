@@ -1,10 +1,13 @@
-//! One limit as this replica sees it: what it was granted, and what of that is in use.
+//! One limit as this replica sees it: what it was granted, what of that is in use, and how the whole stood when it was last asked for.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
-use domain::{ErrorClass, attempt::Fault};
-
-use super::Refused;
+#[cfg(test)]
+use super::Permit;
+use super::{Refused, refused::View, signals::Signals};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -31,39 +34,107 @@ impl Kind {
     }
 }
 
+/// What becomes of a request that a limit refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiter {
+    /// A job's request: it comes again within seconds, and what it lacked is kept for it.
+    Job,
+    /// A synchronous caller: it waits for a moment, and is gone.
+    Caller,
+}
+
 #[derive(Debug)]
 pub struct Rule {
     pub id: i64,
+    /// Raised when the limit is set anew: of a rate, that is another rule.
+    pub generation: i64,
     pub scope: Arc<str>,
     pub kind: Kind,
     pub(super) state: Mutex<State>,
+    signals: Arc<Signals>,
 }
 
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct State {
     /// Slots: how many may be in use. Rates: what is left to spend.
     pub granted: i64,
     /// Slots in use now. More than were granted, after the cap was lowered, until calls have ended.
     pub used: i64,
-    /// Slots: what the database holds for this replica.
+    /// Slots: what the database holds for this replica. Rates: the most that it can hold unspent, by what the database knows.
     pub recorded: i64,
+    /// Of slots in use and waited for, what the database was told last.
+    pub told_busy: i64,
     /// The cap as it was last read. A new one is news for the granter.
     pub cap: i64,
     pub is_news: bool,
     /// What was refused since the granter last looked, and the largest single part of it.
     pub unmet: i64,
     pub largest: i64,
-    /// Rates: what was spent since the granter last looked.
+    /// Of that, some was for requests of jobs.
+    pub is_for_jobs: bool,
+    /// A caller is refused once the limit is known to be full: other replicas are asked for their word.
+    pub needs_word: bool,
+    /// Somebody was refused lately, so what comes free is told.
+    pub refused_at: Option<Instant>,
+    /// Rates: what was spent since the last tick.
     pub spent: i64,
-    /// Ticks since anything was taken or refused.
+    /// Rates: what calls gave back that the database does not count as held here; below zero, what they used beyond what they took.
+    pub returned: i64,
+    /// Ticks since anything was taken or refused, and all of them.
     pub idle_ticks: u32,
-    /// What one call was refused, or gave back because something else refused it, since one was let through: it comes again for this.
+    pub ticks: u32,
+    /// What a job's request was refused, or gave back because something else refused it, since one was let through: it comes again for
+    /// this.
     pub waited_for: i64,
+    /// Slots in use at once, or the rate's spend in a tick, at the highest; it fades. And what the last call took.
+    pub lately: i64,
+    pub last: i64,
+    /// Another replica is short of it: it is told what is used here, and given the rest.
+    pub is_asked: bool,
+    /// Another replica gave something back.
+    pub is_freed: bool,
+    pub view: Option<View>,
 }
 
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            granted: 0,
+            used: 0,
+            recorded: 0,
+            told_busy: 0,
+            cap: i64::MAX,
+            is_news: false,
+            unmet: 0,
+            largest: 0,
+            is_for_jobs: false,
+            needs_word: false,
+            refused_at: None,
+            spent: 0,
+            returned: 0,
+            idle_ticks: 0,
+            ticks: 0,
+            waited_for: 0,
+            lately: 0,
+            last: 0,
+            is_asked: false,
+            is_freed: false,
+            view: None,
+        }
+    }
+}
+
+/// Somebody refused longer ago than this waits no more.
+const WAITS: Duration = Duration::from_millis(500);
+
 impl Rule {
+    /// Of no table: granted by the replica itself.
     pub(super) fn new(id: i64, scope: &str, kind: Kind) -> Self {
-        Self { id, scope: scope.into(), kind, state: Mutex::default() }
+        Self::of(id, 0, scope, kind, Arc::default())
+    }
+
+    pub(super) fn of(id: i64, generation: i64, scope: &str, kind: Kind, signals: Arc<Signals>) -> Self {
+        Self { id, generation, scope: scope.into(), kind, state: Mutex::default(), signals }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -74,201 +145,129 @@ impl Rule {
     #[cfg(test)]
     pub(crate) fn granted(kind: Kind, grant: i64) -> (Arc<Self>, Permit) {
         let rule = Arc::new(Self::new(1, "deployment:d", kind));
-        rule.state().granted = grant;
-        let permit = Permit::take(&[Arc::clone(&rule)], 1).unwrap_or_default();
+        rule.grant(grant);
+        let permit = Permit::take(&[Arc::clone(&rule)], 1, Waiter::Job).unwrap_or_default();
         (rule, permit)
     }
     #[cfg(test)]
     pub(crate) fn grant(&self, amount: i64) {
-        self.state().granted = amount;
+        let mut state = self.state();
+        (state.granted, state.recorded) = (amount, amount);
     }
     #[cfg(test)]
     pub(crate) fn left(&self) -> i64 {
         self.state().granted
     }
 
-    fn amount(&self, tokens: i64) -> i64 {
-        if self.kind == Kind::Tpm { tokens.max(1) } else { 1 }
+    /// The cap as it was read. What `is_news` is told to the database in the next round.
+    pub(super) fn follow(&self, cap: i64, is_news: bool) {
+        let mut state = self.state();
+        state.cap = cap;
+        state.is_news |= is_news;
     }
 
-    fn take(&self, tokens: i64) -> bool {
-        let amount = self.amount(tokens);
-        let mut state = self.state();
-        state.idle_ticks = 0;
-        let fits = match self.kind {
+    /// What a call of so many tokens takes: of a rate no more than a minute of it, so that what one call owes is paid within a minute.
+    fn amount(&self, state: &State, tokens: i64) -> i64 {
+        if self.kind == Kind::Tpm { tokens.clamp(1, state.cap.max(1)) } else { 1 }
+    }
+
+    fn fits(&self, state: &State, amount: i64) -> bool {
+        match self.kind {
             Kind::Slots => state.used < state.granted,
             Kind::Rpm | Kind::Tpm => state.granted >= amount,
-        };
-        if !fits {
-            state.unmet += amount;
-            state.largest = state.largest.max(amount);
-            state.waited_for = state.waited_for.max(amount);
-            return false;
         }
-        state.waited_for = 0;
+    }
+
+    /// The amount that was taken.
+    pub(super) fn take(&self, tokens: i64, waiter: Waiter) -> Result<i64, Refused> {
+        let mut state = self.state();
+        let amount = self.amount(&state, tokens);
+        state.idle_ticks = 0;
+        if !self.fits(&state, amount) {
+            state.refuse(amount, waiter);
+            return Err(Refused::of(self, &state, amount));
+        }
+        (state.waited_for, state.last) = (0, amount);
         match self.kind {
-            Kind::Slots => state.used += 1,
+            Kind::Slots => {
+                state.used += 1;
+                state.lately = state.lately.max(state.used);
+            }
             Kind::Rpm | Kind::Tpm => {
                 state.granted -= amount;
-                state.spent += amount;
+                state.spent = state.spent.saturating_add(amount);
             }
         }
-        true
+        Ok(amount)
+    }
+
+    /// Asks for what a call lacks of this rule, if it lacks it, without taking anything.
+    pub(super) fn want(&self, tokens: i64, waiter: Waiter) {
+        let mut state = self.state();
+        let amount = self.amount(&state, tokens);
+        if !self.fits(&state, amount) {
+            let waited_for = state.waited_for;
+            state.refuse(amount, waiter);
+            // Nothing is kept for a request that something else keeps from starting.
+            state.waited_for = waited_for;
+        }
+    }
+
+    /// Whether a call would be refused, and by what is known of the whole.
+    pub(super) fn check(&self, tokens: i64) -> Result<(), Refused> {
+        let state = self.state();
+        let amount = self.amount(&state, tokens);
+        if self.fits(&state, amount) { Ok(()) } else { Err(Refused::of(self, &state, amount)) }
     }
 
     /// Undoes a take that led to no call: a refused call burns no limit.
-    fn undo(&self, tokens: i64) {
-        let amount = self.amount(tokens);
+    pub(super) fn undo(&self, amount: i64, waiter: Waiter) {
         let mut state = self.state();
-        state.waited_for = state.waited_for.max(amount);
+        if waiter == Waiter::Job {
+            state.waited_for = state.waited_for.max(amount);
+        }
         match self.kind {
-            Kind::Slots => state.used -= 1,
+            Kind::Slots => self.free(&mut state),
             Kind::Rpm | Kind::Tpm => {
-                state.granted += amount;
-                state.spent -= amount;
+                state.spent = state.spent.saturating_sub(amount);
+                state.give_back(amount);
             }
         }
     }
+
+    /// A slot is free again, and whoever waits for one hears of it: here, or on another replica.
+    pub(super) fn free(&self, state: &mut State) {
+        state.used -= 1;
+        if state.refused_at.is_some_and(|at| at.elapsed() < WAITS) {
+            self.signals.changed();
+        }
+        if state.view.is_some_and(|view| view.is_wanted) {
+            self.signals.demand.notify_one();
+        }
+    }
 }
 
-/// What one call took. Slots go back when it is dropped; rates are spent, unless it is [`Permit::cancel`]led.
-#[derive(Debug, Default)]
-pub struct Permit {
-    rules: Vec<Arc<Rule>>,
-    tokens: i64,
-}
-
-impl Permit {
-    pub(super) fn take(rules: &[Arc<Rule>], tokens: i64) -> Result<Self, Refused> {
-        for (n, rule) in rules.iter().enumerate() {
-            if !rule.take(tokens) {
-                rules[..n].iter().for_each(|taken| taken.undo(tokens));
-                return Err(Refused { scope: Arc::clone(&rule.scope), kind: rule.kind });
+impl State {
+    fn refuse(&mut self, amount: i64, waiter: Waiter) {
+        self.unmet = self.unmet.saturating_add(amount);
+        self.largest = self.largest.max(amount);
+        self.refused_at = Some(Instant::now());
+        match waiter {
+            Waiter::Job => {
+                self.waited_for = self.waited_for.max(amount);
+                self.is_for_jobs = true;
             }
-        }
-        Ok(Self { rules: rules.to_vec(), tokens })
-    }
-
-    /// Takes from `own`, or when that refuses from `shared`.
-    pub(super) fn take_either(&mut self, own: &Arc<Rule>, shared: &Arc<Rule>) -> Result<(), Refused> {
-        let Some(rule) = [own, shared].into_iter().find(|rule| rule.take(self.tokens)) else {
-            return Err(Refused { scope: Arc::clone(&shared.scope), kind: shared.kind });
-        };
-        self.rules.push(Arc::clone(rule));
-        Ok(())
-    }
-
-    /// Gives everything back: no call was made.
-    pub fn cancel(mut self) {
-        for rule in std::mem::take(&mut self.rules) {
-            rule.undo(self.tokens);
+            Waiter::Caller => self.needs_word = true,
         }
     }
 
-    /// Gives back what it took from rates: the call came to nothing, by no fault of its caller. Slots stay until it is dropped.
-    pub fn refund(&mut self) {
-        let (slots, rates) = std::mem::take(&mut self.rules).into_iter().partition(|rule| rule.kind == Kind::Slots);
-        self.rules = slots;
-        let rates: Vec<Arc<Rule>> = rates;
-        rates.iter().for_each(|rule| rule.undo(self.tokens));
-    }
-
-    /// The call failed. A deployment that did not take it keeps none of its rates; one that may have worked on it keeps what the
-    /// call was estimated at, unless it said what it used.
-    pub fn failed(&mut self, class: ErrorClass, used: Option<i64>) {
-        match (class.fault(), used) {
-            (Fault::Outage, None) => self.refund(),
-            (Fault::Either, None) => {}
-            (_, used) => self.settle_tokens(used.unwrap_or(0)),
-        }
-    }
-
-    /// Corrects the tokens that were estimated by those that were used.
-    pub fn settle_tokens(&mut self, used: i64) {
-        for rule in self.rules.iter().filter(|rule| rule.kind == Kind::Tpm) {
-            rule.state().granted += self.tokens - used;
-        }
-        self.tokens = used;
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        for rule in self.rules.iter().filter(|rule| rule.kind == Kind::Slots) {
-            rule.state().used -= 1;
-        }
+    /// Of a rate. What the database counts as held here can be spent again at once; the rest goes back to the bucket first.
+    pub(super) fn give_back(&mut self, amount: i64) {
+        let here = amount.min(self.recorded.saturating_sub(self.granted)).max(0);
+        self.granted = self.granted.saturating_add(here);
+        self.returned = self.returned.saturating_add(amount.saturating_sub(here));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn rule(kind: Kind, granted: i64) -> Arc<Rule> {
-        let rule = Arc::new(Rule::new(1, "team:1", kind));
-        rule.state().granted = granted;
-        rule
-    }
-
-    #[test]
-    fn all_or_nothing() {
-        let (slots, rpm) = (rule(Kind::Slots, 5), rule(Kind::Rpm, 0));
-        let refused = Permit::take(&[Arc::clone(&slots), Arc::clone(&rpm)], 10).unwrap_err();
-        assert_eq!(refused.kind, Kind::Rpm);
-        assert_eq!((slots.state().used, rpm.state().unmet), (0, 1));
-    }
-
-    #[test]
-    fn a_slot_comes_back_and_a_rate_does_not() {
-        let (slots, tpm) = (rule(Kind::Slots, 1), rule(Kind::Tpm, 100));
-        let mut permit = Permit::take(&[Arc::clone(&slots), Arc::clone(&tpm)], 40).unwrap();
-        assert!(Permit::take(&[Arc::clone(&slots)], 1).is_err());
-        permit.settle_tokens(30);
-        drop(permit);
-        assert_eq!((slots.state().used, tpm.state().granted), (0, 70));
-        Permit::take(&[Arc::clone(&tpm)], 40).unwrap().cancel();
-        assert_eq!(tpm.state().granted, 70);
-    }
-
-    #[test]
-    fn a_call_that_came_to_nothing_burns_no_rate() {
-        let (slots, rpm, tpm) = (rule(Kind::Slots, 1), rule(Kind::Rpm, 1), rule(Kind::Tpm, 100));
-        let mut permit = Permit::take(&[Arc::clone(&slots), Arc::clone(&rpm), Arc::clone(&tpm)], 40).unwrap();
-        permit.refund();
-        assert_eq!((rpm.state().granted, tpm.state().granted), (1, 100));
-        assert_eq!(slots.state().used, 1, "it is still being settled");
-        // What is said of it later changes nothing.
-        permit.settle_tokens(0);
-        drop(permit);
-        assert_eq!((slots.state().used, rpm.state().granted, tpm.state().granted), (0, 1, 100));
-    }
-
-    #[test]
-    fn a_failed_call_burns_what_the_deployment_worked_on() {
-        let left = |class, used| {
-            let (rpm, tpm) = (rule(Kind::Rpm, 10), rule(Kind::Tpm, 100));
-            Permit::take(&[Arc::clone(&rpm), Arc::clone(&tpm)], 40).unwrap().failed(class, used);
-            (rpm.state().granted, tpm.state().granted)
-        };
-        for class in [ErrorClass::Connect, ErrorClass::ConnectTimeout, ErrorClass::Throttled, ErrorClass::Credential] {
-            assert_eq!(left(class, None), (10, 100), "{class:?}: it was not taken");
-        }
-        assert_eq!(left(ErrorClass::InvalidRequest, None), (9, 100), "it was read, and nothing was made of it");
-        assert_eq!(left(ErrorClass::ReadTimeout, None), (9, 60), "nobody knows");
-        assert_eq!(left(ErrorClass::Cut, Some(25)), (9, 75), "it said so");
-    }
-
-    proptest! {
-        #[test]
-        fn use_never_exceeds_the_grant(cap in 0i64..8, steps in proptest::collection::vec(any::<bool>(), 0..64)) {
-            let slots = rule(Kind::Slots, cap);
-            let mut held = Vec::new();
-            for take in steps {
-                if take { held.extend(Permit::take(&[Arc::clone(&slots)], 1).ok()); } else { held.pop(); }
-                prop_assert!(slots.state().used <= cap);
-                prop_assert_eq!(slots.state().used, held.len() as i64);
-            }
-        }
-    }
-}
+mod tests;

@@ -1,15 +1,6 @@
 use super::*;
 
 #[test]
-fn an_obstacle_names_the_team() {
-    let told = |scope: &str| Refused { scope: scope.into(), kind: Kind::Rpm }.obstacle("search").stored();
-    assert_eq!(told("team:7"), "team_limit limit rpm of team:search");
-    assert_eq!(told("lane:bulk:team:7"), "lane_limit limit rpm of lane:bulk:team:search");
-    assert_eq!(told("key:abc"), "key_limit limit rpm of key:abc");
-    assert_eq!(told("deployment:team:7"), "deployment_limit limit rpm of deployment:team:7");
-}
-
-#[test]
 fn a_deployment_keeps_a_part_for_prod() {
     let mut catalog = Catalog::default();
     let deployment = serde_json::json!({"kind": "openai", "base_url": "http://x/v1", "model": "m", "slots": 10});
@@ -25,7 +16,7 @@ fn granted(lanes: &BTreeMap<Lane, LaneRule>, kind: Kind, cap: i64) -> Limiter {
     let all = std::iter::once((deployment_scope("d"), cap)).chain(parts::of("d", cap, lanes));
     for (scope, cap) in all {
         let rule = Rule::new(1, &scope, kind);
-        rule.state().granted = cap;
+        rule.grant(cap);
         limiter.by_scope.write().unwrap().insert(scope.into(), vec![Arc::new(rule)]);
     }
     limiter
@@ -50,7 +41,9 @@ fn no_lane_takes_another_ones_reserve_of_a_deployment() {
         let mut take = |lane: &str| {
             let lane = lane.parse().unwrap();
             let before = held.len();
-            held.extend((0..200).map_while(|_| limiter.take_deployment("d", &lane, &reserves(&lanes), 1).ok()));
+            held.extend(
+                (0..200).map_while(|_| limiter.take_deployment("d", &lane, &reserves(&lanes), 1, Waiter::Job).ok()),
+            );
             held.len() - before
         };
         // chat has its own 20, and of what is shared no more than makes its half.
@@ -64,7 +57,7 @@ fn a_pace_that_was_cut_leaves_each_reserve_its_part() {
     let (limiter, now) = (Limiter::default(), std::time::Instant::now());
     let take = |lane: &str, n: usize| -> Vec<Permit> {
         let lane = lane.parse().unwrap();
-        (0..n).map_while(|_| limiter.take_deployment("d", &lane, &reserves(&lanes), 1).ok()).collect()
+        (0..n).map_while(|_| limiter.take_deployment("d", &lane, &reserves(&lanes), 1, Waiter::Job).ok()).collect()
     };
     let (bulk, prod) = (take("bulk", 35), take("prod", 5));
     limiter.paces.refused("d", now);

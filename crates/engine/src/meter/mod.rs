@@ -1,5 +1,8 @@
 //! From what came back to what it cost: usage, charge, and the ledger row that says so.
 
+mod end;
+mod plausible;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -7,17 +10,18 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use domain::{
-    AttemptId, AttemptReason, AttemptStatus, Endpoint, ErrorClass, Lane, LedgerRow, Money, Tags, Usage,
+    AttemptId, AttemptReason, AttemptStatus, Endpoint, ErrorClass, Lane, LedgerRow, Money, Tags, Usage, UsageSource,
     ledger::{PriceStatus, RecordKind},
     line::estimate_tokens,
 };
+use plausible::{Seen, judged};
 use pricing::{Charge, DEFAULT_MAX_OUTPUT, Price, PricedModel, Terms};
-use providers::{Answer, CallError};
+use providers::{Answer, CallError, StreamEnd};
+use tracing::warn;
 
-use crate::{
-    catalog::{ActiveCatalog, ActiveDeployment},
-    clock::Clock,
-};
+pub use self::end::{HungUp, finish, finish_hung_up};
+
+use crate::catalog::{ActiveCatalog, ActiveDeployment};
 
 /// For whom a call is made: what its ledger row says of the request.
 #[derive(Debug, Clone)]
@@ -44,8 +48,11 @@ pub struct Attempt {
     pub reason: AttemptReason,
     pub fallback_from: Option<Arc<str>>,
     pub deployment: Arc<ActiveDeployment>,
+    pub endpoint: Endpoint,
     /// When its slot and its money were held.
     pub reserved_at: DateTime<Utc>,
+    /// The most that it can cost; `None` when the deployment has no price.
+    pub reserved: Option<Money>,
 }
 
 /// How it ended, as the ledger needs it.
@@ -55,8 +62,10 @@ pub struct Ended<'a> {
     pub ended: Instant,
     pub ttft: Option<Duration>,
     pub usage: Option<Usage>,
-    /// Bytes of visible output that came back, for usage that the provider did not report.
+    /// Bytes of visible output that came back: what usage is estimated by, and held against.
     pub output_bytes: usize,
+    /// Choices that came back; 0 where there are none.
+    pub choices: u32,
     pub model: Option<&'a str>,
     pub service_tier: Option<&'a str>,
     pub provider_request_id: Option<&'a str>,
@@ -72,6 +81,7 @@ impl<'a> Ended<'a> {
             ttft: Some(answer.ttft),
             usage: answer.usage,
             output_bytes: usize::try_from(answer.output_bytes).unwrap_or(usize::MAX),
+            choices: answer.choices,
             model: answer.model.as_deref(),
             service_tier: answer.service_tier.as_deref(),
             provider_request_id: answer.provider_request_id.as_deref(),
@@ -87,11 +97,31 @@ impl<'a> Ended<'a> {
             ttft: None,
             usage: error.usage,
             output_bytes: 0,
+            choices: 0,
             model: None,
             service_tier: None,
             provider_request_id: error.provider_request_id.as_deref(),
             http_status: error.http_status,
             error: Some(error.class),
+        }
+    }
+}
+
+impl<'a> Ended<'a> {
+    /// Of a stream that began, with the error that ended it early.
+    pub fn streamed(started: Instant, ended: Instant, end: &'a StreamEnd, error: Option<&CallError>) -> Self {
+        Self {
+            started,
+            ended,
+            ttft: end.ttft,
+            usage: end.usage.or_else(|| error?.usage),
+            output_bytes: usize::try_from(end.output_bytes).unwrap_or(usize::MAX),
+            choices: end.choices,
+            model: end.model.as_deref(),
+            service_tier: end.service_tier.as_deref(),
+            provider_request_id: end.provider_request_id.as_deref(),
+            http_status: Some(200),
+            error: error.map(|error| error.class),
         }
     }
 }
@@ -123,58 +153,20 @@ pub fn price(deployment: &ActiveDeployment, at: DateTime<Utc>) -> Option<Price> 
 
 /// What a call may cost at most, at the deployment's `price`.
 pub fn worst_at(price: &Price, deployment: &ActiveDeployment, est_in: i64, max_out: Option<i64>) -> Money {
-    pricing::estimate(price, est_in + added_in(deployment), max_out)
+    pricing::estimate(price, est_in.saturating_add(added_in(deployment)), max_out)
 }
 
 /// The tokens that it may use at most, input and output.
 pub fn worst_tokens(deployment: &ActiveDeployment, endpoint: Endpoint, est_in: i64, max_out: Option<i64>) -> i64 {
+    est_in.saturating_add(added_in(deployment)).saturating_add(worst_output(deployment, endpoint, max_out))
+}
+
+fn worst_output(deployment: &ActiveDeployment, endpoint: Endpoint, max_out: Option<i64>) -> i64 {
     let context = deployment.price.as_ref().and_then(PricedModel::context).unwrap_or(DEFAULT_MAX_OUTPUT);
-    let output = match endpoint {
+    match endpoint {
         Endpoint::Embeddings => 0,
         Endpoint::ChatCompletions => max_out.unwrap_or(context.min(DEFAULT_MAX_OUTPUT)),
-    };
-    est_in + added_in(deployment) + output
-}
-
-/// What was held for an attempt.
-fn reserved(subject: &Subject, attempt: &Attempt) -> Option<Money> {
-    worst_case(&attempt.deployment, subject.est_in, subject.max_out, attempt.reserved_at)
-}
-
-/// The row of an attempt that ended.
-pub fn row(
-    worker_id: i64,
-    clock: &Clock,
-    catalog: &ActiveCatalog,
-    subject: &Subject,
-    attempt: &Attempt,
-    ended: &Ended<'_>,
-    is_final: bool,
-) -> LedgerRow {
-    let requested_at = clock.at(ended.started);
-    let completed_at = clock.at(ended.ended);
-    let mut row = begun(worker_id, subject, attempt, requested_at, completed_at);
-    let (usage, billable) = usage_of(subject, ended);
-    let charge = charge_of(catalog, attempt, ended, usage.as_ref(), billable, requested_at);
-    if let Some(usage) = &usage {
-        put_usage(&mut row, usage);
     }
-    put_charge(&mut row, &charge);
-    row.is_final = is_final;
-    row.billable = billable;
-    row.provider_request_id = ended.provider_request_id.map(storable);
-    if let Some(model) = ended.model {
-        row.model_billed = storable(model);
-    }
-    row.service_tier = ended.service_tier.map(storable);
-    row.ttft_ms = ended.ttft.map(|ttft| ttft.as_millis() as i64);
-    row.latency_ms = Some(ended.ended.saturating_duration_since(ended.started).as_millis() as i64);
-    row.http_status = ended.http_status.map(i32::from);
-    row.status =
-        if ended.error.is_none() { AttemptStatus::Succeeded } else { AttemptStatus::Failed }.as_str().to_owned();
-    row.error_class = ended.error.map(|class| class.as_str().to_owned());
-    row.reserved = reserved(subject, attempt).map(Money::pico);
-    row
 }
 
 /// The row of an attempt of which nobody learned how it ended: charged at what was held for it.
@@ -186,9 +178,8 @@ pub fn unknown_row(
     now: DateTime<Utc>,
 ) -> LedgerRow {
     let mut row = begun(worker_id, subject, attempt, requested_at, now);
-    let held = reserved(subject, attempt);
-    put_charge(&mut row, &held.map_or_else(Charge::unpriced, Charge::held));
-    row.reserved = held.map(Money::pico);
+    put_charge(&mut row, &attempt.reserved.map_or_else(Charge::unpriced, Charge::held));
+    row.reserved = attempt.reserved.map(Money::pico);
     row.status = AttemptStatus::UnknownOutcome.as_str().to_owned();
     row.error_class = Some(ErrorClass::Unknown.as_str().to_owned());
     row.billable = true;
@@ -226,33 +217,34 @@ pub fn undeclared_row(
     row
 }
 
-/// What the provider reported, or an estimate where it may have charged without saying; `false`: it charged nothing.
-fn usage_of(subject: &Subject, ended: &Ended<'_>) -> (Option<Usage>, bool) {
-    let estimated = || Usage::estimated(subject.est_in, estimate_tokens(ended.output_bytes));
-    let Some(class) = ended.error else {
-        return (Some(complete(ended.usage.unwrap_or_else(estimated), subject)), true);
+/// What the provider reported, if it can be meant, or an estimate where it may have charged without saying; `false`: it charged nothing.
+fn usage_of(subject: &Subject, attempt: &Attempt, ended: &Ended<'_>) -> (Option<Usage>, bool) {
+    let seen = Seen {
+        est_in: subject.est_in,
+        max_out: subject.max_out,
+        context: attempt.deployment.price.as_ref().and_then(PricedModel::context),
+        choices: ended.choices,
+        output_bytes: ended.output_bytes,
     };
-    let may_have_charged = matches!(
-        class,
-        ErrorClass::ReadTimeout
-            | ErrorClass::TotalTimeout
-            | ErrorClass::Garbage
-            | ErrorClass::Cut
-            | ErrorClass::TooLarge
-    );
+    // Of a stream that broke off with an error, what had come was written, and is paid for as a rule.
+    let was_written = ended.error.is_none_or(ErrorClass::may_be_billed) || ended.output_bytes > 0;
     match ended.usage {
-        Some(usage) => (Some(complete(usage, subject)), true),
-        None if may_have_charged => (Some(estimated()), true),
+        Some(reported) => {
+            let usage = judged(reported, &seen);
+            if usage.source == UsageSource::Implausible {
+                warn!(deployment = %attempt.deployment.name, request.id = %subject.request_id, input = reported.prompt_total(),
+                      output = reported.output_total(), "A provider reports usage that its call cannot have; it is booked at the most it can");
+            }
+            (Some(usage), true)
+        }
+        None if was_written && !said_no(ended.http_status) => (Some(seen.estimated()), true),
         None => (None, false),
     }
 }
 
-/// A provider that reports output but no input leaves the input to be estimated.
-fn complete(usage: Usage, subject: &Subject) -> Usage {
-    match usage.prompt_total() {
-        Some(_) => usage,
-        None => Usage { input_uncached: Some(subject.est_in), source: domain::UsageSource::Estimated, ..usage },
-    }
+/// Whether the provider answered with an error or a redirect: that costs nothing, whatever became of its body.
+fn said_no(http_status: Option<u16>) -> bool {
+    http_status.is_some_and(|status| !(200..300).contains(&status))
 }
 
 fn charge_of(
@@ -317,6 +309,10 @@ fn put_charge(row: &mut LedgerRow, charge: &Charge) {
     row.cost_if_not_batch = pico(charge.cost_if_not_batch);
     row.price_version = charge.price_version.as_deref().map(str::to_owned);
     row.price_status = charge.status.as_str().to_owned();
+}
+
+fn queue_ms(subject: &Subject, requested_at: DateTime<Utc>) -> i64 {
+    (requested_at - subject.submitted_at).num_milliseconds().max(0)
 }
 
 /// Which attempt a row is of.
@@ -420,7 +416,7 @@ fn blank(
         output_audio: None,
         prompt_total: None,
         usage_source: None,
-        queue_ms: Some((requested_at - subject.submitted_at).num_milliseconds().max(0)),
+        queue_ms: Some(queue_ms(subject, requested_at)),
         ttft_ms: None,
         latency_ms: None,
         status: String::new(),

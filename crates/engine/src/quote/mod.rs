@@ -6,6 +6,8 @@ mod budgets;
 mod pace;
 mod sums;
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use domain::{Lane, money::Total};
 use store::{job::Scope, lane::LaneView, recent::RecentCalls};
@@ -33,18 +35,18 @@ pub async fn quote<R: AsyncRead + Unpin + Send>(
     team: &str,
     submission: Submission<R>,
 ) -> Result<Quote, SubmitError> {
-    let _place = engine.places.take().await?;
+    let place = engine.places.take(who).await?;
     let recent = recent_calls(engine, team).await?;
     let intake = Intake::from(engine);
     let now = intake.clock.now();
     let mut sums: Vec<Sums> = Vec::new();
-    let (plan, bytes) = survey(&intake, who, submission, |flow, request| {
+    let surveyed = survey(&intake, who, submission.watched_by(&place), |flow, request| {
         if request.flow == sums.len() {
             sums.push(Sums::new(flow, &recent, now));
         }
         sums[request.flow].add(request);
-    })
-    .await?;
+    });
+    let (plan, bytes) = surveyed.await.map_err(|error| place.explain(error))?;
     let queue = Queue::look(engine, who.team_id).await?;
     let duration_in = |lane: &Lane| queue.pace(engine, &intake.catalog, who, lane).duration(&sums);
     let duration = duration_in(&plan.lane);
@@ -55,8 +57,21 @@ pub async fn quote<R: AsyncRead + Unpin + Send>(
     let budgets = budgets::touched(crate::budgets::show(engine).await?, by, &sums);
     let mut quote = assemble(plan, now, bytes, sums, duration, lanes, budgets);
     let above = intake.catalog.approval_above(team);
+    quote.warnings.extend(odd_prices(&intake.catalog, &quote.routes));
     quote.warnings.extend(above.and_then(|above| approval(quote.expected_cost_usd, above)));
     Ok(quote)
+}
+
+/// Own prices of its deployments that are far from the list's: what it would cost is probably not meant.
+fn odd_prices(catalog: &ActiveCatalog, routes: &[RouteQuote]) -> Vec<String> {
+    let named: BTreeSet<(&str, &str)> = routes
+        .iter()
+        .flat_map(|route| &route.deployments)
+        .filter_map(|quote| catalog.deployment(&quote.deployment))
+        .map(|deployment| (deployment.spec.provider_name(), deployment.spec.model.as_str()))
+        .collect();
+    let is_used = |odd: &&pricing::OddPrice| named.contains(&(odd.provider.as_str(), odd.model.as_str()));
+    catalog.odd_prices.iter().filter(is_used).map(ToString::to_string).collect()
 }
 
 /// Whether somebody would have to approve it.

@@ -29,6 +29,7 @@ pub struct Sums {
     max_out: Option<i64>,
     pub basis: Basis,
     worst_tokens: i64,
+    limit_tokens: i64,
     /// Requests without a maximum.
     pub unbounded: i64,
     /// Of one call of the first deployment.
@@ -52,7 +53,8 @@ impl Sums {
     pub fn new(flow: &Flow<'_>, recent: &[RecentCalls], now: DateTime<Utc>) -> Self {
         let model = flow.route.name.to_string();
         let known = usual(recent, &model, flow.route.deployments.first().map(|deployment| &*deployment.name));
-        let deployments = flow.route.deployments.iter().map(|deployment| ByDeployment::new(deployment, now));
+        let deployments =
+            flow.route.deployments.iter().map(|deployment| ByDeployment::new(deployment, flow.endpoint, now));
         Self {
             model,
             endpoint: flow.endpoint,
@@ -62,6 +64,7 @@ impl Sums {
             max_out: Some(0),
             basis: known.as_ref().map_or(Basis::Assumed, |(_, basis)| *basis),
             worst_tokens: 0,
+            limit_tokens: 0,
             unbounded: 0,
             latency_ms: known.as_ref().map(|(mean, _)| mean.latency_ms),
             usual_out: known.map_or(ASSUMED_OUTPUT, |(mean, _)| mean.output_tokens),
@@ -72,12 +75,14 @@ impl Sums {
 
     pub fn add(&mut self, request: &Request<'_>) {
         let (est_in, max_out) = (i64::from(request.est_in), request.max_out.map(i64::from));
-        let out = max_out.map_or(self.usual_out, |most| most.min(self.usual_out));
+        let usual = self.usual_out.saturating_mul(request.choices);
+        let out = max_out.map_or(usual, |most| most.min(usual));
         self.requests += 1;
         self.est_in += est_in;
         self.expected_out += out;
-        self.unbounded += i64::from(max_out.is_none());
-        self.max_out = self.max_out.zip(max_out).map(|(sum, most)| sum + most);
+        self.unbounded += i64::from(!request.is_bounded);
+        self.max_out = self.max_out.zip(max_out.filter(|_| request.is_bounded)).map(|(sum, most)| sum + most);
+        self.limit_tokens += est_in + max_out.unwrap_or(0);
         if let Some(first) = self.deployments.first() {
             self.worst_tokens += meter::worst_tokens(&first.deployment, self.endpoint, est_in, max_out);
         }
@@ -95,7 +100,7 @@ impl Sums {
 
     /// Tokens by which rate limits are granted to it.
     pub fn limit_tokens(&self) -> i64 {
-        self.est_in + self.max_out.unwrap_or(0)
+        self.limit_tokens
     }
 
     pub fn first(&self) -> Option<&ActiveDeployment> {
@@ -152,8 +157,8 @@ impl Sums {
 }
 
 impl ByDeployment {
-    fn new(deployment: &Arc<ActiveDeployment>, now: DateTime<Utc>) -> Self {
-        let price = meter::price(deployment, now);
+    fn new(deployment: &Arc<ActiveDeployment>, endpoint: Endpoint, now: DateTime<Utc>) -> Self {
+        let price = meter::price(deployment, now).filter(|_| deployment.is_priced(endpoint, now));
         let expected = price.is_some().then_some(Total(0));
         Self { deployment: Arc::clone(deployment), price, expected, worst: Total(0) }
     }

@@ -20,7 +20,7 @@ use store::{
 };
 use tokio::time::sleep;
 
-pub use self::vectors::{Embedded, EmbeddedPage, vectors_page};
+pub use self::vectors::{Embedded, EmbeddedPage, VectorLines, count_vectors, vectors_page};
 use self::{
     derived::{Derived, Why},
     merged::Merged,

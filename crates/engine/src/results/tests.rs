@@ -204,6 +204,31 @@ async fn vectors_are_read_as_rows(pool: PgPool) {
     assert!(page.rows.iter().all(|row| row.model.as_deref() == Some("e5-small")));
 }
 
+#[sqlx::test(migrations = "../../migrations")]
+async fn lines_that_a_table_of_vectors_lacks_are_counted(pool: PgPool) {
+    let job = job(&pool, 5).await;
+    let floats: Vec<u8> = [1.0f32, 2.0].iter().flat_map(|f| f.to_le_bytes()).collect();
+    sqlx::query(
+        "insert into result (job_id, line, custom_id, ok, attempts, endpoint, body, vectors, dims)
+         values ($1, 1, 'c', true, 1, $2, '{}', $3, 2)",
+    )
+    .bind(job.0)
+    .bind(Endpoint::Embeddings.code())
+    .bind(&floats)
+    .execute(&pool)
+    .await
+    .unwrap();
+    finish_line(&pool, job, 2, true).await;
+    finish_line(&pool, job, 3, false).await;
+    let counted = count_vectors(&pool, job).await.unwrap();
+    assert_eq!(counted, VectorLines { with_vectors: 1, left_out: 2, pending: 2 });
+    end(&pool, job, "cancelled", 2, 0).await;
+    let counted = count_vectors(&pool, job).await.unwrap();
+    assert_eq!(counted, VectorLines { with_vectors: 1, left_out: 4, pending: 0 });
+    sqlx::query("update job set purged_at = now()").execute(&pool).await.unwrap();
+    assert!(matches!(count_vectors(&pool, job).await, Err(ResultsError::Purged)));
+}
+
 /// Retries, and a retry of a retry: a success stands for the line, else the newest failure, else its own.
 #[sqlx::test(migrations = "../../migrations")]
 async fn what_came_of_retries_takes_the_place_of_failures(pool: PgPool) {

@@ -6,12 +6,14 @@ use bytes::Bytes;
 use domain::JobId;
 use serde::Deserialize;
 use store::{
-    PgConnection,
-    result::{self, PageSize, Span},
+    PgConnection, PgPool,
+    result::{self, Finished, PageSize, Span},
 };
 
-use super::render;
+use super::{ResultsError, render};
 
+/// Lines of one statement that counts.
+const COUNTED_AT_ONCE: i32 = 200_000;
 const PAGE: PageSize = PageSize { rows: 500, bytes: 4 << 20 };
 
 /// One vector.
@@ -59,6 +61,39 @@ pub async fn vectors_page(conn: &mut PgConnection, job: JobId, from: i32, until:
         }
     }
     Ok(EmbeddedPage { rows, next: page.next })
+}
+
+/// The lines of a job, as a table of its vectors has them. Together they are all lines that were accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VectorLines {
+    pub with_vectors: i64,
+    /// They ended without a vector: failed, cancelled, expired, or not of embeddings.
+    pub left_out: i64,
+    pub pending: i64,
+}
+
+/// Counts them, in steps, so that no statement is long.
+pub async fn count_vectors(pool: &PgPool, job: JobId) -> Result<VectorLines, ResultsError> {
+    let source = result::source(&mut *pool.acquire().await?, job.0).await?.ok_or(ResultsError::NoJob)?;
+    if source.purged {
+        return Err(ResultsError::Purged);
+    }
+    let until = i32::try_from(source.accepted).unwrap_or(i32::MAX - 1) + 1;
+    let mut finished = Finished::default();
+    let mut from = 1;
+    while from < until {
+        let next = from.saturating_add(COUNTED_AT_ONCE).min(until);
+        let step = result::count(&mut *pool.acquire().await?, job.0, from, next).await?;
+        finished.lines += step.lines;
+        finished.with_vectors += step.with_vectors;
+        from = next;
+    }
+    let derived = source.cancelled + source.expired;
+    Ok(VectorLines {
+        with_vectors: finished.with_vectors,
+        left_out: finished.lines - finished.with_vectors + derived,
+        pending: (source.accepted - finished.lines - derived).max(0),
+    })
 }
 
 /// The stored answer: where a vector was stands the number of its row.

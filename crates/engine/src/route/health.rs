@@ -1,330 +1,328 @@
 //! How deployments fare, as this replica sees it. One that throttles or fails cools down; then a single call probes it.
+//!
+//! A failure is judged before its deployment is. What a provider says of itself (throttled, overloaded, unreachable, out of quota)
+//! closes the deployment to all. Any other failure may be the request's: it closes the deployment to the team that made it, and
+//! only when more than one request failed there; to all teams when another team's calls fail too. A team whose calls fail while
+//! others' are answered has itself to blame: its failures count against its requests, and close nothing.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use domain::{
     attempt::{ErrorClass, Fault},
     waits::{Obstacle, WaitReason},
 };
-use tracing::{info, warn};
+use store::deployment_order::Order;
 
-const FIRST_COOLING: Duration = Duration::from_millis(500);
-const LONGEST_COOLING: Duration = Duration::from_secs(30);
-/// A provider's own Retry-After is believed up to this.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
+use super::{
+    by_hand,
+    circuit::{Circuit, State},
+};
+use crate::failover::Blame;
+
 /// Failures in a row of the kind that may be the request's own fault, before the deployment is taken to be down.
 const BREAKER_OPENS_AT: u32 = 10;
-/// A probe that is not heard of for so long is sent again.
-const PROBE_PATIENCE: Duration = Duration::from_secs(15);
-/// Looked at again by those who wait for a probe's answer.
-const PROBE_PAUSE: Duration = Duration::from_millis(100);
+/// The same for a refusal of the credential or the model, which costs nothing and says more.
+const REFUSALS_OPEN_AT: u32 = 2;
+/// For so long an answer to one team contradicts the failures of another.
+const CONTRADICTS_FOR: Duration = Duration::from_secs(30);
 
+/// A call that failed.
 #[derive(Debug, Clone, Copy)]
-enum State {
-    Closed,
-    Cooling { until: Instant },
-    Probing { since: Instant },
+pub struct Failure<'a> {
+    pub deployment: &'a Arc<str>,
+    pub team: &'a Arc<str>,
+    /// Tells requests apart: evidence comes from more than one.
+    pub request: u64,
+    pub class: ErrorClass,
+    pub retry_after: Option<Duration>,
+    pub began: Instant,
 }
 
-#[derive(Debug)]
-struct Record {
-    state: State,
-    /// Times it cooled since the last success, and when it last began to.
-    coolings: u32,
-    cooled_at: Option<Instant>,
-    failures_in_a_row: u32,
-    /// It cools because it fails, not because it is busy.
-    is_down: bool,
-    /// The first and the last of the failures for which it is down.
-    down: Option<(Instant, Instant)>,
+/// Why a deployment takes no call now, and when to ask again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shut {
+    pub after: Duration,
+    /// `None`: it was taken out by hand.
+    pub class: Option<ErrorClass>,
 }
 
-impl Default for Record {
-    fn default() -> Self {
-        Self { state: State::Closed, coolings: 0, cooled_at: None, failures_in_a_row: 0, is_down: false, down: None }
-    }
-}
-
-impl Record {
-    /// It answered, so it is up.
-    fn answered(&mut self, deployment: &str) {
-        if self.is_down {
-            info!(deployment, "A deployment that was down answers again");
-        }
-        *self = Self::default();
-    }
+/// A deployment that takes no calls of some team, for an operator to see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    pub deployment: Arc<str>,
+    /// `None`: of all teams.
+    pub team: Option<Arc<str>>,
+    pub shut: Shut,
+    pub is_probed: bool,
 }
 
 #[derive(Debug, Default)]
-pub struct Health(Mutex<HashMap<Arc<str>, Record>>);
+struct Record {
+    all: Circuit,
+    teams: HashMap<Arc<str>, Circuit>,
+    /// The last answers to two teams: when their calls began, and when they ended.
+    answers: Vec<(Arc<str>, Instant, Instant)>,
+}
+
+#[derive(Debug, Default)]
+struct Records {
+    of: HashMap<Arc<str>, Record>,
+    /// Taken out by hand, until then.
+    by_hand: HashMap<Arc<str>, Instant>,
+    /// The last order that was followed.
+    obeyed: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Default)]
+pub struct Health {
+    records: Mutex<Records>,
+    /// Nothing is recorded of any deployment: what most calls find, without a lock.
+    is_troubled: AtomicBool,
+}
 
 impl Health {
-    fn records(&self) -> MutexGuard<'_, HashMap<Arc<str>, Record>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a call may start now; else when to ask again.
-    pub fn ready(&self, deployment: &str) -> Result<(), Duration> {
-        self.ready_at(deployment, Instant::now())
+    fn is_untroubled(&self) -> bool {
+        !self.is_troubled.load(Ordering::Acquire)
     }
 
-    fn ready_at(&self, deployment: &str, now: Instant) -> Result<(), Duration> {
-        match self.records().get(deployment).map_or(State::Closed, |record| record.state) {
-            State::Closed => Ok(()),
-            State::Cooling { until } if now < until => Err(until - now),
-            State::Cooling { .. } => Ok(()),
-            State::Probing { since } if now < since + PROBE_PATIENCE => Err(PROBE_PAUSE),
-            State::Probing { .. } => Ok(()),
+    /// Whether a call of the team may start now.
+    pub fn ready(&self, deployment: &str, team: &str) -> Result<(), Shut> {
+        if self.is_untroubled() { Ok(()) } else { self.ready_at(deployment, team, Instant::now()) }
+    }
+
+    fn ready_at(&self, deployment: &str, team: &str, now: Instant) -> Result<(), Shut> {
+        let records = self.records();
+        if let Some(until) = records.by_hand.get(deployment).filter(|until| now < **until) {
+            return Err(Shut { after: *until - now, class: None });
         }
+        let Some(record) = records.of.get(deployment) else { return Ok(()) };
+        for circuit in [Some(&record.all), record.teams.get(team)].into_iter().flatten() {
+            circuit.ready(now).map_err(|after| Shut { after, class: circuit.class })?;
+        }
+        Ok(())
     }
 
-    /// What a deployment that is not ready makes others wait for.
-    pub fn obstacle(&self, deployment: &str) -> Obstacle {
-        if self.records().get(deployment).is_some_and(|record| record.is_down) {
-            return Obstacle::new(WaitReason::ProviderDown, format!("provider {deployment} is down and cools down"));
-        }
-        Obstacle::new(WaitReason::ProviderCooling, format!("provider {deployment} cools down"))
-    }
-
-    /// A call begins. After cooling it is the probe, and nothing else starts until it is heard of.
-    pub fn started(&self, deployment: &str) {
-        if let Some(record) = self.records().get_mut(deployment)
-            && !matches!(record.state, State::Closed)
-        {
-            record.state = State::Probing { since: Instant::now() };
-        }
+    /// A call of the team begins. After cooling it is the probe, and nothing else starts until it is heard of.
+    pub fn started(&self, deployment: &str, team: &str) {
+        self.each_circuit(deployment, team, |circuit, now| circuit.started(now));
     }
 
     /// A call that had begun, or was about to, ends without an answer, for reasons that are not the deployment's. If it was the
     /// probe, the next call is.
-    pub fn unheard(&self, deployment: &str, began: Instant) {
-        if let Some(record) = self.records().get_mut(deployment)
-            && matches!(record.state, State::Probing { .. })
-            && record.cooled_at.is_none_or(|at| at <= began)
-        {
-            record.state = State::Cooling { until: Instant::now() };
+    pub fn unheard(&self, deployment: &str, team: &str, began: Instant) {
+        self.each_circuit(deployment, team, |circuit, now| circuit.unheard(began, now));
+    }
+
+    fn each_circuit(&self, deployment: &str, team: &str, act: impl Fn(&mut Circuit, Instant)) {
+        if self.is_untroubled() {
+            return;
+        }
+        let (now, mut records) = (Instant::now(), self.records());
+        let Some(record) = records.of.get_mut(deployment) else { return };
+        act(&mut record.all, now);
+        if let Some(circuit) = record.teams.get_mut(team) {
+            act(circuit, now);
         }
     }
 
-    pub fn succeeded(&self, deployment: &str) {
-        if let Some(record) = self.records().get_mut(deployment) {
-            record.answered(deployment);
+    /// A call of the team, begun then, was answered. It says nothing of what began after it.
+    pub fn succeeded(&self, deployment: &Arc<str>, team: &Arc<str>, began: Instant) {
+        if self.is_untroubled() {
+            return;
         }
+        let (now, mut records) = (Instant::now(), self.records());
+        let Some(record) = records.of.get_mut(deployment) else { return };
+        record.answered(deployment, team, began, now);
+        if record.is_healthy() {
+            records.of.remove(deployment);
+        }
+        self.note(&records);
     }
 
-    /// Takes note of a failed call and of when it began. Tells whether the deployment is to blame: then the request's tries are not
-    /// counted.
-    pub fn failed(
-        &self,
-        deployment: &Arc<str>,
-        class: ErrorClass,
-        retry_after: Option<Duration>,
-        began: Instant,
-    ) -> bool {
-        self.failed_at(deployment, class, retry_after, began, Instant::now())
+    /// Takes note of a failed call, and tells whom the evidence blames.
+    pub fn failed(&self, failure: Failure<'_>) -> Blame {
+        self.failed_at(failure, Instant::now())
     }
 
-    fn failed_at(
-        &self,
-        deployment: &Arc<str>,
-        class: ErrorClass,
-        retry_after: Option<Duration>,
-        began: Instant,
-        now: Instant,
-    ) -> bool {
+    fn failed_at(&self, failure: Failure<'_>, now: Instant) -> Blame {
         let mut records = self.records();
-        let record = records.entry(Arc::clone(deployment)).or_default();
-        match class.fault() {
-            Fault::Request => {
-                record.answered(deployment);
-                return false;
-            }
-            Fault::Either => {
-                record.failures_in_a_row += 1;
-                if record.failures_in_a_row < BREAKER_OPENS_AT && matches!(record.state, State::Closed) {
-                    return false;
-                }
-            }
-            Fault::Outage => {}
+        let record = records.of.entry(Arc::clone(failure.deployment)).or_default();
+        let blame = record.failed(failure, now);
+        if record.is_healthy() {
+            records.of.remove(failure.deployment);
         }
-        // Calls that were under way when it began to cool say nothing new, unless they know of a longer wait.
-        let cooling = match record.state {
-            State::Cooling { until } => Some(until),
-            // It is not the probe, which goes on.
-            State::Probing { .. } if record.cooled_at.is_some_and(|at| began < at) => Some(now),
-            _ => None,
-        };
-        let pause = match (retry_after, cooling) {
-            (Some(asked), _) => asked.min(LONGEST_RETRY_AFTER),
-            (None, Some(_)) => return true,
-            (None, None) => Backoff::default().after(record.coolings),
-        };
-        // A pause that was asked for says nothing of how long one of ours should be.
-        if cooling.is_none() && retry_after.is_none() {
-            record.coolings += 1;
+        self.note(&records);
+        blame
+    }
+
+    fn note(&self, records: &Records) {
+        let is_troubled = !records.of.is_empty() || !records.by_hand.is_empty();
+        self.is_troubled.store(is_troubled, Ordering::Release);
+    }
+
+    /// Follows what operators ordered by hand; gives those that were released since the last time, of which nothing is known from
+    /// here on.
+    pub fn obey(&self, orders: &[Order], now: DateTime<Utc>, local: Instant) -> Vec<String> {
+        let mut records = self.records();
+        let (out, released) = by_hand::standing(orders, records.obeyed, (now, local));
+        for name in &released {
+            records.of.remove(name.as_str());
         }
-        let is_down = !matches!(class, ErrorClass::Throttled | ErrorClass::Overloaded);
-        if is_down && !record.is_down {
-            warn!(
-                deployment = &**deployment,
-                error = class.as_str(),
-                "A deployment is down; it is probed until it answers"
-            );
-        }
-        record.is_down = is_down;
-        record.down = record.is_down.then(|| (record.down.map_or(now, |(first, _)| first), now));
-        let until = (now + pause).max(cooling.unwrap_or(now));
-        record.state = State::Cooling { until };
-        record.cooled_at = Some(now);
-        true
+        records.by_hand = out;
+        records.obeyed =
+            orders.iter().map(|order| order.ordered_at).max().or(records.obeyed).or(Some(DateTime::<Utc>::MIN_UTC));
+        self.note(&records);
+        released
     }
 
     /// Deployments whose every probe failed for at least so long, with that time. Of one that nobody calls any more nothing is known.
     pub fn down_for(&self, least: Duration) -> Vec<(Arc<str>, Duration)> {
+        let (now, records) = (Instant::now(), self.records());
         let lasted = |record: &Record| {
-            let (first, last) = record.down.filter(|(_, last)| last.elapsed() <= LONGEST_RETRY_AFTER)?;
-            Some(last.saturating_duration_since(first))
+            record.circuits().filter_map(|(_, circuit)| circuit.down_for(now)).max().filter(|lasted| *lasted >= least)
         };
-        let records = self.records();
-        let down = records.iter().filter_map(|(name, record)| Some((Arc::clone(name), lasted(record)?)));
-        down.filter(|(_, lasted)| *lasted >= least).collect()
+        records.of.iter().filter_map(|(name, record)| Some((Arc::clone(name), lasted(record)?))).collect()
     }
 
-    /// Deployments that take no calls now, with the time left.
-    pub fn cooling(&self) -> Vec<(Arc<str>, Duration)> {
-        let now = Instant::now();
-        self.records()
-            .iter()
-            .filter_map(|(name, record)| match record.state {
-                State::Cooling { until } if now < until => Some((Arc::clone(name), until - now)),
-                _ => None,
+    /// Deployments that take no calls now.
+    pub fn standings(&self) -> Vec<Standing> {
+        let (now, records) = (Instant::now(), self.records());
+        let by_hand = records.by_hand.iter().filter(|(_, until)| now < **until).map(|(name, until)| Standing {
+            deployment: Arc::clone(name),
+            team: None,
+            shut: Shut { after: *until - now, class: None },
+            is_probed: false,
+        });
+        let by_evidence = records.of.iter().flat_map(|(name, record)| {
+            record.circuits().filter(|(_, circuit)| !circuit.is_closed()).map(move |(team, circuit)| Standing {
+                deployment: Arc::clone(name),
+                team: team.cloned(),
+                shut: Shut { after: circuit.ready(now).err().unwrap_or_default(), class: circuit.class },
+                is_probed: matches!(circuit.state, State::Probing { .. }),
             })
-            .collect()
+        });
+        by_hand.chain(by_evidence).collect()
     }
 }
 
-/// Growing pauses between tries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Backoff {
-    pub first: Duration,
-    pub longest: Duration,
-}
+impl Record {
+    fn circuits(&self) -> impl Iterator<Item = (Option<&Arc<str>>, &Circuit)> {
+        std::iter::once((None, &self.all)).chain(self.teams.iter().map(|(team, circuit)| (Some(team), circuit)))
+    }
 
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { first: FIRST_COOLING, longest: LONGEST_COOLING }
+    fn is_healthy(&self) -> bool {
+        self.all.is_closed() && self.teams.is_empty()
+    }
+
+    fn answered(&mut self, deployment: &str, team: &Arc<str>, began: Instant, now: Instant) {
+        self.all.answered(deployment, began);
+        self.teams.retain(|name, circuit| {
+            if name != team {
+                // What keeps a team out was not the deployment: it has just answered somebody else.
+                if circuit.knows(began) && !circuit.class.is_some_and(is_said) {
+                    circuit.state = State::Closed;
+                }
+                return !circuit.is_closed() || !circuit.streak.is_stale(now);
+            }
+            circuit.answered(deployment, began);
+            !circuit.is_closed()
+        });
+        self.answers.retain(|(name, ..)| name != team);
+        self.answers.push((Arc::clone(team), began, now));
+        if self.answers.len() > 2 {
+            self.answers.remove(0);
+        }
+    }
+
+    /// Whether others were answered since this team's calls began to fail.
+    fn is_contradicted(&self, team: &Arc<str>, now: Instant) -> bool {
+        let Some(first) = self.teams.get(team).and_then(|circuit| circuit.streak.first) else { return false };
+        self.answers.iter().any(|(name, began, ended)| {
+            name != team && *began > first && now.saturating_duration_since(*ended) <= CONTRADICTS_FOR
+        })
+    }
+
+    fn failed(&mut self, failure: Failure<'_>, now: Instant) -> Blame {
+        let Failure { deployment, team, request, class, retry_after, began } = failure;
+        if class.fault() == Fault::Request {
+            self.answered(deployment, team, began, now);
+            return Blame::Request;
+        }
+        let is_contradicted = self.is_contradicted(team, now);
+        let keeps_out = |circuit: &Circuit| !circuit.is_closed() && !circuit.streak.is_stale(now);
+        let is_of_teams = self.teams.iter().any(|(name, circuit)| name != team && keeps_out(circuit));
+        let circuit = self.teams.entry(Arc::clone(team)).or_default();
+        circuit.streak.add(request, now);
+        let (streak, is_open) = (circuit.streak, !circuit.is_closed());
+        if is_said(class) {
+            // A provider that throttles one team alone, request after request, means its requests.
+            let is_own = is_contradicted && !is_unsent(class);
+            let circuit = if is_own { circuit } else { &mut self.all };
+            circuit.open(deployment, class, retry_after, began, now);
+            return Blame::Deployment;
+        }
+        if is_contradicted {
+            return Blame::Request;
+        }
+        let is_refusal = is_refusal(class);
+        let enough = if is_refusal { REFUSALS_OPEN_AT } else { BREAKER_OPENS_AT };
+        let is_evident = streak.failures >= enough && (streak.is_of_several || class == ErrorClass::ModelNotFound);
+        let (is_shut, is_for_all) = (is_open || !self.all.is_closed(), is_of_teams || !self.all.is_closed());
+        if !(is_shut || is_evident || is_of_teams) {
+            return if is_refusal { Blame::Unclear } else { Blame::Request };
+        }
+        let circuit = if is_for_all { &mut self.all } else { circuit };
+        circuit.open(deployment, class, retry_after, began, now);
+        Blame::Deployment
     }
 }
 
-impl Backoff {
-    /// Full jitter: anything up to twice as long as the last time.
-    pub fn after(self, times: u32) -> Duration {
-        let longest = self.first.saturating_mul(1 << times.min(20)).min(self.longest);
-        longest.mul_f64(rand::random_range(0.25..1.0))
-    }
+/// What a provider says of itself, whatever the request.
+fn is_said(class: ErrorClass) -> bool {
+    is_unsent(class) || matches!(class, ErrorClass::Throttled | ErrorClass::Overloaded | ErrorClass::QuotaExhausted)
+}
+
+/// Nothing was sent, so no request can be the cause.
+fn is_unsent(class: ErrorClass) -> bool {
+    matches!(class, ErrorClass::Connect | ErrorClass::ConnectTimeout)
+}
+
+fn is_refusal(class: ErrorClass) -> bool {
+    matches!(class, ErrorClass::Credential | ErrorClass::ModelNotFound | ErrorClass::Forbidden)
+}
+
+/// What a deployment that is shut makes others wait for.
+pub fn obstacle(deployment: &str, shut: Shut) -> Obstacle {
+    use ErrorClass::{Credential, ModelNotFound, Overloaded, QuotaExhausted, Throttled};
+    let (reason, why) = match shut.class {
+        None => (WaitReason::ProviderDown, "was taken out by hand; it cools down".to_owned()),
+        Some(Throttled) => (WaitReason::ProviderCooling, "cools down: the provider's own limit is reached".to_owned()),
+        Some(Overloaded) => (WaitReason::ProviderCooling, "cools down: the provider is overloaded".to_owned()),
+        Some(QuotaExhausted) => {
+            (WaitReason::ProviderQuota, "cools down: the provider says that the account's quota is used up".to_owned())
+        }
+        Some(ModelNotFound) => {
+            (WaitReason::ModelUnknown, "cools down: the provider does not know the deployment's model".to_owned())
+        }
+        Some(Credential) => {
+            (WaitReason::ProviderDown, "is down and cools down: it refuses the operator's credential".to_owned())
+        }
+        Some(class) => (WaitReason::ProviderDown, format!("is down and cools down ({})", class.as_str())),
+    };
+    Obstacle::new(reason, format!("provider {deployment} {why}"))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_probe_that_nobody_heard_the_end_of_makes_room_for_the_next() {
-        let (health, now) = (Health::default(), Instant::now());
-        health.failed_at(&deployment(), ErrorClass::Connect, Some(Duration::ZERO), now, now);
-        assert!(health.ready("a").is_ok());
-        health.started("a");
-        assert_eq!(health.ready("a"), Err(PROBE_PAUSE));
-        health.unheard("a", now - Duration::from_secs(1));
-        assert_eq!(health.ready("a"), Err(PROBE_PAUSE), "it began before the deployment cooled down");
-        health.unheard("a", now);
-        assert!(health.ready("a").is_ok());
-    }
-
-    #[test]
-    fn a_call_of_before_the_cooling_is_not_the_probe() {
-        let (health, now) = (Health::default(), Instant::now());
-        health.failed_at(&deployment(), ErrorClass::Connect, Some(Duration::ZERO), now, now);
-        health.started("a");
-        let later = now + Duration::from_millis(10);
-        assert!(health.failed_at(&deployment(), ErrorClass::Connect, None, now - Duration::from_secs(1), later));
-        assert_eq!(health.ready("a"), Err(PROBE_PAUSE), "the probe is under way");
-        assert!(health.failed_at(&deployment(), ErrorClass::Connect, None, later, later));
-        assert!(health.ready_at("a", later).is_err_and(|pause| pause > PROBE_PAUSE), "the probe failed");
-    }
-
-    fn deployment() -> Arc<str> {
-        Arc::from("a")
-    }
-
-    #[test]
-    fn a_retry_after_is_honoured_to_the_end() {
-        let (health, now) = (Health::default(), Instant::now());
-        assert!(health.failed_at(&deployment(), ErrorClass::Throttled, Some(Duration::from_secs(7)), now, now));
-        assert_eq!(health.ready_at("a", now + Duration::from_secs(3)), Err(Duration::from_secs(4)));
-        assert_eq!(health.ready_at("a", now + Duration::from_secs(7)), Ok(()));
-    }
-
-    #[test]
-    fn pauses_that_were_asked_for_make_ours_no_longer() {
-        let (health, now) = (Health::default(), Instant::now());
-        for _ in 0..10 {
-            health.failed_at(&deployment(), ErrorClass::Throttled, Some(Duration::ZERO), now, now);
-            health.started("a");
-        }
-        health.failed_at(&deployment(), ErrorClass::Connect, None, now, now);
-        assert!(health.ready_at("a", now + FIRST_COOLING).is_ok());
-    }
-
-    #[test]
-    fn one_probe_goes_first() {
-        let (health, now) = (Health::default(), Instant::now());
-        health.failed_at(&deployment(), ErrorClass::Overloaded, Some(Duration::ZERO), now, now);
-        assert_eq!(health.ready("a"), Ok(()));
-        health.started("a");
-        assert_eq!(health.ready("a"), Err(PROBE_PAUSE));
-        health.succeeded("a");
-        assert_eq!(health.ready("a"), Ok(()));
-    }
-
-    #[test]
-    fn a_deployment_is_down_for_as_long_as_its_probes_fail() {
-        let (health, now) = (Health::default(), Instant::now());
-        let minute = Duration::from_secs(60);
-        let fails = |class, after: Duration| {
-            health.failed_at(&deployment(), class, Some(Duration::ZERO), now + after, now + after)
-        };
-        fails(ErrorClass::Connect, Duration::ZERO);
-        assert_eq!(health.down_for(minute), [], "one failure is no outage");
-        fails(ErrorClass::Connect, 2 * minute);
-        assert_eq!(health.down_for(minute), [(deployment(), 2 * minute)]);
-        fails(ErrorClass::Throttled, 3 * minute);
-        assert_eq!(health.down_for(minute), [], "it is busy, not down");
-        fails(ErrorClass::Connect, 4 * minute);
-        health.succeeded("a");
-        fails(ErrorClass::Connect, 6 * minute);
-        assert_eq!(health.down_for(minute), []);
-    }
-
-    #[test]
-    fn a_request_of_its_own_fault_opens_no_breaker() {
-        let health = Health::default();
-        for _ in 0..100 {
-            assert!(!health.failed(&deployment(), ErrorClass::InvalidRequest, None, Instant::now()));
-        }
-        assert_eq!(health.ready("a"), Ok(()));
-    }
-
-    #[test]
-    fn server_errors_in_a_row_are_an_outage() {
-        let health = Health::default();
-        let blamed: Vec<bool> =
-            (0..11).map(|_| health.failed(&deployment(), ErrorClass::ServerError, None, Instant::now())).collect();
-        assert_eq!(blamed.iter().filter(|blamed| **blamed).count(), 2);
-        assert!(health.ready("a").is_err());
-    }
-}
+mod tests;

@@ -1,32 +1,38 @@
 //! Which deployment serves a call: the first of the route that is healthy and has room.
 
+pub mod by_hand;
+mod circuit;
 mod health;
 
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::{
-    Endpoint, Lane,
+    Endpoint, ErrorClass, Lane,
     budget::Policy,
     waits::{Obstacle, WaitReason},
 };
 
-pub use health::{Backoff, Health};
+pub use circuit::Backoff;
+pub use health::{Failure, Health, Shut, Standing, obstacle};
 
 use crate::{
-    budgets::{Ask, Budgets, Pressing, Refusal, Reservation},
+    budgets::{Ask, Budgets, Pressing, Refusal},
     catalog::{ActiveDeployment, ActiveRoute},
-    limits::{Limiter, Permit, Reserves},
+    failover::Placement,
+    limits::{Limiter, Refused, Reserves, Waiter},
 };
 
 /// Where a call may go now.
 #[derive(Debug)]
 pub enum Next {
-    Use(Arc<ActiveDeployment>, Permit, Reservation),
+    Use(Placement),
     /// None can take it now; the soonest may be asked again after this.
     Wait {
         after: Duration,
         obstacle: Obstacle,
+        /// Why the provider is not asked, where it is that.
+        class: Option<ErrorClass>,
     },
     /// What it can cost does not fit into a budget.
     Broke(Refusal),
@@ -64,25 +70,26 @@ pub fn next(choice: Choice<'_>, health: &Health, limits: &Limiter, budgets: &Bud
 
 fn first_fit(choice: Choice<'_>, health: &Health, limits: &Limiter, budgets: &Budgets) -> Next {
     let mut broke: Option<Refusal> = None;
-    let mut wait: Option<(Duration, Obstacle)> = None;
-    let mut consider = |after: Duration, obstacle: Obstacle| {
+    let mut wait: Option<(Duration, Hindrance<'_>)> = None;
+    let mut consider = |after: Duration, hindrance| {
         if wait.as_ref().is_none_or(|(known, _)| after < *known) {
-            wait = Some((after, obstacle));
+            wait = Some((after, hindrance));
         }
     };
+    let waiter = if choice.ask.job.is_some() { Waiter::Job } else { Waiter::Caller };
     for deployment in candidates(choice.route, choice.endpoint) {
         if choice.tried.iter().any(|tried| **tried == *deployment.name) {
             continue;
         }
-        if let Err(after) = health.ready(&deployment.name) {
-            consider(after, health.obstacle(&deployment.name));
+        if let Err(shut) = health.ready(&deployment.name, &choice.ask.team) {
+            consider(shut.after, Hindrance::Shut(&deployment.name, shut));
             continue;
         }
-        match limits.take_deployment(&deployment.name, choice.lane, choice.reserves, choice.tokens) {
+        match limits.take_deployment(&deployment.name, choice.lane, choice.reserves, choice.tokens, waiter) {
             Ok(permit) => match budgets.reserve(choice.ask, deployment, choice.now, choice.pressing) {
                 Ok(reservation) => {
-                    health.started(&deployment.name);
-                    return Next::Use(Arc::clone(deployment), permit, reservation);
+                    health.started(&deployment.name, &choice.ask.team);
+                    return Next::Use(Placement::new(Arc::clone(deployment), permit, reservation));
                 }
                 Err(refusal) => {
                     permit.cancel();
@@ -94,16 +101,31 @@ fn first_fit(choice: Choice<'_>, health: &Health, limits: &Limiter, budgets: &Bu
                     }
                 }
             },
-            // Of a deployment, so no team is named in it.
-            Err(refused) => consider(LIMIT_PAUSE, refused.obstacle("")),
+            Err(refused) => consider(LIMIT_PAUSE, Hindrance::Limit(refused)),
         }
     }
     if let Some(refusal) = broke {
         return Next::Broke(refusal);
     }
-    let none_left = || (LIMIT_PAUSE, Obstacle::new(WaitReason::Other, "no deployment left"));
-    let (after, obstacle) = wait.unwrap_or_else(none_left);
-    Next::Wait { after, obstacle }
+    match wait {
+        Some((after, Hindrance::Shut(name, shut))) => Next::Wait {
+            after,
+            obstacle: obstacle(name, shut),
+            class: Some(shut.class.unwrap_or(ErrorClass::Overloaded)),
+        },
+        // Of a deployment, so no team is named in it.
+        Some((after, Hindrance::Limit(refused))) => Next::Wait { after, obstacle: refused.obstacle(""), class: None },
+        None => {
+            let obstacle = Obstacle::new(WaitReason::Other, "no deployment left");
+            Next::Wait { after: LIMIT_PAUSE, obstacle, class: None }
+        }
+    }
+}
+
+/// What keeps a call from a deployment.
+enum Hindrance<'a> {
+    Shut(&'a str, Shut),
+    Limit(Refused),
 }
 
 /// The deployments that may serve this. Vectors of two models are not comparable: embeddings keep to the first one's model.

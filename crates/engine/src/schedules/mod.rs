@@ -1,10 +1,13 @@
 //! Recurring jobs: lines that are kept, and submitted whenever a cron expression says so.
 
+mod expression;
+mod field;
 mod tick;
 mod when;
 
 use async_compression::tokio::bufread::GzipEncoder;
 use domain::{Action, JobId, Object, Schedule, ScheduleId, ids::time_id, job::JobParams};
+use secrecy::ExposeSecret;
 use serde_json::json;
 use store::{
     audit::{self, Change},
@@ -19,7 +22,8 @@ pub use self::{
 };
 use crate::{
     Engine,
-    submit::{self, Format, Submission, SubmitError, Submitter},
+    submit::{self, Format, Intake, Submission, SubmitError, Submitter},
+    webhook,
 };
 
 /// Of a schedule's lines, unzipped. They are read into memory at each tick.
@@ -76,7 +80,10 @@ pub async fn create<R: AsyncRead + Unpin + Send>(
     })?;
     let now = engine.clock.now();
     let next_at = when.after(now).map_err(|bad| param("cron", bad.to_string()))?;
-    let (lines, said) = submit::read_whole(body, MOST_BYTES).await?;
+    // Its lines are held in memory, so they take the room of an upload.
+    let place = engine.places.take(who).await?;
+    let read = submit::read_whole(place.watch(body), MOST_BYTES).await;
+    let (lines, said) = read.map_err(|error| place.explain(error))?;
     let params = said.overridden_by(wanted.params.clone());
     let moments = [
         ("deadline", params.deadline.is_some()),
@@ -88,9 +95,13 @@ pub async fn create<R: AsyncRead + Unpin + Send>(
     }
     let submission =
         Submission { params: wanted.params.clone(), idempotency_key: None, format: Format::Jsonl, body: &lines[..] };
-    let checked = submit::validate(engine, who, submission).await?;
+    let checked = submit::validate_by(&Intake::from(engine), who, submission).await?;
+    drop(place);
     let mut zipped = Vec::new();
     GzipEncoder::new(&lines[..]).read_to_end(&mut zipped).await.map_err(store::Error::Io)?;
+    let webhook = wanted.params.webhook.as_deref();
+    let webhook = webhook.and_then(|url| webhook::url::seal(engine.pepper.expose_secret(), url));
+    let kept = JobParams { webhook, ..wanted.params.clone() };
     let schedule_id = time_id(now);
     let new = NewSchedule {
         schedule_id,
@@ -101,7 +112,7 @@ pub async fn create<R: AsyncRead + Unpin + Send>(
         time_zone: &wanted.time_zone,
         skip_if_running: wanted.skip_if_running,
         // Plain data always serializes.
-        params: serde_json::to_value(&wanted.params).unwrap_or_default(),
+        params: serde_json::to_value(&kept).unwrap_or_default(),
         lines: &zipped,
         requests: checked.requests,
         next_at,

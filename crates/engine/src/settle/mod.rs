@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::warn;
 
-pub use op::{Direct, Hold, Op, Release, Settlement, Then};
+pub use op::{Direct, Op, Release, Settlement, Then};
 
 use self::{batch::Done, refused::Weight};
 use crate::Engine;
@@ -150,6 +150,7 @@ fn finish(engine: &Engine, ops: Vec<Op>, done: &Done) {
     counter!("tollway_stale_writes_total").increment(done.stale);
     engine.settler.touched(done.jobs.iter().copied());
     engine.live.remove(ops.iter().filter_map(Op::ended));
+    engine.notices.see(ops.iter().filter_map(Op::ledger));
     for op in ops {
         op.done(&done.lost);
     }

@@ -9,30 +9,7 @@ use store::{
 };
 use tokio::sync::oneshot;
 
-use crate::{budgets::Reservation, claim::SlotGuard, limits::Permit};
-
-/// What a request holds while it runs; goes back when its end is committed.
-#[derive(Debug, Default)]
-pub struct Hold {
-    pub slot: Option<SlotGuard>,
-    pub caller: Permit,
-    pub deployment: Permit,
-    /// Of budgets.
-    pub reservation: Reservation,
-}
-
-impl Hold {
-    /// Gives everything back: no call was made.
-    pub fn cancel(self) {
-        self.caller.cancel();
-        self.deployment.cancel();
-    }
-
-    /// Frees all but the money, which is settled with the row.
-    fn let_go(&mut self) {
-        (self.slot, self.caller, self.deployment) = (None, Permit::default(), Permit::default());
-    }
-}
+use crate::failover::Admission;
 
 /// How a lease ends.
 #[derive(Debug)]
@@ -47,7 +24,7 @@ pub struct Settlement {
     pub job_id: i64,
     pub ledger: LedgerRow,
     pub then: Then,
-    pub hold: Hold,
+    pub admission: Admission,
 }
 
 /// A claimed request that was not called goes back to the queue.
@@ -56,17 +33,18 @@ pub struct Release {
     pub key: LeaseKey,
     pub job_id: i64,
     pub retry: NewRetry,
-    pub hold: Hold,
+    pub admission: Admission,
 }
 
 /// A synchronous call's row; its intent ends with it.
 #[derive(Debug)]
 pub struct Direct {
     pub ledger: LedgerRow,
-    pub reservation: Reservation,
+    pub admission: Admission,
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large ones are boxed already")]
 pub enum Op {
     Settle(Box<Settlement>),
     /// One attempt failed and the next begins once this is committed; the answer says whether the lease is still held.
@@ -74,8 +52,8 @@ pub enum Op {
         advance: Advance,
         job_id: i64,
         ledger: Box<LedgerRow>,
-        /// What was held for the attempt that failed.
-        reservation: Reservation,
+        /// What the attempt that failed still holds.
+        admission: Admission,
         held: Option<oneshot::Sender<bool>>,
     },
     Release(Box<Release>),
@@ -94,6 +72,15 @@ impl Op {
                 Then::Retry(_) => 1_024,
             },
             _ => 1_024,
+        }
+    }
+
+    pub(super) fn ledger(&self) -> Option<&LedgerRow> {
+        match self {
+            Self::Settle(settlement) => Some(&settlement.ledger),
+            Self::Advance { ledger, .. } => Some(ledger),
+            Self::Direct(direct) => Some(&direct.ledger),
+            Self::Release(_) => None,
         }
     }
 
@@ -119,8 +106,8 @@ impl Op {
     /// Frees what it holds before it is committed.
     pub(super) fn let_go(&mut self) {
         match self {
-            Self::Settle(settlement) => settlement.hold.let_go(),
-            Self::Release(release) => release.hold.let_go(),
+            Self::Settle(settlement) => settlement.admission.leave_limits(),
+            Self::Release(release) => release.admission.leave_limits(),
             Self::Advance { .. } | Self::Direct(_) => {}
         }
     }
@@ -137,13 +124,13 @@ impl Op {
     /// Committed: what it held goes back, and who waits hears of it.
     pub(super) fn done(self, lost: &HashSet<LeaseKey>) {
         match self {
-            Self::Settle(settlement) => settlement.hold.reservation.settle(&settlement.ledger),
+            Self::Settle(settlement) => settlement.admission.settle(&settlement.ledger),
             // Whoever took the lease booked the call as made.
-            Self::Release(release) if lost.contains(&release.key) => release.hold.reservation.forfeit(),
-            Self::Release(release) => release.hold.reservation.release(),
-            Self::Direct(direct) => direct.reservation.settle(&direct.ledger),
-            Self::Advance { advance, ledger, reservation, held, .. } => {
-                reservation.settle(&ledger);
+            Self::Release(release) if lost.contains(&release.key) => release.admission.forfeit(),
+            Self::Release(release) => release.admission.release(),
+            Self::Direct(direct) => direct.admission.settle(&direct.ledger),
+            Self::Advance { advance, ledger, admission, held, .. } => {
+                admission.settle(&ledger);
                 if let Some(held) = held {
                     let _ = held.send(!lost.contains(&advance.key));
                 }

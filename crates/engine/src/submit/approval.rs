@@ -16,6 +16,8 @@ pub struct Load<'a> {
     route: &'a ActiveRoute,
     endpoint: Endpoint,
     requests: i64,
+    /// Answers that are generated for them, of which a request may ask for several.
+    choices: i64,
     /// Estimated.
     tokens_in: i64,
     /// `None`: a request sets no maximum.
@@ -28,6 +30,7 @@ impl<'a> Load<'a> {
             route: flow.route,
             endpoint: flow.endpoint,
             requests: flow.items.into(),
+            choices: flow.choices,
             tokens_in: flow.total_in,
             most_out: flow.total_out,
         }
@@ -39,6 +42,8 @@ impl<'a> Load<'a> {
             route: catalog.route(&target.new.route)?,
             endpoint: Endpoint::from_code(target.new.endpoint)?,
             requests: target.new.items.into(),
+            // How many each asked for is not kept.
+            choices: target.new.items.into(),
             tokens_in: target.total_in,
             most_out: target.total_out,
         })
@@ -89,7 +94,7 @@ fn total(loads: &[Load<'_>], now: DateTime<Utc>, out: impl Fn(&Load<'_>) -> Opti
 
 impl Load<'_> {
     fn expected_out(&self, recent: &[RecentCalls]) -> i64 {
-        let usual = quote::usual_output(recent, self.route) * self.requests;
+        let usual = quote::usual_output(recent, self.route).saturating_mul(self.choices);
         self.most_out.map_or(usual, |most| most.min(usual))
     }
 
@@ -128,7 +133,8 @@ mod tests {
     fn check(route: &str, most_out: Option<i64>, expected: (Option<&str>, Option<&str>)) {
         let catalog = catalog();
         let route = catalog.route(route).unwrap();
-        let load = Load { route, endpoint: Endpoint::ChatCompletions, requests: 20, tokens_in: 2_000, most_out };
+        let load =
+            Load { route, endpoint: Endpoint::ChatCompletions, requests: 20, choices: 20, tokens_in: 2_000, most_out };
         let calls = RecentCalls {
             deployment: "d".into(),
             model: "chat".into(),
@@ -140,7 +146,8 @@ mod tests {
         let now = "2026-11-23T12:00:00Z".parse().unwrap();
         let text = |total: Option<Total>| total.map(|total| total.to_string());
         let most = text(total(&[load], now, |load| load.most_out));
-        let load = Load { route, endpoint: Endpoint::ChatCompletions, requests: 20, tokens_in: 2_000, most_out };
+        let load =
+            Load { route, endpoint: Endpoint::ChatCompletions, requests: 20, choices: 20, tokens_in: 2_000, most_out };
         let usual = text(total(&[load], now, |load| Some(load.expected_out(std::slice::from_ref(&calls)))));
         assert_eq!((most.as_deref(), usual.as_deref()), expected);
     }

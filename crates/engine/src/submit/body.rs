@@ -14,6 +14,9 @@ use tokio::io::AsyncRead;
 
 use super::{LineError, Place, SubmitError, source::Source, splitter::Splitter};
 
+/// Lines of nothing but white space in one upload: one for each request that a job can have. They cost what requests cost to find.
+const MOST_BLANK: u64 = 5_000_000;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Jsonl,
@@ -38,9 +41,10 @@ pub struct Line<'a> {
 }
 
 impl<R: AsyncRead + Unpin> Body<R> {
-    pub fn new(source: Source<R>, format: Format) -> Self {
+    /// `longest`: the most bytes of a line.
+    pub fn new(source: Source<R>, format: Format, longest: usize) -> Self {
         let lines = match format {
-            Format::Jsonl => Lines::Jsonl(Splitter::new()),
+            Format::Jsonl => Lines::Jsonl(Splitter::new(longest)),
             Format::Json => Lines::Json(Document::default()),
         };
         Self { source, lines }
@@ -81,6 +85,9 @@ impl<R: AsyncRead + Unpin> Body<R> {
 async fn fill<R: AsyncRead + Unpin>(source: &mut Source<R>, lines: &mut Splitter) -> Result<bool, SubmitError> {
     if lines.ended() {
         return Ok(false);
+    }
+    if lines.blank() > MOST_BLANK {
+        return Err(SubmitError::TooBlank { most: MOST_BLANK });
     }
     let read = source.read(lines.room()).await?;
     lines.fill(read);
@@ -127,9 +134,19 @@ fn job_line(text: &[u8]) -> Option<Result<JobParams, String>> {
     struct JobLine {
         job: JobParams,
     }
-    serde_json::from_slice::<Looks<'_>>(text).ok()?.job?;
-    let line: Result<JobLine, _> = serde_json::from_slice(text);
+    wire::object::from_slice::<Looks<'_>>(text).ok()?.job?;
+    let line: Result<JobLine, _> = wire::object::from_slice(text);
     Some(line.map(|line| line.job).map_err(|e| e.to_string().replace(" at line 1 column ", " at column ")))
+}
+
+/// Why a JSON body is no job.
+fn not_a_job(text: &[u8], error: &serde_json::Error) -> SubmitError {
+    let reason = match text.trim_ascii_start().first() {
+        _ if wire::is_utf16(text) => "it is UTF-16; send it as UTF-8".to_owned(),
+        Some(b'[') => "it is a JSON array; send {\"requests\":[…]}, or one object a line as JSONL".to_owned(),
+        _ => error.to_string(),
+    };
+    SubmitError::Document(reason)
 }
 
 #[derive(Default)]
@@ -149,7 +166,7 @@ impl Document {
             #[serde(borrow)]
             requests: Vec<&'a RawValue>,
         }
-        let form: Form<'_> = serde_json::from_slice(&self.text).map_err(|e| SubmitError::Document(e.to_string()))?;
+        let form: Form<'_> = wire::object::from_slice(&self.text).map_err(|error| not_a_job(&self.text, &error))?;
         let base = self.text.as_ptr().addr();
         let place = |request: &&RawValue| {
             let start = request.get().as_ptr().addr() - base;
@@ -173,7 +190,7 @@ mod tests {
 
     /// Parameters and requests of an upload, or why it is refused.
     async fn read(format: Format, upload: &[u8]) -> Result<(JobParams, Vec<(Place, String)>), SubmitError> {
-        let mut body = Body::new(Source::open(upload, 1 << 20).await?, format);
+        let mut body = Body::new(Source::open(upload, 1 << 20).await?, format, 1 << 20);
         let params = body.params().await?;
         let mut requests = Vec::new();
         loop {
@@ -202,6 +219,33 @@ mod tests {
         let error = read(Format::Jsonl, b"\n{\"job\":{\"prioritty\":7}}\n{}").await.unwrap_err().to_string();
         assert!(error.starts_with("line 2: job: unknown field `prioritty`"), "{error}");
         assert!(error.ends_with("at column 19"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn blank_lines_are_passed_over_up_to_a_number() {
+        let most = MOST_BLANK as usize;
+        for (blank, is_taken) in [(most, true), (most + 200_000, false)] {
+            let upload = [b"{}\n".as_slice(), &b"\n".repeat(blank)].concat();
+            let source = Source::open(&upload[..], 1 << 30).await.unwrap();
+            let mut body = Body::new(source, Format::Jsonl, 8 << 20);
+            let ended = async {
+                body.params().await?;
+                loop {
+                    while body.pop()?.is_some() {}
+                    if !body.fill().await? {
+                        return Ok::<_, SubmitError>(());
+                    }
+                }
+            };
+            match ended.await {
+                Ok(()) => assert!(is_taken, "{blank}"),
+                Err(error) => assert!(!is_taken && matches!(error, SubmitError::TooBlank { .. }), "{error}"),
+            }
+        }
+        // Also ahead of the first request, where the job's own line is looked for.
+        let upload = b"\n".repeat(most + 200_000);
+        let mut body = Body::new(Source::open(&upload[..], 1 << 30).await.unwrap(), Format::Jsonl, 8 << 20);
+        assert!(matches!(body.params().await, Err(SubmitError::TooBlank { .. })));
     }
 
     #[tokio::test]

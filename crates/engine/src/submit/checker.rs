@@ -3,11 +3,15 @@
 use std::{borrow::Cow, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use domain::{Endpoint, RequestLine, ids::time_id, line::estimate_tokens};
+use domain::{Endpoint, ids::time_id};
 use store::ingest::NewFlow;
+use wire::RequestLine;
 
 use super::{LineError, ids::CustomIds};
-use crate::catalog::{ActiveCatalog, ActiveRoute};
+use crate::{
+    catalog::{ActiveCatalog, ActiveRoute},
+    fit::{Bounds, Ceilings, SizeRule},
+};
 
 /// Flows of one job: requests that share model and endpoint.
 pub const MOST_ROUTES: usize = 32;
@@ -23,6 +27,8 @@ pub struct Checker<'c> {
     latest: usize,
     requests: i32,
     most: i32,
+    /// What each request has to fit into; `None`: nothing.
+    bounds: Option<Bounds<'c>>,
 }
 
 /// The requests of one route so far.
@@ -37,6 +43,13 @@ pub struct Flow<'c> {
     /// Of all together.
     pub total_in: i64,
     pub total_out: Option<i64>,
+    /// Answers that are generated; requests may ask for several.
+    pub choices: i64,
+    size: SizeRule,
+    /// `None`: it has to fit into nothing.
+    ceilings: Option<Ceilings>,
+    /// The largest request that is known to fit.
+    fits: Option<(i32, Option<i32>)>,
 }
 
 /// A request that can be queued.
@@ -48,7 +61,11 @@ pub struct Request<'a> {
     /// Counted from 1 in the job.
     pub line: i32,
     pub est_in: i32,
+    /// Of all its choices together; `None`: it asks for one, without a maximum.
     pub max_out: Option<i32>,
+    pub choices: i64,
+    /// It sets a maximum.
+    pub is_bounded: bool,
     pub custom_id: Cow<'a, str>,
     pub body: &'a str,
 }
@@ -56,7 +73,21 @@ pub struct Request<'a> {
 impl<'c> Checker<'c> {
     /// `started` goes into the ids of flows, so that a job's items lie in the partition of one day however long it uploads.
     pub fn new(catalog: &'c ActiveCatalog, started: DateTime<Utc>, most: i32) -> Self {
-        Self { catalog, started, custom_ids: CustomIds::new(), flows: Vec::new(), latest: 0, requests: 0, most }
+        Self {
+            catalog,
+            started,
+            custom_ids: CustomIds::new(),
+            flows: Vec::new(),
+            latest: 0,
+            requests: 0,
+            most,
+            bounds: None,
+        }
+    }
+
+    /// The same, and a request that could never start is refused.
+    pub fn within(self, bounds: Bounds<'c>) -> Self {
+        Self { bounds: Some(bounds), ..self }
     }
 
     pub fn check<'a>(&mut self, line: &'a [u8]) -> Result<Request<'a>, LineError> {
@@ -67,24 +98,24 @@ impl<'c> Checker<'c> {
         if request.custom_id.contains('\0') {
             return Err(LineError::Nul);
         }
-        let flow = self.flow(&request.model, request.endpoint)?;
+        let flow = self.flow(&request.call.model, request.call.endpoint)?;
         if !self.custom_ids.insert(&request.custom_id) {
             return Err(LineError::Duplicate(request.custom_id.into_owned()));
         }
-        let est_in = estimate_tokens(request.body.len()) as i32;
-        let max_out = match request.endpoint {
-            Endpoint::Embeddings => Some(0),
-            Endpoint::ChatCompletions => request.max_output.map(|most| i32::try_from(most).unwrap_or(i32::MAX)),
-        };
+        let output = request.call.output;
+        let (est_in, max_out) = self.flows[flow].size.columns(&request.call);
+        self.flows[flow].fit(est_in, max_out)?;
         self.requests += 1;
         self.latest = flow;
-        let pos = self.flows[flow].add(est_in, max_out);
+        let pos = self.flows[flow].add(est_in, max_out, output.choices);
         Ok(Request {
             flow,
             pos,
             line: self.requests,
             est_in,
             max_out,
+            choices: output.choices,
+            is_bounded: output.max.is_some(),
             custom_id: request.custom_id,
             body: request.body,
         })
@@ -112,7 +143,7 @@ impl<'c> Checker<'c> {
             return Ok(found);
         }
         let route = self.catalog.route(model).ok_or_else(|| unknown(model, self.catalog))?;
-        if !route.is_priced() {
+        if !route.is_priced(endpoint, self.started) {
             return Err(LineError::Unpriced { model: model.to_owned() });
         }
         if endpoint == Endpoint::Embeddings && !one_model(route) {
@@ -125,6 +156,8 @@ impl<'c> Checker<'c> {
         while self.flows.iter().any(|flow| flow.id == id) {
             id = time_id(self.started);
         }
+        let size = SizeRule::of(route, endpoint);
+        let ceilings = self.bounds.map(|bounds| bounds.of(route, endpoint));
         self.flows.push(Flow {
             id,
             route,
@@ -134,18 +167,36 @@ impl<'c> Checker<'c> {
             max_out: Some(0),
             total_in: 0,
             total_out: Some(0),
+            choices: 0,
+            size,
+            ceilings,
+            fits: None,
         });
         Ok(self.flows.len() - 1)
     }
 }
 
 impl Flow<'_> {
+    /// Refuses a request that could never start.
+    fn fit(&mut self, est_in: i32, max_out: Option<i32>) -> Result<(), LineError> {
+        // Mostly a larger one was let through before.
+        let is_within = |(most_in, most_out): (i32, Option<i32>)| {
+            est_in <= most_in && most_out.is_none_or(|most| max_out.is_some_and(|out| out <= most))
+        };
+        if let Some(ceilings) = self.ceilings.as_ref().filter(|_| !self.fits.is_some_and(is_within)) {
+            ceilings.check(est_in.into(), max_out.map(i64::from))?;
+            self.fits = Some((est_in, max_out));
+        }
+        Ok(())
+    }
+
     /// Counts a request; gives its position.
-    fn add(&mut self, est_in: i32, max_out: Option<i32>) -> i32 {
+    fn add(&mut self, est_in: i32, max_out: Option<i32>, choices: i64) -> i32 {
         let pos = self.items;
         self.items += 1;
         self.max_in = self.max_in.max(est_in);
         self.max_out = self.max_out.zip(max_out).map(|(a, b)| a.max(b));
+        self.choices += choices;
         self.total_in += i64::from(est_in);
         self.total_out = self.total_out.zip(max_out).map(|(sum, most)| sum + i64::from(most));
         pos
@@ -184,7 +235,7 @@ fn unknown(model: &str, catalog: &ActiveCatalog) -> LineError {
 #[cfg(test)]
 mod tests {
     use super::{super::testing::catalog, *};
-    use domain::line::BadLine;
+    use wire::BadLine;
 
     fn embed(id: &str, model: &str) -> Vec<u8> {
         format!(
@@ -194,7 +245,7 @@ mod tests {
     }
 
     fn chat(id: &str, model: &str, most: &str) -> Vec<u8> {
-        let body = format!(r#"{{"model":"{model}","messages":[]{most}}}"#);
+        let body = format!(r#"{{"model":"{model}","messages":[{{}}]{most}}}"#);
         format!(r#"{{"custom_id":"{id}","method":"POST","url":"/v1/chat/completions","body":{body}}}"#).into()
     }
 
@@ -211,7 +262,7 @@ mod tests {
             lines.iter().map(|line| checker.check(line).map(|r| (r.flow, r.pos, r.line, r.max_out)).unwrap()).collect();
         assert_eq!(places, [(0, 0, 1, Some(0)), (1, 0, 2, None), (0, 1, 3, Some(0)), (2, 0, 4, Some(9))]);
         let flows: Vec<_> = checker.flows().iter().map(|f| (&*f.route.name, f.items, f.max_in, f.max_out)).collect();
-        assert_eq!(flows, [("e5", 2, 7, Some(0)), ("chat", 1, 8, None), ("e5", 1, 11, Some(9))]);
+        assert_eq!(flows, [("e5", 2, 7, Some(0)), ("chat", 1, 8, None), ("e5", 1, 12, Some(9))]);
         assert_eq!(checker.requests(), 4);
     }
 
@@ -230,7 +281,8 @@ mod tests {
         assert_eq!(refused(&[embed("a", "mixed")]), LineError::MixedModels { model: "mixed".into() });
         assert_eq!(
             refused(&[b"{".to_vec()]).to_string(),
-            "not a request line: EOF while parsing an object at column 1"
+            "not a request line: the text ends too early at column 2; if its object goes on in the next line, write each on \
+             one line, as `jq -c . FILE` does"
         );
         assert_eq!(refused(&["a", "b", "c", "d"].map(|id| embed(id, "e5"))), LineError::TooMany(3));
         assert_eq!(

@@ -46,7 +46,7 @@ pub struct Tally {
 
 impl Tally {
     pub fn new(flow: &Flow<'_>, now: DateTime<Utc>) -> Self {
-        let prices = prices(flow.route, now);
+        let prices = prices(flow.route, flow.endpoint, now);
         let sum = RouteSum {
             model: flow.route.name.to_string(),
             endpoint: flow.endpoint,
@@ -62,7 +62,8 @@ impl Tally {
         let (est_in, max_out) = (i64::from(request.est_in), request.max_out.map(i64::from));
         self.sum.requests += 1;
         self.sum.est_input_tokens += est_in;
-        self.sum.max_output_tokens = self.sum.max_output_tokens.zip(max_out).map(|(sum, most)| sum + most);
+        let said = max_out.filter(|_| request.is_bounded);
+        self.sum.max_output_tokens = self.sum.max_output_tokens.zip(said).map(|(sum, most)| sum + most);
         // Whichever deployment serves it: the dearest.
         let worst =
             |(deployment, price): &(Arc<ActiveDeployment>, Price)| meter::worst_at(price, deployment, est_in, max_out);
@@ -72,8 +73,11 @@ impl Tally {
 }
 
 /// The price of each deployment; `None` when one of them has none.
-fn prices(route: &ActiveRoute, now: DateTime<Utc>) -> Option<Vec<(Arc<ActiveDeployment>, Price)>> {
-    let priced = |deployment: &Arc<ActiveDeployment>| Some((Arc::clone(deployment), meter::price(deployment, now)?));
+fn prices(route: &ActiveRoute, endpoint: Endpoint, now: DateTime<Utc>) -> Option<Vec<(Arc<ActiveDeployment>, Price)>> {
+    let priced = |deployment: &Arc<ActiveDeployment>| {
+        let price = meter::price(deployment, now).filter(|_| deployment.is_priced(endpoint, now))?;
+        Some((Arc::clone(deployment), price))
+    };
     route.deployments.iter().map(priced).collect()
 }
 

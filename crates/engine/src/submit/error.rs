@@ -2,11 +2,12 @@
 
 use std::{fmt, io};
 
-use domain::{JobId, line::BadLine};
+use domain::JobId;
 use store::quota::Over;
+use wire::BadLine;
 
-use super::MOST_ROUTES;
-use crate::budgets::Refusal;
+use super::{MOST_ROUTES, places::Share, rate::Slow};
+use crate::{budgets::Refusal, fit::NeverFits};
 
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
@@ -29,6 +30,17 @@ pub enum SubmitError {
     Empty,
     #[error("it has more than {limit} bytes")]
     TooLarge { limit: u64 },
+    /// 413: what it unpacks to costs more than any text of its size.
+    #[error(
+        "it unpacks to more than {most} times its size ({packed} bytes became {unpacked}): send it unpacked, or in smaller \
+         jobs; runs of blank lines or spaces can be left out"
+    )]
+    Bomb { packed: u64, unpacked: u64, most: u64 },
+    #[error("{packed} bytes of gzip unpacked to {unpacked}; empty members and long headers can be left out")]
+    Hollow { packed: u64, unpacked: u64 },
+    /// 413.
+    #[error("it has more than {most} blank lines; leave them out")]
+    TooBlank { most: u64 },
     #[error("it begins like gzip and is not: {0}")]
     Gzip(io::Error),
     /// The JSON body as a whole; lines of JSONL are [`SubmitError::Line`].
@@ -49,6 +61,14 @@ pub enum SubmitError {
     /// Passes by itself; submit again.
     #[error("this gateway takes {uploads} uploads at once, and as many are under way; submit it again in a moment")]
     Busy { uploads: usize },
+    /// 429: its own uploads are in the way. Passes by itself; submit again.
+    #[error(
+        "{of} has {most} uploads under way, as many as it may have at once; submit it again when one of them has ended"
+    )]
+    ShareBusy { of: Share, most: usize },
+    /// 408; or 503 where others waited for its place.
+    #[error(transparent)]
+    Slow(#[from] Slow),
     /// The client went away, or its connection broke.
     #[error("the upload ended before it was whole: {0}")]
     Cut(io::Error),
@@ -120,16 +140,19 @@ impl fmt::Display for Place {
 /// What is wrong with one request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
-    // The parser saw one line and says "line 1"; the column is of use, the line would mislead.
-    #[error("{}", .0.to_string().replace(" at line 1 column ", " at column "))]
+    #[error("{0}")]
     Bad(#[from] BadLine),
+    /// It would wait for ever.
+    #[error("{0}")]
+    NeverFits(#[from] NeverFits),
     /// Of the job's own line.
     #[error("job: {0}")]
     Params(String),
     #[error("there is no model {model:?}; there are {known}")]
     UnknownModel { model: String, known: String },
     #[error(
-        "model {model:?} has no price; an operator can declare one under [[prices]], or set allow_unpriced on its route"
+        "model {model:?} has no price for such a request; an operator can declare one under [[prices]] (chat needs `output` too), \
+         or set allow_unpriced on its route"
     )]
     Unpriced { model: String },
     #[error(

@@ -12,7 +12,8 @@ pub fn check(max_cost: Total, flows: &[Flow<'_>], now: DateTime<Utc>) -> Result<
         let (est_in, max_out) = (i64::from(flow.max_in), flow.max_out.map(i64::from));
         let worst = |deployment: &_| meter::worst_case(deployment, est_in, max_out, now);
         // The cheapest that may serve it.
-        let Some(least) = flow.route.deployments.iter().filter_map(|deployment| worst(deployment)).min() else {
+        let priced = flow.route.deployments.iter().filter(|deployment| deployment.is_priced(flow.endpoint, now));
+        let Some(least) = priced.filter_map(|deployment| worst(deployment)).min() else {
             let reason = format!("model {} has no price, so nobody knows what a request costs", flow.route.name);
             return Err(SubmitError::param("max_cost", reason));
         };

@@ -6,6 +6,7 @@ mod after;
 mod approval;
 mod body;
 mod checker;
+mod cooperate;
 mod copy;
 mod dry_run;
 mod error;
@@ -13,10 +14,13 @@ mod ids;
 mod max_cost;
 mod params;
 mod places;
+mod rate;
+mod ratio;
 mod replay;
 mod retry;
 mod source;
 mod splitter;
+mod timed;
 mod upload;
 mod writer;
 
@@ -29,7 +33,9 @@ mod tests;
 
 use std::sync::Arc;
 
-use domain::{JobId, Lane, job::JobParams};
+use chrono::{DateTime, Utc};
+use domain::{JobId, Lane, job::JobParams, line::LONGEST_LINE};
+use secrecy::ExposeSecret;
 use store::{
     PgPool,
     idempotency::Known,
@@ -41,6 +47,7 @@ use self::{
     approval::Load,
     body::Body,
     checker::Checker,
+    cooperate::Turn,
     dry_run::Tally,
     replay::Fingerprint,
     source::Source,
@@ -51,7 +58,8 @@ pub use self::{
     checker::MOST_ROUTES,
     dry_run::{DryRun, RouteSum},
     error::{LineError, Place, SubmitError},
-    places::Places,
+    places::{Place as UploadPlace, Places, Share},
+    rate::{Required, Slow},
     retry::{RetryError, retry},
 };
 pub(crate) use self::{
@@ -63,6 +71,9 @@ use crate::{
     budgets::{self, Asker, Budgets},
     catalog::ActiveCatalog,
     clock::Clock,
+    fit::Bounds,
+    limits::Limiter,
+    webhook,
 };
 
 /// Who submits.
@@ -84,6 +95,14 @@ pub struct Submission<R> {
     pub body: R,
 }
 
+impl<R> Submission<R> {
+    /// With a body that must come in as fast as its place asks for.
+    pub(crate) fn watched_by(self, place: &UploadPlace) -> Submission<timed::Timed<R>> {
+        let Self { params, idempotency_key, format, body } = self;
+        Submission { params, idempotency_key, format, body: place.watch(body) }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
     pub job_id: JobId,
@@ -99,8 +118,11 @@ pub struct Intake<'e> {
     pub catalog: Arc<ActiveCatalog>,
     pub clock: &'e Clock,
     pub budgets: &'e Budgets,
+    pub limits: &'e Limiter,
     pub worker_id: i64,
     pub settings: &'e Settings,
+    /// Webhooks' URLs are sealed under it.
+    pub pepper: &'e [u8],
 }
 
 impl<'e> From<&'e Engine> for Intake<'e> {
@@ -110,8 +132,10 @@ impl<'e> From<&'e Engine> for Intake<'e> {
             catalog: engine.catalog.get(),
             clock: &engine.clock,
             budgets: &engine.budgets,
+            limits: &engine.limits,
             worker_id: engine.worker_id,
             settings: &engine.settings,
+            pepper: engine.pepper.expose_secret(),
         }
     }
 }
@@ -122,8 +146,8 @@ pub async fn submit<R: AsyncRead + Unpin + Send>(
     who: Submitter<'_>,
     submission: Submission<R>,
 ) -> Result<Accepted, SubmitError> {
-    let _place = engine.places.take().await?;
-    submit_to(Intake::from(engine), who, submission).await
+    let place = engine.places.take(who).await?;
+    submit_to(Intake::from(engine), who, submission.watched_by(&place)).await.map_err(|error| place.explain(error))
 }
 
 /// The same checks, and nothing is written.
@@ -132,8 +156,9 @@ pub async fn validate<R: AsyncRead + Unpin + Send>(
     who: Submitter<'_>,
     submission: Submission<R>,
 ) -> Result<DryRun, SubmitError> {
-    let _place = engine.places.take().await?;
-    validate_by(&Intake::from(engine), who, submission).await
+    let place = engine.places.take(who).await?;
+    let checked = validate_by(&Intake::from(engine), who, submission.watched_by(&place)).await;
+    checked.map_err(|error| place.explain(error))
 }
 
 pub async fn submit_to<R: AsyncRead + Unpin + Send>(
@@ -145,7 +170,7 @@ pub async fn submit_to<R: AsyncRead + Unpin + Send>(
     replay::check_key(key)?;
     let print = Fingerprint::new(&submission.params);
     let source = Source::open(submission.body, size_limit(submission.format, intake.settings)).await?;
-    let mut body = Body::new(source, submission.format);
+    let mut body = Body::new(source, submission.format, intake.settings.max_body);
     if let Some(known) = replay::known(&intake, who, key).await? {
         return replay::answer(&intake, known, print, body.source()).await;
     }
@@ -158,12 +183,16 @@ pub async fn submit_to<R: AsyncRead + Unpin + Send>(
         return Err(SubmitError::OverBudget(Box::new(refusal)));
     }
     let job_id = JobId::new(started);
-    let job = new_job(&plan, &who, ingest::Upload { job_id: job_id.0, worker_id: intake.worker_id });
+    let webhook = plan.webhook.as_deref().map(|url| kept_url(intake.pepper, url)).transpose()?;
+    let upload = ingest::Upload { job_id: job_id.0, worker_id: intake.worker_id };
+    let job = NewJob { webhook_url: webhook.as_deref(), ..new_job(&plan, &who, upload) };
     let Some(mut upload) = Upload::begin(intake.pool, &job, key, intake.catalog.quota()).await? else {
         let rival = replay::known(&intake, who, key).await?.unwrap_or(Known::InFlight);
         return replay::answer(&intake, rival, print, body.source()).await;
     };
-    let mut checker = Checker::new(&intake.catalog, started, intake.settings.max_lines);
+    let team = team_under_budgets(&intake, who.team_id).await?;
+    let bounds = bounds(&intake, who, &team, &plan, started);
+    let mut checker = Checker::new(&intake.catalog, started, intake.settings.max_lines).within(bounds);
     if let Err(error) = take_all(&mut body, &mut checker, &mut upload).await {
         return Err(upload.fail(error).await);
     }
@@ -209,16 +238,21 @@ pub(crate) async fn survey<R: AsyncRead + Unpin + Send>(
     mut each: impl FnMut(&Flow<'_>, &Request<'_>),
 ) -> Result<(Plan, u64), SubmitError> {
     let source = Source::open(submission.body, size_limit(submission.format, intake.settings)).await?;
-    let mut body = Body::new(source, submission.format);
+    let mut body = Body::new(source, submission.format, intake.settings.max_body);
     let params = body.params().await?.overridden_by(submission.params);
     let now = intake.clock.now();
     let plan = params::plan(params, &who, &intake.catalog, intake.settings, now)?;
-    let mut checker = Checker::new(&intake.catalog, now, intake.settings.max_lines);
+    let team = team_under_budgets(intake, who.team_id).await?;
+    let bounds = bounds(intake, who, &team, &plan, now);
+    let mut checker = Checker::new(&intake.catalog, now, intake.settings.max_lines).within(bounds);
+    let mut turn = Turn::new();
     loop {
+        turn.take().await;
         while let Some(line) = body.pop()? {
             let request = checker.check(line.text).map_err(|reason| SubmitError::Line { place: line.place, reason })?;
             each(&checker.flows()[request.flow], &request);
         }
+        turn.give_back();
         if !body.fill().await? {
             break;
         }
@@ -232,7 +266,7 @@ pub(crate) async fn survey<R: AsyncRead + Unpin + Send>(
 /// An upload of JSONL, unzipped, and what it says of its job; nothing is checked but its size and that.
 pub async fn read_whole<R: AsyncRead + Unpin + Send>(body: R, most: u64) -> Result<(Vec<u8>, JobParams), SubmitError> {
     let lines = Source::open(body, most).await?.read_whole().await?;
-    let said = Body::new(Source::open(&lines[..], most).await?, Format::Jsonl).params().await?;
+    let said = Body::new(Source::open(&lines[..], most).await?, Format::Jsonl, LONGEST_LINE).params().await?;
     Ok((lines, said))
 }
 
@@ -242,9 +276,14 @@ async fn take_all<R: AsyncRead + Unpin + Send>(
     checker: &mut Checker<'_>,
     upload: &mut Upload,
 ) -> Result<(), SubmitError> {
+    let mut turn = Turn::new();
     loop {
+        turn.take().await;
         while let Some(line) = body.pop()? {
             let request = checker.check(line.text).map_err(|reason| SubmitError::Line { place: line.place, reason })?;
+            if !upload.writer.has_room(request.body.len()) {
+                upload.writer.flush(checker.flow_ids()).await?;
+            }
             let full = upload.writer.push(NewItem {
                 flow_id: checker.flows()[request.flow].id,
                 pos: request.pos,
@@ -255,9 +294,12 @@ async fn take_all<R: AsyncRead + Unpin + Send>(
                 body: request.body,
             });
             if full {
+                turn.give_back();
                 upload.writer.flush(checker.flow_ids()).await?;
+                turn.take().await;
             }
         }
+        turn.give_back();
         if !body.fill().await? {
             break;
         }
@@ -266,6 +308,27 @@ async fn take_all<R: AsyncRead + Unpin + Send>(
         return Err(SubmitError::Empty);
     }
     upload.writer.flush(checker.flow_ids()).await
+}
+
+/// The team's name; empty, without a look, when there are no budgets that could know it.
+async fn team_under_budgets(intake: &Intake<'_>, team_id: i64) -> Result<String, SubmitError> {
+    if intake.budgets.book().is_empty() {
+        return Ok(String::new());
+    }
+    let mut conn = intake.pool.acquire().await?;
+    Ok(store::team::get(&mut conn, team_id).await?.map(|team| team.name).unwrap_or_default())
+}
+
+/// What each request of the job has to fit into.
+fn bounds<'e>(
+    intake: &Intake<'e>,
+    who: Submitter<'e>,
+    team: &'e str,
+    plan: &'e Plan,
+    now: DateTime<Utc>,
+) -> Bounds<'e> {
+    let (limits, budgets) = (intake.limits, intake.budgets);
+    Bounds { limits, budgets, team_id: who.team_id, team, key_id: who.key_id, lane: &plan.lane, tags: &plan.tags, now }
 }
 
 fn new_job<'a>(plan: &'a Plan, who: &Submitter<'a>, upload: ingest::Upload) -> NewJob<'a> {
@@ -285,10 +348,15 @@ fn new_job<'a>(plan: &'a Plan, who: &Submitter<'a>, upload: ingest::Upload) -> N
         max_attempts: plan.max_attempts,
         retry_of: None,
         after: plan.after,
-        webhook_url: plan.webhook.as_deref(),
+        webhook_url: None,
         start_at: plan.start_at,
         deadline_at: plan.deadline,
     }
+}
+
+/// As the database keeps it.
+fn kept_url(pepper: &[u8], url: &str) -> Result<String, SubmitError> {
+    webhook::url::seal(pepper, url).ok_or_else(|| SubmitError::param("webhook", "it could not be sealed".to_owned()))
 }
 
 /// A JSON body is held in memory; JSONL is not.

@@ -49,7 +49,10 @@ pub fn plan(
         ));
     }
     let start = params.start_at.unwrap_or(now).max(now);
-    let usual = rule.and_then(|rule| rule.deadline_s).map(|s| start + TimeDelta::seconds(s.try_into().unwrap_or(0)));
+    // A start at the end of the calendar leaves no room for a lane's deadline; the job has none then.
+    let usual = rule
+        .and_then(|rule| rule.deadline_s)
+        .and_then(|seconds| start.checked_add_signed(TimeDelta::try_seconds(i64::try_from(seconds).ok()?)?));
     if let Some(deadline) = params.deadline {
         if deadline <= now {
             return Err(SubmitError::param("deadline", format!("{deadline} has passed; it is {now}")));
@@ -174,6 +177,8 @@ mod tests {
         let start = now() + TimeDelta::hours(1);
         let later = planned(JobParams { start_at: Some(start), ..JobParams::default() });
         assert_eq!(later.deadline, Some(start + TimeDelta::seconds(60)));
+        let last = DateTime::<Utc>::MAX_UTC;
+        assert_eq!(planned(JobParams { start_at: Some(last), ..JobParams::default() }).deadline, None);
         let own = planned(JobParams { deadline: Some(start), max_attempts: Some(7), ..JobParams::default() });
         assert_eq!((own.deadline, own.max_attempts), (Some(start), 7));
     }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use domain::{JobId, Lane, RetryFilter, ids::time_id};
+use domain::{Endpoint, JobId, Lane, RetryFilter, ids::time_id};
 use sha2::{Digest, Sha256};
 use store::{
     PgPool,
@@ -63,7 +63,7 @@ pub async fn retry(
     filter: RetryFilter,
     key: Option<&str>,
 ) -> Result<Accepted, RetryError> {
-    let place = engine.places.take().await?;
+    let place = engine.places.take(who).await?;
     retry_by(Intake::from(engine), who, scope, of, filter, key, place).await
 }
 
@@ -153,7 +153,10 @@ async fn fill(
         Ok(()) if flows.is_empty() => Some(RetryError::Nothing),
         Ok(()) => flows
             .iter()
-            .find(|flow| !catalog.route(&flow.route).is_some_and(|route| route.is_priced()))
+            .find(|flow| {
+                let priced = |endpoint| catalog.route(&flow.route).is_some_and(|route| route.is_priced(endpoint, now));
+                !Endpoint::from_code(flow.endpoint).is_some_and(priced)
+            })
             .map(|flow| RetryError::NoModel { model: flow.route.clone() }),
     };
     match refused {

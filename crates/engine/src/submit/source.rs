@@ -10,9 +10,11 @@ use async_compression::tokio::bufread::GzipDecoder;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader, ReadBuf};
 
-use super::SubmitError;
+use super::{SubmitError, cooperate::Slice, ratio};
 
 const BUFFER: usize = 64 << 10;
+/// Packed bytes that are unpacked at a time. Twenty bytes can be a whole member of gzip, whose decoder is made anew.
+const PACKED: usize = 16 << 10;
 /// gzip's first byte; no JSON begins with it.
 const GZIP: u8 = 0x1f;
 
@@ -21,6 +23,7 @@ pub struct Source<R> {
     hash: Sha256,
     read: u64,
     limit: u64,
+    slice: Slice,
 }
 
 enum Input<R> {
@@ -31,33 +34,39 @@ enum Input<R> {
 impl<R: AsyncRead + Unpin> Source<R> {
     /// Looks at the first byte, so that gzip needs no announcement. At most `limit` bytes are taken, counted unzipped.
     pub async fn open(reader: R, limit: u64) -> Result<Self, SubmitError> {
-        let mut plain = BufReader::with_capacity(BUFFER, Watched { reader, broken: false });
+        let mut plain = BufReader::with_capacity(PACKED, Watched::new(reader));
         let zipped = plain.fill_buf().await.map_err(SubmitError::Cut)?.first() == Some(&GZIP);
         let input = if zipped {
             let mut decoder = GzipDecoder::new(plain);
             // Files that were zipped in parts and joined are valid gzip.
             decoder.multiple_members(true);
+            decoder.get_mut().get_mut().unpacked = Some(0);
             Input::Gzip(Box::new(decoder))
         } else {
             Input::Plain(plain)
         };
-        Ok(Self { input, hash: Sha256::new(), read: 0, limit })
+        Ok(Self { input, hash: Sha256::new(), read: 0, limit, slice: Slice::new() })
     }
 
     /// Reads something; 0 is the end.
     pub async fn read(&mut self, room: &mut [u8]) -> Result<usize, SubmitError> {
         // A body that is all there would otherwise never let another task run.
-        tokio::task::consume_budget().await;
+        self.slice.pause_if_over().await;
         let read = match &mut self.input {
             Input::Plain(plain) => plain.read(room).await.map_err(SubmitError::Cut)?,
             Input::Gzip(gzip) => match gzip.read(room).await {
-                Err(error) if gzip.get_ref().get_ref().broken => return Err(SubmitError::Cut(error)),
-                read => read.map_err(SubmitError::Gzip)?,
+                Err(error) => return Err(gzip.get_mut().get_mut().explain(error)),
+                Ok(read) => read,
             },
         };
         self.read += read as u64;
         if self.read > self.limit {
             return Err(SubmitError::TooLarge { limit: self.limit });
+        }
+        if let Input::Gzip(gzip) = &mut self.input {
+            let packed = gzip.get_mut().get_mut();
+            packed.unpacked = Some(self.read);
+            ratio::check(packed.read, self.read)?;
         }
         self.hash.update(&room[..read]);
         Ok(read)
@@ -94,16 +103,63 @@ impl<R: AsyncRead + Unpin> Source<R> {
     }
 }
 
-/// Knows whether an error was the reader's own: the decoder passes those on among its own.
+/// The packed bytes on their way into the decoder, which passes the reader's errors on among its own.
 struct Watched<R> {
     reader: R,
-    broken: bool,
+    /// Why it gave no more.
+    fault: Option<Fault>,
+    /// Bytes so far, as they came.
+    read: u64,
+    /// What became of them, of gzip alone.
+    unpacked: Option<u64>,
+    /// Bytes since other tasks could run last.
+    at_once: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// The reader's own.
+    Reader,
+    /// Too little comes out of it; the decoder itself would go on without ever giving a byte.
+    Hollow,
+}
+
+impl<R> Watched<R> {
+    fn new(reader: R) -> Self {
+        Self { reader, fault: None, read: 0, unpacked: None, at_once: 0 }
+    }
+
+    /// What a decoder's error is.
+    fn explain(&self, error: io::Error) -> SubmitError {
+        match self.fault {
+            Some(Fault::Reader) => SubmitError::Cut(error),
+            Some(Fault::Hollow) => {
+                SubmitError::Hollow { packed: self.read, unpacked: self.unpacked.unwrap_or_default() }
+            }
+            None => SubmitError::Gzip(error),
+        }
+    }
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for Watched<R> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.at_once) >= PACKED {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if self.unpacked.is_some_and(|unpacked| ratio::check_yield(self.read, unpacked).is_err()) {
+            self.fault = Some(Fault::Hollow);
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        let before = room.filled().len();
         let read = Pin::new(&mut self.reader).poll_read(cx, room);
-        self.broken |= matches!(read, Poll::Ready(Err(_)));
+        let came = room.filled().len() - before;
+        self.read += came as u64;
+        match read {
+            Poll::Ready(Ok(())) => self.at_once += came,
+            Poll::Ready(Err(_)) => self.fault = Some(Fault::Reader),
+            Poll::Pending => {}
+        }
         read
     }
 }
@@ -140,6 +196,40 @@ mod tests {
         let bomb = gzip(&vec![b' '; 50 << 20]).await;
         assert!(bomb.len() < 100 << 10);
         assert!(matches!(whole(&bomb, 1 << 20).await, Err(SubmitError::TooLarge { limit: 1_048_576 })));
+    }
+
+    #[tokio::test]
+    async fn a_bomb_of_blank_lines_is_refused_by_its_ratio() {
+        let bomb = gzip(&vec![b'\n'; 50 << 20]).await;
+        let refused = whole(&bomb, 20 << 30).await.unwrap_err();
+        assert!(matches!(refused, SubmitError::Bomb { unpacked, .. } if unpacked < 34 << 20), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_bomb_in_many_members_is_refused_too() {
+        let member = gzip(&vec![b' '; 1 << 20]).await;
+        let refused = whole(&member.repeat(50), 20 << 30).await.unwrap_err();
+        assert!(matches!(refused, SubmitError::Bomb { .. }), "{refused}");
+    }
+
+    /// The decoder goes from member to member and gives nothing out: only its input can be stopped.
+    #[tokio::test]
+    async fn members_that_hold_nothing_are_refused() {
+        let empty = gzip(b"").await;
+        let body = [gzip(b"{}\n").await, empty.repeat((2 << 20) / empty.len())].concat();
+        let refused = whole(&body, 20 << 30).await.unwrap_err();
+        assert!(matches!(refused, SubmitError::Hollow { packed, .. } if packed < 1 << 20), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn text_that_packs_well_is_taken() {
+        let line = |n: u32| {
+            let prompt = "You answer questions about our shop, politely and briefly. ".repeat(40);
+            format!("{{\"custom_id\":\"doc-{n}\",\"body\":{{\"model\":\"chat\",\"prompt\":\"{prompt}\"}}}}\n")
+        };
+        let text: String = (0..20_000).map(line).collect();
+        assert!(text.len() > 40 << 20);
+        assert_eq!(whole(&gzip(text.as_bytes()).await, 20 << 30).await.unwrap().0.len(), text.len());
     }
 
     #[tokio::test]

@@ -72,7 +72,7 @@ fn report(what: &str, lines: usize, started: Instant) {
 async fn checking_alone() {
     let catalog = catalog();
     let count = 1_000_000;
-    let mut body = Body::new(Source::open(Lines::new(count), u64::MAX).await.unwrap(), Format::Jsonl);
+    let mut body = Body::new(Source::open(Lines::new(count), u64::MAX).await.unwrap(), Format::Jsonl, LONGEST_LINE);
     let mut checker = Checker::new(&catalog, chrono::Utc::now(), i32::MAX);
     let started = Instant::now();
     let mut split = 0;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use domain::line::{BadLine, LONGEST_LINE};
+use wire::BadLine;
 
 /// The least room offered to a read. A task works on this much before it lets others run: under a millisecond.
 const READ: usize = 64 << 10;
@@ -21,11 +21,19 @@ pub struct Splitter {
     filled: usize,
     ended: bool,
     lines: u64,
+    blank: u64,
+    /// The longest line that is taken, in bytes without its end.
+    longest: usize,
 }
 
 impl Splitter {
-    pub fn new() -> Self {
-        Self { buf: vec![0; 2 * READ], start: 0, before: 0, scanned: 0, filled: 0, ended: false, lines: 0 }
+    pub fn new(longest: usize) -> Self {
+        let buf = vec![0; 2 * READ];
+        Self { buf, start: 0, before: 0, scanned: 0, filled: 0, ended: false, lines: 0, blank: 0, longest }
+    }
+
+    fn too_long(&self, bytes: usize) -> BadLine {
+        BadLine::TooLong { bytes, limit: self.longest }
     }
 
     /// Where to put what is read next; never empty. Take all lines out before.
@@ -53,7 +61,7 @@ impl Splitter {
     pub fn pop(&mut self) -> Option<(u64, Result<&[u8], BadLine>)> {
         let line = loop {
             match self.cut()? {
-                Ok(line) if self.buf[line.clone()].trim_ascii().is_empty() => {}
+                Ok(line) if self.buf[line.clone()].trim_ascii().is_empty() => self.blank += 1,
                 Ok(line) => break line,
                 Err(error) => return Some((self.lines, Err(error))),
             }
@@ -69,9 +77,9 @@ impl Splitter {
                 self.scanned = self.filled;
                 let length = self.filled - self.start;
                 // One more than the longest: it may end in \r.
-                if length > LONGEST_LINE + 1 {
+                if length > self.longest + 1 {
                     self.lines += 1;
-                    return Some(Err(BadLine::TooLong(length)));
+                    return Some(Err(self.too_long(length)));
                 }
                 if !self.ended || length == 0 {
                     return None;
@@ -90,13 +98,18 @@ impl Splitter {
         if self.lines == 1 && self.buf[line.clone()].starts_with(BYTE_ORDER_MARK) {
             line.start += BYTE_ORDER_MARK.len();
         }
-        Some(if line.len() > LONGEST_LINE { Err(BadLine::TooLong(line.len())) } else { Ok(line) })
+        Some(if line.len() > self.longest { Err(self.too_long(line.len())) } else { Ok(line) })
     }
 
     /// Gives the last line out again. Only right after it was given out.
     pub fn unpop(&mut self) {
         (self.start, self.scanned) = (self.before, self.before);
         self.lines -= 1;
+    }
+
+    /// Lines of nothing but white space so far.
+    pub fn blank(&self) -> u64 {
+        self.blank
     }
 
     /// Whether the end was seen.
@@ -110,9 +123,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const LONGEST: usize = 1 << 20;
+
     /// All lines, fed in pieces of these sizes over and over.
     fn lines(input: &[u8], pieces: &[usize]) -> Vec<Result<Vec<u8>, BadLine>> {
-        let mut splitter = Splitter::new();
+        let mut splitter = Splitter::new(LONGEST);
         let mut found = Vec::new();
         let mut rest = input;
         let mut sizes = pieces.iter().copied().cycle();
@@ -167,23 +182,27 @@ mod tests {
     #[test]
     fn the_longest_line_fits_and_the_next_longer_does_not() {
         for end in ["", "\n", "\r\n"] {
-            let fits = ["x".repeat(LONGEST_LINE).as_bytes(), end.as_bytes()].concat();
+            let fits = ["x".repeat(LONGEST).as_bytes(), end.as_bytes()].concat();
             assert_eq!(lines(&fits, &[100_000]).len(), 1, "{end:?}");
             assert!(lines(&fits, &[100_000])[0].is_ok(), "{end:?}");
-            let over = ["x".repeat(LONGEST_LINE + 1).as_bytes(), end.as_bytes()].concat();
-            assert_eq!(lines(&over, &[100_000]), [Err(BadLine::TooLong(LONGEST_LINE + 1))], "{end:?}");
+            let over = ["x".repeat(LONGEST + 1).as_bytes(), end.as_bytes()].concat();
+            assert_eq!(
+                lines(&over, &[100_000]),
+                [Err(BadLine::TooLong { bytes: LONGEST + 1, limit: LONGEST })],
+                "{end:?}"
+            );
         }
     }
 
     #[test]
     fn an_endless_line_is_refused_in_bounded_memory() {
-        let mut splitter = Splitter::new();
+        let mut splitter = Splitter::new(LONGEST);
         let mut read = 0;
         let refused = loop {
             let room = splitter.room().len();
             splitter.fill(room);
             read += room;
-            assert!(read < 4 * LONGEST_LINE);
+            assert!(read < 4 * LONGEST);
             if let Some((_, line)) = splitter.pop() {
                 break line.is_err();
             }
@@ -193,7 +212,7 @@ mod tests {
 
     #[test]
     fn blank_lines_count_and_a_line_can_be_given_back() {
-        let mut splitter = Splitter::new();
+        let mut splitter = Splitter::new(LONGEST);
         let input = b"\xef\xbb\xbfa\n \t\r\n\nb\n\n";
         splitter.room()[..input.len()].copy_from_slice(input);
         splitter.fill(input.len());

@@ -12,7 +12,7 @@ use store::PgPool;
 use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream};
 
 use super::{Accepted, Format, Intake, Submission, SubmitError, Submitter, submit_to};
-use crate::{Settings, budgets::Budgets, catalog::ActiveCatalog, clock::Clock};
+use crate::{Settings, budgets::Budgets, catalog::ActiveCatalog, clock::Clock, limits::Limiter};
 
 /// Routes `e5` and `chat` at a price of their own, `dear` without any, `mixed` over two models, and `r00` to `r32`.
 pub fn catalog() -> ActiveCatalog {
@@ -28,6 +28,8 @@ pub fn catalog() -> ActiveCatalog {
         connect_timeout_ms: 1,
         read_timeout_ms: 1,
         total_timeout_ms: 1,
+        max_event_mb: 16,
+        max_answer_mb: 64,
         billing_account: None,
         provider_project: None,
         region: None,
@@ -64,6 +66,7 @@ pub fn catalog() -> ActiveCatalog {
 }
 
 pub const WORKER: i64 = 77;
+pub const PEPPER: [u8; 32] = [0; 32];
 
 pub struct Gateway {
     pub pool: PgPool,
@@ -71,6 +74,7 @@ pub struct Gateway {
     pub clock: Clock,
     pub settings: Settings,
     pub budgets: Budgets,
+    pub limits: Limiter,
     pub lanes: Vec<Lane>,
 }
 
@@ -83,6 +87,7 @@ impl Gateway {
             clock: Clock::new(Utc::now()),
             settings: Settings::default(),
             budgets: Budgets::default(),
+            limits: Limiter::default(),
             lanes: vec![Lane::bulk()],
         }
     }
@@ -93,8 +98,17 @@ impl Gateway {
     }
 
     pub fn intake(&self) -> Intake<'_> {
-        let Self { pool, catalog, clock, settings, budgets, .. } = self;
-        Intake { pool, catalog: Arc::clone(catalog), clock, budgets, worker_id: WORKER, settings }
+        let Self { pool, catalog, clock, settings, budgets, limits, .. } = self;
+        Intake {
+            pool,
+            catalog: Arc::clone(catalog),
+            clock,
+            budgets,
+            limits,
+            worker_id: WORKER,
+            settings,
+            pepper: &PEPPER,
+        }
     }
 
     pub async fn submit<R: AsyncRead + Unpin + Send>(

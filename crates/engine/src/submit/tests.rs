@@ -270,7 +270,7 @@ async fn uploads_at_once_do_not_pass_a_quota_of_bytes_together(pool: PgPool) {
 async fn a_dry_run_counts_and_writes_nothing(pool: PgPool) {
     let gateway = Gateway::new(pool).await;
     let chat = |id: &str, most: &str| {
-        let body = format!(r#"{{"model":"chat","messages":[]{most}}}"#);
+        let body = format!(r#"{{"model":"chat","messages":[{{}}]{most}}}"#);
         format!("{{\"custom_id\":\"{id}\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{body}}}\n")
     };
     let upload =
@@ -280,12 +280,72 @@ async fn a_dry_run_counts_and_writes_nothing(pool: PgPool) {
     assert_eq!((dry.requests, dry.bytes, dry.lane), (6, upload.len() as u64, Lane::bulk()));
     let sums: Vec<_> =
         dry.routes.iter().map(|r| (r.model.as_str(), r.requests, r.est_input_tokens, r.max_output_tokens)).collect();
-    assert_eq!(sums, [("e5", 4, 32, Some(0)), ("chat", 2, 24, Some(150))]);
-    // 24 tokens, and 19 that may be added to each request, at 1 USD, and 150 at 2 USD a million; the embedding model is free.
-    assert_eq!(dry.max_cost_usd.map(|cost| cost.to_string()), Some("0.000362".into()));
+    assert_eq!(sums, [("e5", 4, 32, Some(0)), ("chat", 2, 25, Some(150))]);
+    // 25 tokens, and 19 that may be added to each request, at 1 USD, and 150 at 2 USD a million; the embedding model is free.
+    assert_eq!(dry.max_cost_usd.map(|cost| cost.to_string()), Some("0.000363".into()));
     assert_eq!((gateway.count("job").await, gateway.count("item").await), (0, 0));
 
     let bad = [upload, lines(2..3)].concat();
     let refused = validate_by(&gateway.intake(), who, submission(None, &bad[..])).await.unwrap_err();
     assert!(matches!(refused, SubmitError::Line { place: Place::Line(7), reason: LineError::Duplicate(_) }));
+}
+
+/// On one thread, as another task sees it: nearly all of an upload's slices let it run.
+#[sqlx::test(migrations = "../../migrations")]
+async fn an_upload_of_blank_lines_lets_other_tasks_run(pool: PgPool) {
+    let gateway = Gateway::new(pool).await;
+    let body = [b"\n".repeat(4 << 20), lines(0..1)].concat();
+    let ticks = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let ticking = tokio::spawn({
+        let ticks = std::sync::Arc::clone(&ticks);
+        async move {
+            loop {
+                ticks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let who = Submitter { team_id: 1, key_id: "k", lanes: &gateway.lanes };
+    let mut source = Source::open(&body[..], 1 << 30).await.unwrap();
+    let before = ticks.load(std::sync::atomic::Ordering::Relaxed);
+    source.drain().await.unwrap();
+    let of_reading = ticks.load(std::sync::atomic::Ordering::Relaxed) - before;
+    let checked = validate_by(&gateway.intake(), who, submission(None, &body[..])).await.unwrap();
+    let of_checking = ticks.load(std::sync::atomic::Ordering::Relaxed) - before - of_reading;
+    ticking.abort();
+    assert_eq!(checked.requests, 1);
+    assert!(of_reading >= 10, "{of_reading} turns for others while 4 MiB were read");
+    assert!(of_checking >= 30, "{of_checking} turns for others while 4,000,000 blank lines were passed over");
+}
+
+/// What would wait for ever is refused by its line, and lines before it change nothing.
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_line_that_can_never_fit_is_refused_with_its_figures(pool: PgPool) {
+    let gateway = Gateway::new(pool).await;
+    gateway.limits.declare("deployment:priced-model", crate::limits::Kind::Tpm, 10_000);
+    let chat = |id: &str, members: &str| {
+        let body = format!(r#"{{"model":"chat","messages":[{{}}]{members}}}"#);
+        format!("{{\"custom_id\":\"{id}\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{body}}}\n")
+    };
+    let small = chat("a", r#","max_tokens":100,"n":90"#);
+    assert_eq!(gateway.submit(None, small.as_bytes()).await.unwrap().accepted, 1);
+    let large = small + &chat("b", r#","max_tokens":100,"n":101"#);
+    let error = gateway.submit(None, large.as_bytes()).await.unwrap_err().to_string();
+    let told =
+        "line 2: it can never fit: asks 10115 tokens, limit 10000 tokens a minute (tpm of deployment:priced-model)";
+    assert!(error.starts_with(told), "{error}");
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_line_of_many_megabytes_is_taken_up_to_the_limit_of_bodies(pool: PgPool) {
+    let gateway = Gateway::new(pool).await;
+    let line = |bytes: usize| {
+        let text = "x".repeat(bytes);
+        format!(
+            "{{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/embeddings\",\"body\":{{\"model\":\"e5\",\"input\":\"{text}\"}}}}\n"
+        )
+    };
+    assert_eq!(gateway.submit(None, line(8_000_000).as_bytes()).await.unwrap().accepted, 1);
+    let error = gateway.submit(None, line(8 << 20).as_bytes()).await.unwrap_err().to_string();
+    assert!(error.contains("at most 8388608 are taken, as [server] max_body_mb says"), "{error}");
 }

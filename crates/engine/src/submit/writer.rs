@@ -69,6 +69,11 @@ impl Writer {
         Self { chunks: Some(chunks), spare, items: Items::new(0), task }
     }
 
+    /// Whether a request of so many bytes goes into the chunk that is being filled; one that is larger than a chunk has its own.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.items.is_empty() || self.items.bytes().saturating_add(bytes) <= CHUNK_BYTES
+    }
+
     /// Adds a request; true when the chunk is full and should be flushed.
     pub fn push(&mut self, item: NewItem<'_>) -> bool {
         self.items.push(item);

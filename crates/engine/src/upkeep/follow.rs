@@ -105,6 +105,7 @@ async fn look(engine: &Engine) -> store::Result<()> {
             info!(version = next.version, "Following a new configuration");
             // The caps of a new deployment before the deployment itself. An error leaves both for the next look.
             limits::reload(engine).await?;
+            active.odd_prices.iter().for_each(|odd| warn!("{odd}"));
             engine.catalog.replace(active);
             engine.bell.ring();
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use domain::{AttemptReason, ErrorClass, JobId, LedgerRow, RequestId, Tags};
+use domain::{AttemptReason, Endpoint, ErrorClass, JobId, LedgerRow, RequestId, Tags};
 use store::{
     complete::{NewResult, Tally},
     lease::Orphan,
@@ -155,7 +155,9 @@ fn unknown_row(
                 reason: if orphan.attempt_no == 1 { AttemptReason::Primary } else { AttemptReason::Retry },
                 fallback_from: None,
                 deployment: Arc::<ActiveDeployment>::clone(deployment),
+                endpoint: Endpoint::from_code(orphan.endpoint).unwrap_or(Endpoint::ChatCompletions),
                 reserved_at: orphan.claimed_at,
+                reserved: meter::worst_case(deployment, subject.est_in, subject.max_out, orphan.claimed_at),
             };
             meter::unknown_row(dead, &subject, &attempt, started, now)
         }

@@ -1,89 +1,101 @@
-//! Delivers what waits in the outbox. A row is taken for the length of a lease and no transaction is open during the call, so
-//! a receiver that hangs holds nothing up but itself.
+//! The outbox of the webhooks that tell of jobs' ends.
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use futures::{StreamExt, TryStreamExt, stream};
-use rand::RngExt;
-use reqwest::Client;
+use domain::Action;
 use secrecy::ExposeSecret;
+use serde_json::json;
 use standardwebhooks::Webhook;
 use store::{
-    PgPool,
+    PgConnection,
+    audit::{self, Entry},
     outbox::{self, Due},
 };
-use tracing::{info, warn};
+use tracing::error;
 
-use super::{
-    post::{Failure, Message, build_client, pause, post},
-    secret_bytes,
+use super::{post::Failure, secret_bytes, secrets, url};
+use crate::{
+    Engine,
+    notify::{BATCH, LEASE, Letter, Outbox, Reason, Sender},
 };
-use crate::Engine;
-
-/// Taken at once and delivered side by side, so that the lease is never shorter than the work.
-const BATCH: i64 = 20;
-const LEASE: Duration = Duration::from_secs(60);
 
 /// Delivers everything that is due; gives the number that arrived. Errors are the database's: a receiver's go into the row.
 pub async fn deliver_due(engine: &Engine) -> store::Result<usize> {
-    let pepper = engine.pepper.expose_secret();
-    let sender =
-        Sender { pool: &engine.pools.work, pepper, private_allowed: engine.settings.webhooks_to_private_hosts };
+    let outbox = Webhooks { pepper: engine.pepper.expose_secret() };
+    let sender = Sender::new(&engine.pools.work, outbox, engine.settings.webhooks_to_private_hosts);
     sender.deliver_due(engine.clock.now()).await
 }
 
-/// What delivering needs of the engine.
-#[derive(Clone, Copy)]
-pub struct Sender<'e> {
-    pub pool: &'e PgPool,
-    pub pepper: &'e [u8],
-    pub private_allowed: bool,
+struct Webhooks<'e> {
+    pepper: &'e [u8],
 }
 
-impl Sender<'_> {
-    /// Receivers refuse signatures that are not of about `now`.
-    pub async fn deliver_due(self, now: DateTime<Utc>) -> store::Result<usize> {
-        let mut arrived = 0;
-        let mut client = None;
-        loop {
-            let batch = outbox::take(&mut *self.pool.acquire().await?, BATCH, LEASE).await?;
-            if batch.is_empty() {
-                return Ok(arrived);
-            }
-            // Made when it is needed: it reads the system's certificates.
-            let client = match &client {
-                Some(client) => client,
-                None => client.insert(build_client(self.private_allowed)),
-            };
-            let outcomes =
-                stream::iter(batch).map(|due| self.deliver(client, due, now)).buffer_unordered(BATCH as usize);
-            arrived += outcomes.try_fold(0, async |sum, ok| Ok(sum + usize::from(ok))).await?;
+impl Webhooks<'_> {
+    /// What the team's receivers check signatures with: its secrets; without one, what follows from the pepper.
+    async fn keys(&self, conn: &mut PgConnection, team_id: i64) -> store::Result<Result<Vec<Webhook>, Failure>> {
+        let rows = store::webhook_secret::active(conn, team_id).await?;
+        if rows.is_empty() {
+            let key = Webhook::from_bytes(secret_bytes(self.pepper, team_id));
+            return Ok(key
+                .map(|key| vec![key])
+                .map_err(|error| Failure { reason: error.to_string(), why: Reason::Hopeless }));
         }
+        let keys: Vec<Webhook> =
+            rows.iter().filter_map(|row| secrets::key(self.pepper, team_id, &row.sealed)).collect();
+        Ok(match keys.is_empty() {
+            true => Err(Failure::of_ours("the team's webhook secret was sealed under another pepper; rotate it")),
+            false => Ok(keys),
+        })
+    }
+}
+
+impl Outbox for Webhooks<'_> {
+    type Due = Due;
+
+    fn receiver(&self, due: &Due) -> String {
+        format!("webhook {}", due.webhook_id)
     }
 
-    async fn deliver(self, client: &Result<Client, String>, due: Due, now: DateTime<Utc>) -> store::Result<bool> {
-        let outcome = match client {
-            Ok(client) => self.post(client, &due, now).await,
-            Err(reason) => Err(Failure::of_ours(reason)),
-        };
-        let mut conn = self.pool.acquire().await?;
-        let Err(failure) = outcome else {
-            outbox::delivered(&mut conn, &due).await?;
-            info!(webhook.id = %due.webhook_id, tries = due.tries, "Webhook delivered");
-            return Ok(true);
-        };
-        let after = if failure.is_final { None } else { pause(due.tries, rand::rng().random_range(0.9..1.1)) };
-        warn!(webhook.id = %due.webhook_id, tries = due.tries, again = after.is_some(), reason = failure.reason, "Webhook failed");
-        outbox::failed(&mut conn, &due, &failure.reason, after).await?;
-        Ok(false)
+    fn tries(&self, due: &Due) -> i32 {
+        due.tries
     }
 
-    async fn post(self, client: &Client, due: &Due, now: DateTime<Utc>) -> Result<(), Failure> {
-        let key = Webhook::from_bytes(secret_bytes(self.pepper, due.team_id))
-            .map_err(|error| Failure { reason: error.to_string(), is_final: true })?;
-        let message = Message { id: due.webhook_id, url: &due.url, payload: &due.payload, key: Some(&key) };
-        post(client, message, self.private_allowed, now).await
+    async fn take(&self, conn: &mut PgConnection) -> store::Result<Vec<Due>> {
+        outbox::take(conn, BATCH, LEASE).await
+    }
+
+    async fn letter(&self, conn: &mut PgConnection, due: &Due) -> store::Result<Result<Letter, Failure>> {
+        let keys = match self.keys(conn, due.team_id).await? {
+            Ok(keys) => keys,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let Some(url) = url::open(self.pepper, &due.url) else {
+            error!(webhook.id = %due.webhook_id, "A webhook's URL was sealed under another pepper");
+            return Ok(Err(Failure::of_ours("its URL was sealed under another pepper")));
+        };
+        Ok(Ok(Letter { id: due.webhook_id, url, payload: due.payload.clone(), keys }))
+    }
+
+    async fn delivered(&self, conn: &mut PgConnection, due: &Due) -> store::Result<()> {
+        outbox::delivered(conn, due).await
+    }
+
+    /// One that is given up is said in the job's history too.
+    async fn failed(
+        &self,
+        conn: &mut PgConnection,
+        due: &Due,
+        reason: &str,
+        after: Option<Duration>,
+    ) -> store::Result<()> {
+        let mut tx = store::begin(conn).await?;
+        outbox::failed(&mut tx, due, reason, after).await?;
+        if after.is_none() {
+            let details = json!({ "webhook": due.webhook_id, "tries": due.tries, "reason": reason });
+            let entry = Entry { job_id: due.job_id, key_id: None, action: Action::GiveUp, details };
+            audit::record(&mut tx, entry).await?;
+        }
+        tx.commit().await
     }
 }
 

@@ -22,7 +22,8 @@ pub enum BadUrl {
 
 /// Checks what can be told without resolving the name; [`Egress`] does the rest.
 pub fn check_url(text: &str, private_allowed: bool) -> Result<Url, BadUrl> {
-    if text.len() > LONGEST_URL {
+    // The parser drops or escapes them; what is stored is the text itself.
+    if text.len() > LONGEST_URL || text.chars().any(char::is_control) {
         return Err(BadUrl::Form);
     }
     let url: Url = text.parse().map_err(|_| BadUrl::Form)?;

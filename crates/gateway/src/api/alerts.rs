@@ -9,8 +9,8 @@ use uuid::Uuid;
 use crate::{
     app::App,
     auth::Who,
-    input::{Id, Params, SMALL, read_body},
-    page::{Page, read_cursor, read_limit},
+    input::{Id, Params, SMALL, parse_json, read_body},
+    page::{Limit, Page, read_cursor, read_limit},
     problem::{Kind, Problem},
 };
 
@@ -18,11 +18,11 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct ListParams {
     cursor: Option<String>,
-    limit: Option<i64>,
+    limit: Option<Limit>,
 }
 
 pub async fn list(State(app): State<App>, Params(params): Params<ListParams>) -> Result<Json<Page<Alert>>, Problem> {
-    let limit = read_limit(params.limit)?;
+    let limit = read_limit(params.limit);
     let before = params.cursor.as_deref().map(read_place).transpose()?;
     let mut conn = app.engine.pools.api.acquire().await?;
     let found = store::alert::list(&mut conn, None, before, limit + 1).await?;
@@ -52,8 +52,7 @@ pub async fn test(State(app): State<App>, Who(caller): Who, body: Body) -> Resul
     let body = read_body(body, SMALL).await?;
     let wanted = match body.is_empty() {
         true => Wanted::default(),
-        false => serde_json::from_slice(&body)
-            .map_err(|error| Problem::new(Kind::BadRequest, format_args!("The body: {error}.")))?,
+        false => parse_json(&body)?,
     };
     let made = alerts::try_out(&app.engine, wanted.receiver.as_deref(), &caller.key_id).await.map_err(refused)?;
     Ok((StatusCode::ACCEPTED, Json(made)))

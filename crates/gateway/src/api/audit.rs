@@ -9,7 +9,7 @@ use store::audit::{self, ListQuery};
 use crate::{
     app::App,
     input::{Params, parse},
-    page::{Page, read_cursor, read_limit},
+    page::{Limit, Page, read_cursor, read_limit},
     problem::{Kind, Problem},
 };
 
@@ -20,14 +20,14 @@ pub struct ListParams {
     from: Option<String>,
     to: Option<String>,
     cursor: Option<String>,
-    limit: Option<i64>,
+    limit: Option<Limit>,
 }
 
 pub async fn list(
     State(app): State<App>,
     Params(params): Params<ListParams>,
 ) -> Result<Json<Page<AuditLine>>, Problem> {
-    let limit = read_limit(params.limit)?;
+    let limit = read_limit(params.limit);
     let time = |name, text: Option<&String>| text.map(|text| parse::<DateTime<Utc>>(name, text)).transpose();
     let asked = ListQuery {
         object: params.object.as_deref().map(|object| parse::<Object>("object", object)).transpose()?,

@@ -1,14 +1,22 @@
 //! Budgets: how each stands, and declaring those that the file does not.
 
-use axum::{Json, body::Body, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use chrono::{DateTime, Utc};
 use domain::{
     Budget,
     budget::{BadBudget, Policy, Unit},
 };
-use engine::budgets::{self, BudgetError, Shown};
+use engine::budgets::{self, BudgetError, InForce, Shown};
 use serde::{Deserialize, Serialize};
+use store::budget::{Follower, Over, OverCall};
 use tracing::info;
+use uuid::Uuid;
 
 use crate::{
     app::App,
@@ -49,6 +57,39 @@ pub struct BudgetView {
     /// The ledger's own sum, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     verified: Option<VerifiedView>,
+    /// How far it holds; of one budget, and after it was set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_force: Option<InForceView>,
+}
+
+#[derive(Serialize)]
+pub struct InForceView {
+    /// All replicas that are alive hold it: none starts a call that does not fit.
+    everywhere: bool,
+    /// Since when, at the latest.
+    since: Option<DateTime<Utc>>,
+    replicas: Vec<ReplicaView>,
+}
+
+#[derive(Serialize)]
+struct ReplicaView {
+    worker_id: String,
+    host: String,
+    holds: bool,
+    since: Option<DateTime<Utc>>,
+}
+
+impl From<InForce> for InForceView {
+    fn from(found: InForce) -> Self {
+        let (everywhere, since) = (found.is_everywhere(), found.since());
+        let replica = |one: Follower| ReplicaView {
+            worker_id: one.worker_id.to_string(),
+            host: one.host,
+            holds: one.follows,
+            since: one.since,
+        };
+        Self { everywhere, since, replicas: found.replicas.into_iter().map(replica).collect() }
+    }
 }
 
 #[derive(Serialize)]
@@ -56,6 +97,44 @@ pub struct VerifiedView {
     ledger: String,
     counted: String,
     equal: bool,
+    /// What the ledger has beyond the limit; null: nothing.
+    over: Option<OverView>,
+}
+
+#[derive(Serialize)]
+pub struct OverView {
+    by: String,
+    /// How many calls were booked beyond the limit, or took the budget there.
+    count: i64,
+    /// The largest of them.
+    calls: Vec<OverCallView>,
+}
+
+#[derive(Serialize)]
+struct OverCallView {
+    request_id: String,
+    attempt_id: Uuid,
+    team: String,
+    deployment: String,
+    recorded_at: DateTime<Utc>,
+    charged: String,
+    /// What was held for it before it was made, in USD; null of tokens, or where nothing was.
+    held: Option<String>,
+}
+
+impl OverView {
+    fn of(over: Over, by: i128, unit: Unit) -> Self {
+        let call = |one: OverCall| OverCallView {
+            request_id: one.request_id,
+            attempt_id: one.attempt_id,
+            team: one.team,
+            deployment: one.deployment,
+            recorded_at: one.recorded_at,
+            charged: unit.text(one.amount),
+            held: one.held.map(|held| unit.text(held)),
+        };
+        Self { by: unit.text(by), count: over.count, calls: over.calls.into_iter().map(call).collect() }
+    }
 }
 
 #[derive(Deserialize)]
@@ -72,7 +151,9 @@ pub async fn list(State(app): State<App>, Params(wanted): Params<Wanted>) -> Res
 }
 
 pub async fn get(State(app): State<App>, Id(name): Id<String>) -> Result<Json<BudgetView>, Problem> {
-    one(&app, &name).await?.map(Json).ok_or_else(|| not_found(&name))
+    let mut view = one(&app, &name).await?.ok_or_else(|| not_found(&name))?;
+    view.in_force = budgets::standing_of(&app.engine, &name).await?.map(InForceView::from);
+    Ok(Json(view))
 }
 
 pub async fn put(
@@ -82,15 +163,21 @@ pub async fn put(
     body: Body,
 ) -> Result<Json<BudgetView>, Problem> {
     let budget: Budget = read_json(body).await?;
-    budgets::set(&app.engine, &name, &budget, &caller.key_id).await.map_err(refused)?;
-    info!(key.id = %caller.key_id, budget = name, "A budget was set");
-    one(&app, &name).await?.map(Json).ok_or_else(|| not_found(&name))
+    let in_force = budgets::set(&app.engine, &name, &budget, &caller.key_id).await.map_err(refused)?;
+    info!(key.id = %caller.key_id, budget = name, everywhere = in_force.is_everywhere(), "A budget was set");
+    let mut view = one(&app, &name).await?.ok_or_else(|| not_found(&name))?;
+    view.in_force = Some(in_force.into());
+    Ok(Json(view))
 }
 
-pub async fn remove(State(app): State<App>, Who(caller): Who, Id(name): Id<String>) -> Result<StatusCode, Problem> {
-    budgets::remove(&app.engine, &name, &caller.key_id).await.map_err(refused)?;
-    info!(key.id = %caller.key_id, budget = name, "A budget was removed");
-    Ok(StatusCode::NO_CONTENT)
+/// 204 when no replica holds it any more; 202, with those that do, when some did not answer in time.
+pub async fn remove(State(app): State<App>, Who(caller): Who, Id(name): Id<String>) -> Result<Response, Problem> {
+    let in_force = budgets::remove(&app.engine, &name, &caller.key_id).await.map_err(refused)?;
+    info!(key.id = %caller.key_id, budget = name, everywhere = in_force.is_everywhere(), "A budget was removed");
+    match in_force.is_everywhere() {
+        true => Ok(StatusCode::NO_CONTENT.into_response()),
+        false => Ok((StatusCode::ACCEPTED, Json(InForceView::from(in_force))).into_response()),
+    }
 }
 
 async fn one(app: &App, name: &str) -> Result<Option<BudgetView>, Problem> {
@@ -105,7 +192,8 @@ impl BudgetView {
     fn of(shown: Shown) -> Self {
         let unit = shown.unit();
         let text = |amount: i128| unit.text(amount);
-        let Shown { row, standing, left, window_start, resets_at, burn, exhausted_at, verified, .. } = shown;
+        let Shown { row, standing, left, window_start, resets_at, burn, exhausted_at, verified, over, .. } = shown;
+        let limit = row.budget.cap();
         let cap = row.budget.cap().max(1);
         let tenths = (cap - left).max(0).saturating_mul(1000) / cap;
         Self {
@@ -129,7 +217,9 @@ impl BudgetView {
                 ledger: text(sums.ledger),
                 counted: text(sums.counted),
                 equal: sums.ledger == sums.counted,
+                over: over.map(|over| OverView::of(over, sums.ledger - limit, unit)),
             }),
+            in_force: None,
         }
     }
 }

@@ -19,10 +19,10 @@ use engine::{
     admit::{Permission, Scope},
     jobs,
 };
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, stream};
 
 use super::jobs::no_job;
-use crate::{app::App, auth::Who, input::Id, problem::Problem};
+use crate::{app::App, auth::Who, input::Id, problem::Problem, standing::shutting_down};
 
 const TICK: Duration = Duration::from_secs(1);
 /// Proxies cut connections that are silent for longer.
@@ -63,21 +63,25 @@ struct Watch {
 fn events(app: App, scope: Scope, first: Job, seen: Option<String>) -> impl Stream<Item = Result<Event, Infallible>> {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let stopping = app.stopping.clone();
     let watch = Watch { app, scope, id: first.id, seen, job: Some(first), tick };
-    let all = stream::unfold(Some(watch), |watch| async {
+    stream::unfold(Some(watch), |watch| async {
         let mut watch = watch?;
         let (event, is_last) = watch.next().await?;
         Some((Ok(event), (!is_last).then_some(watch)))
-    });
-    all.take_until(async move { stopping.cancelled().await })
+    })
 }
 
 impl Watch {
-    /// The next event and whether it is the last; `None` when the job is gone.
+    /// The next event and whether it is the last; `None` when the job is gone. A shutdown ends them with an error.
     async fn next(&mut self) -> Option<(Event, bool)> {
         loop {
-            self.tick.tick().await;
+            tokio::select! {
+                _ = self.tick.tick() => {}
+                () = self.app.stopping.cancelled() => {
+                    let event = Event::default().event("error").json_data(shutting_down().json()).ok()?;
+                    return Some((event, true));
+                }
+            }
             let job = match self.job.take() {
                 Some(job) => job,
                 None => match jobs::get(&self.app.engine, self.scope, self.id).await {

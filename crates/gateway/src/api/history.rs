@@ -10,7 +10,7 @@ use crate::{
     app::App,
     auth::Who,
     input::{Id, Params, parse},
-    page::{Page, read_cursor, read_limit},
+    page::{Limit, Page, read_cursor, read_limit},
     problem::Problem,
 };
 
@@ -18,7 +18,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct HistoryParams {
     cursor: Option<String>,
-    limit: Option<i64>,
+    limit: Option<Limit>,
 }
 
 pub async fn list(
@@ -27,7 +27,7 @@ pub async fn list(
     Id(id): Id<JobId>,
     Params(params): Params<HistoryParams>,
 ) -> Result<Json<Page<AuditLine>>, Problem> {
-    let limit = read_limit(params.limit)?;
+    let limit = read_limit(params.limit);
     let behind = params.cursor.as_deref().map(read_cursor).transpose()?;
     let behind = behind.map_or(Ok(0), |number| parse::<i64>("cursor", &number))?;
     let scope = caller.scope(Permission::ReadJobs);

@@ -13,7 +13,7 @@ use crate::{
     app::App,
     auth::Who,
     input::{Id, Params, parse},
-    page::{Page, read_cursor, read_limit},
+    page::{Limit, Page, read_cursor, read_limit},
     problem::{Kind, Problem},
 };
 
@@ -23,7 +23,7 @@ pub struct ListParams {
     state: Option<String>,
     lane: Option<String>,
     cursor: Option<String>,
-    limit: Option<i64>,
+    limit: Option<Limit>,
 }
 
 pub async fn list(
@@ -31,7 +31,7 @@ pub async fn list(
     Who(caller): Who,
     Params(params): Params<ListParams>,
 ) -> Result<Json<Page<Job>>, Problem> {
-    let limit = read_limit(params.limit)?;
+    let limit = read_limit(params.limit);
     let before = params.cursor.as_deref().map(read_cursor).transpose()?;
     let query = ListQuery {
         state: params.state.as_deref().map(read_state).transpose()?,

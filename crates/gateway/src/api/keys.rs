@@ -17,7 +17,7 @@ use crate::{
     app::App,
     auth::Who,
     input::{Id, Params, read_json},
-    page::{Page, read_cursor, read_limit},
+    page::{Limit, Page, read_cursor, read_limit},
     problem::{Kind, Problem},
 };
 
@@ -32,6 +32,8 @@ pub struct KeyView {
     rpm: Option<i64>,
     tpm: Option<i64>,
     created_at: DateTime<Utc>,
+    /// Refused from then on; null: never.
+    expires_at: Option<DateTime<Utc>>,
     revoked_at: Option<DateTime<Utc>>,
 }
 
@@ -47,6 +49,7 @@ pub struct NewKeyBody {
     slots: Option<i64>,
     rpm: Option<i64>,
     tpm: Option<i64>,
+    expires_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Serialize)]
@@ -62,7 +65,7 @@ struct CreatedKey<'a> {
 pub struct ListParams {
     team: Option<String>,
     cursor: Option<String>,
-    limit: Option<i64>,
+    limit: Option<Limit>,
 }
 
 fn usual_lanes() -> Vec<Lane> {
@@ -70,7 +73,7 @@ fn usual_lanes() -> Vec<Lane> {
 }
 
 pub async fn list(State(app): State<App>, Params(params): Params<ListParams>) -> Result<Json<Page<KeyView>>, Problem> {
-    let limit = read_limit(params.limit)?;
+    let limit = read_limit(params.limit);
     let before = params.cursor.as_deref().map(read_cursor).transpose()?;
     let mut conn = app.engine.pools.api.acquire().await?;
     let team_id = match &params.team {
@@ -92,8 +95,8 @@ pub async fn get(State(app): State<App>, Id(key_id): Id<String>) -> Result<Json<
 }
 
 pub async fn create(State(app): State<App>, Who(caller): Who, body: Body) -> Result<Response, Problem> {
-    let NewKeyBody { team, name, role, lanes, slots, rpm, tpm } = read_json(body).await?;
-    let new = NewKey { team, name, role, lanes, caps: Caps { slots, rpm, tpm } };
+    let NewKeyBody { team, name, role, lanes, slots, rpm, tpm, expires_at } = read_json(body).await?;
+    let new = NewKey { team, name, role, lanes, caps: Caps { slots, rpm, tpm }, expires_at };
     let (minted, row) = keys::create(&app.engine, new, &caller.key_id).await.map_err(refused)?;
     let headers =
         [(header::LOCATION, format!("/api/v1/keys/{}", row.key_id)), (header::CACHE_CONTROL, "no-store".to_owned())];
@@ -124,6 +127,7 @@ fn refused(error: KeyError) -> Problem {
             Problem::new(Kind::Invalid, &contradiction).with("param", contradiction.kind)
         }
         KeyError::NotFound => Problem::not_found("such key"),
+        KeyError::LastAdmin(_) => Problem::new(Kind::Conflict, error),
         KeyError::Unavailable(error) => error.into(),
     }
 }
@@ -134,8 +138,8 @@ fn no_key(key_id: &str) -> Problem {
 
 impl From<KeyRow> for KeyView {
     fn from(row: KeyRow) -> Self {
-        let KeyRow { key_id, team, name, role, lanes, slots, rpm, tpm, created_at, revoked_at, team_id: _ } = row;
-        Self { id: key_id, team, name, role, lanes, slots, rpm, tpm, created_at, revoked_at }
+        let KeyRow { key_id, team, name, role, lanes, slots, rpm, tpm, created_at, expires_at, revoked_at, .. } = row;
+        Self { id: key_id, team, name, role, lanes, slots, rpm, tpm, created_at, expires_at, revoked_at }
     }
 }
 

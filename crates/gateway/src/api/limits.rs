@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use axum::{Json, body::Body, extract::State, http::StatusCode};
-use engine::limits::{self, LimitError, Target};
+use engine::limits::{self, LimitError, Scope, Target};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
@@ -60,11 +60,10 @@ pub async fn list(State(app): State<App>) -> Result<Json<Page<LimitView>>, Probl
         .into_iter()
         .map(|row| LimitView {
             scope: with_name(&row.scope, &teams),
-            adapted: row
-                .scope
-                .strip_prefix("deployment:")
-                .filter(|_| row.kind == "slots")
-                .and_then(|name| app.engine.limits.paces.ceiling(name)),
+            adapted: match row.scope.parse() {
+                Ok(Scope::Deployment(name)) if row.kind == "slots" => app.engine.limits.paces.ceiling(&name),
+                _ => None,
+            },
             kind: row.kind,
             cap: row.cap,
             managed_by: row.managed_by,
@@ -118,13 +117,11 @@ fn refused(error: LimitError) -> Problem {
 
 /// A stored scope names teams by number; people know them by name.
 fn with_name(scope: &str, teams: &HashMap<i64, String>) -> String {
-    let (start, number) = match scope.rsplit_once("team:") {
-        Some(parts) if !scope.starts_with("deployment:") => parts,
-        _ => return scope.to_owned(),
-    };
-    match number.parse().ok().and_then(|number: i64| teams.get(&number)) {
-        Some(name) => format!("{start}team:{name}"),
-        None => scope.to_owned(),
+    let Ok(known) = scope.parse::<Scope>() else { return scope.to_owned() };
+    match known.team().map(|team| teams.get(&team)) {
+        Some(Some(team)) => known.named(team),
+        Some(None) => scope.to_owned(),
+        None => known.named(""),
     }
 }
 

@@ -13,17 +13,19 @@ use super::{
     submit::refused,
     upload::{SubmitParams, submission},
 };
-use crate::{app::App, auth::Who, input::Params, problem::Problem};
+use crate::{app::App, auth::Who, input::Params, peer::Peer, problem::Problem};
 
 pub async fn create(
     State(app): State<App>,
     Who(caller): Who,
     Params(query): Params<SubmitParams>,
+    peer: Peer,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let submission = submission(&query, &headers, body)?;
     let who = Submitter { team_id: caller.team_id, key_id: &caller.key_id, lanes: &caller.lanes };
-    let quote = quote::quote(&app.engine, who, &caller.team, submission).await.map_err(refused)?;
+    let quoting = quote::quote(&app.engine, who, &caller.team, submission);
+    let quote = peer.while_there(quoting).await?.map_err(refused)?;
     Ok(Json(quote).into_response())
 }

@@ -23,15 +23,20 @@ use super::jobs::no_job;
 use crate::{
     app::App,
     auth::Who,
-    input::{Id, Params},
+    input::{Id, Params, Whole},
     problem::{Kind, Problem},
 };
+
+/// Requests without a result when the answer began.
+const PENDING: &str = "x-tollway-pending";
+/// Requests that ended without a vector, and so are not in a table of vectors.
+const LEFT_OUT: &str = "x-tollway-left-out";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResultParams {
     /// The first line wanted, counted from 1.
-    from: Option<i32>,
+    from: Option<Whole<1, { i32::MAX as i64 }>>,
     #[serde(default)]
     failed: bool,
     #[serde(default)]
@@ -65,10 +70,10 @@ pub async fn stream(
     let scope = caller.scope(Permission::ReadResults);
     let job = jobs::get(&app.engine, scope, id).await?.ok_or_else(|| no_job(id))?;
     if params.format == Format::Parquet {
-        return vectors(&app, id, &params).await;
+        return vectors(&app, caller.team_id, id, &params).await;
     }
     let query = ResultQuery {
-        from: from(&params)?,
+        from: from(&params),
         failed: params.failed,
         follow: params.follow,
         merge: params.merge.is_some(),
@@ -83,7 +88,7 @@ pub async fn stream(
         ([(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))], body).into_response();
     if !params.follow {
         let pending = HeaderValue::from(job.counts.pending);
-        response.headers_mut().insert(HeaderName::from_static("x-tollway-pending"), pending);
+        response.headers_mut().insert(HeaderName::from_static(PENDING), pending);
     }
     Ok(response)
 }
@@ -117,24 +122,24 @@ impl Rest {
     }
 }
 
-async fn vectors(app: &App, id: JobId, params: &ResultParams) -> Result<Response, Problem> {
+async fn vectors(app: &App, team_id: i64, id: JobId, params: &ResultParams) -> Result<Response, Problem> {
     if params.from.is_some() || params.failed || params.follow || params.merge.is_some() {
         let detail = "format=parquet gives all vectors that there are; it takes no from, failed, follow or merge.";
         return Err(Problem::new(Kind::BadRequest, detail).with("param", "format"));
     }
-    let body = app.children.run(vec!["lake".into(), "vectors".into(), format!("--job={id}")]).await?;
+    let lines = results::count_vectors(&app.engine.pools.api, id).await.map_err(|error| refused(id, error))?;
+    let body = app.children.run(team_id, vec!["lake".into(), "vectors".into(), format!("--job={id}")]).await?;
     let headers = [
         (header::CONTENT_TYPE, "application/vnd.apache.parquet".to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{id}.parquet\"")),
+        (HeaderName::from_static(PENDING), lines.pending.to_string()),
+        (HeaderName::from_static(LEFT_OUT), lines.left_out.to_string()),
     ];
     Ok((headers, body).into_response())
 }
 
-fn from(params: &ResultParams) -> Result<i32, Problem> {
-    match params.from.unwrap_or(1) {
-        line @ 1.. => Ok(line),
-        _ => Err(Problem::new(Kind::BadRequest, "from is a line, counted from 1.").with("param", "from")),
-    }
+fn from(params: &ResultParams) -> i32 {
+    params.from.and_then(|Whole(line)| line.try_into().ok()).unwrap_or(1)
 }
 
 fn refused(id: JobId, error: ResultsError) -> Problem {

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     app::App,
     auth::Who,
-    input::{Id, SMALL, read_body},
+    input::{Id, SMALL, parse_json, read_body},
     problem::{Kind, Problem},
 };
 
@@ -34,12 +34,7 @@ pub async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     let bytes = read_body(body, SMALL).await?;
-    let filter: RetryFilter = if bytes.is_empty() {
-        RetryFilter::default()
-    } else {
-        serde_json::from_slice(&bytes)
-            .map_err(|error| Problem::new(Kind::BadRequest, format_args!("The body: {error}.")))?
-    };
+    let filter = if bytes.is_empty() { RetryFilter::default() } else { parse_json(&bytes)? };
     let key = header(&headers, "idempotency-key")?;
     let who = Submitter { team_id: caller.team_id, key_id: &caller.key_id, lanes: &caller.lanes };
     let scope = caller.scope(Permission::SubmitJobs);

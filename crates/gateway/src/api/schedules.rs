@@ -26,6 +26,7 @@ use crate::{
     auth::Who,
     input::{Id, Params},
     page::Page,
+    peer::Peer,
     problem::{Kind, Problem},
 };
 
@@ -54,6 +55,7 @@ pub async fn create(
     State(app): State<App>,
     Who(caller): Who,
     Params(new): Params<NewSchedule>,
+    peer: Peer,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -65,7 +67,7 @@ pub async fn create(
     let wanted = Wanted { name, cron, time_zone, skip_if_running, params };
     let who = Submitter { team_id: caller.team_id, key_id: &caller.key_id, lanes: &caller.lanes };
     let lines = StreamReader::new(Box::pin(bytes(body)));
-    let made = schedules::create(&app.engine, who, wanted, lines).await.map_err(refused)?;
+    let made = peer.while_there(schedules::create(&app.engine, who, wanted, lines)).await?.map_err(refused)?;
     info!(key.id = %caller.key_id, schedule = %made.id, "A schedule was made");
     let location = [(header::LOCATION, format!("/api/v1/schedules/{}", made.id))];
     Ok((StatusCode::CREATED, location, Json(made)).into_response())

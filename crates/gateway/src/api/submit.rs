@@ -12,7 +12,7 @@ use axum::{
 use engine::{
     admit::{Caller, Permission},
     jobs,
-    submit::{self, Place, SubmitError, Submitter},
+    submit::{self, Place, Slow, SubmitError, Submitter},
 };
 use store::quota::Over;
 
@@ -24,26 +24,30 @@ use crate::{
     app::App,
     auth::Who,
     input::Params,
+    peer::Peer,
     problem::{Kind, Problem, over_budget},
 };
 
 /// Jobs take minutes to end, not seconds.
 const QUOTA_PAUSE: Duration = Duration::from_secs(30);
+/// Uploads take seconds.
+const PLACE_PAUSE: Duration = Duration::from_secs(2);
 
 pub async fn create(
     State(app): State<App>,
     Who(caller): Who,
     Params(query): Params<SubmitParams>,
+    peer: Peer,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let submission = submission(&query, &headers, body)?;
     let who = Submitter { team_id: caller.team_id, key_id: &caller.key_id, lanes: &caller.lanes };
     if query.dry_run {
-        let sums = submit::validate(&app.engine, who, submission).await.map_err(refused)?;
+        let sums = peer.while_there(submit::validate(&app.engine, who, submission)).await?.map_err(refused)?;
         return Ok(Json(sums).into_response());
     }
-    let accepted = submit::submit(&app.engine, who, submission).await.map_err(refused)?;
+    let accepted = Box::pin(peer.while_there(submit::submit(&app.engine, who, submission))).await?.map_err(refused)?;
     answer(&app, &caller, accepted).await
 }
 
@@ -96,10 +100,13 @@ pub fn refused(error: SubmitError) -> Problem {
             return over_quota(Kind::Limited, &error, *over).retry_after(QUOTA_PAUSE);
         }
         SubmitError::OverBudget(refusal) => return over_budget(refusal),
-        SubmitError::Busy { .. } => return Problem::unavailable(error),
+        SubmitError::Busy { .. } | SubmitError::Slow(Slow::Displaced { .. }) => return Problem::unavailable(error),
+        SubmitError::ShareBusy { .. } => return Problem::new(Kind::Limited, error).retry_after(PLACE_PAUSE),
+        SubmitError::Slow(_) => Kind::Timeout,
+        SubmitError::Bomb { .. } | SubmitError::TooBlank { .. } => Kind::TooLarge,
         SubmitError::Empty => Kind::Invalid,
         SubmitError::TooLarge { limit } => return Problem::new(Kind::TooLarge, &error).with("limit", *limit),
-        SubmitError::Gzip(_) | SubmitError::Document(_) => Kind::BadRequest,
+        SubmitError::Gzip(_) | SubmitError::Hollow { .. } | SubmitError::Document(_) => Kind::BadRequest,
         SubmitError::Cut(cut) if cut.kind() == io::ErrorKind::TimedOut => Kind::Timeout,
         SubmitError::Cut(_) => Kind::BadRequest,
         SubmitError::InFlight => Kind::UploadUnderWay,

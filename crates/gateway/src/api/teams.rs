@@ -92,7 +92,7 @@ fn no_team(name: &str) -> Problem {
 fn refused(error: TeamError) -> Problem {
     match error {
         TeamError::Param { name, .. } => Problem::new(Kind::Invalid, error).with("param", name),
-        TeamError::Taken(_) => Problem::new(Kind::Conflict, error),
+        TeamError::Taken(_) | TeamError::LastAdmin(_) => Problem::new(Kind::Conflict, error),
         TeamError::FileManaged(_) => Problem::new(Kind::ManagedByFile, error),
         TeamError::NotFound => Problem::not_found("such team"),
         TeamError::Unavailable(error) => error.into(),

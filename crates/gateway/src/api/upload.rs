@@ -1,10 +1,10 @@
 //! An upload as it comes in: its body, its form, and what is said of the job.
 
-use std::{io, str::FromStr};
+use std::{io, ops::RangeInclusive, str::FromStr};
 
 use axum::{body::Body, http::HeaderMap};
 use bytes::Bytes;
-use domain::job::JobParams;
+use domain::{Tags, job::JobParams};
 use engine::submit::{Format, Submission};
 use futures::{Stream, stream};
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
 
 use crate::{
-    input::{Pieces, parse},
+    input::{Pieces, brief, parse},
     problem::{Kind, Problem},
 };
 
@@ -40,7 +40,7 @@ pub fn submission(
     body: Body,
 ) -> Result<Submission<impl AsyncRead + Unpin + Send + use<>>, Problem> {
     Ok(Submission {
-        params: from_headers(headers)?.read()?.overridden_by(query.read()?),
+        params: from_headers(headers)?.overridden_by(query.read()?),
         idempotency_key: header(headers, "idempotency-key")?.map(str::to_owned),
         format: format(headers)?,
         body: StreamReader::new(Box::pin(bytes(body))),
@@ -59,23 +59,36 @@ impl SubmitParams {
             name: self.name.clone(),
             lane: value("lane", self.lane.as_ref())?,
             tags: value("tags", self.tags.as_ref())?.unwrap_or_default(),
-            priority: value("priority", self.priority.as_ref())?,
+            priority: whole("priority", self.priority.as_ref(), -100..=100)?,
             deadline: value("deadline", self.deadline.as_ref())?,
             start_at: value("start_at", self.start_at.as_ref())?,
             after: value("after", self.after.as_ref())?,
-            max_attempts: value("max_attempts", self.max_attempts.as_ref())?,
+            max_attempts: whole("max_attempts", self.max_attempts.as_ref(), 1..=100)?,
             max_cost: value("max_cost", self.max_cost.as_ref())?,
             webhook: self.webhook.clone(),
         })
     }
 }
 
-fn from_headers(headers: &HeaderMap) -> Result<SubmitParams, Problem> {
+/// One that is a whole number and out of its range is refused with the other figures of the job.
+fn whole(name: &'static str, text: Option<&String>, range: RangeInclusive<i16>) -> Result<Option<i16>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    match text.parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(_) => {
+            let (least, most, shown) = (range.start(), range.end(), brief(text));
+            let detail = format_args!("{name}: {shown:?} is not a whole number from {least} to {most}.");
+            Err(Problem::new(Kind::BadRequest, detail).with("param", name))
+        }
+    }
+}
+
+fn from_headers(headers: &HeaderMap) -> Result<JobParams, Problem> {
     let text = |name: &'static str| Ok::<_, Problem>(header(headers, name)?.map(str::to_owned));
-    Ok(SubmitParams {
+    let params = SubmitParams {
         name: text("x-tollway-name")?,
         lane: text("x-tollway-lane")?,
-        tags: text("x-tollway-tags")?,
+        tags: None,
         priority: text("x-tollway-priority")?,
         deadline: text("x-tollway-deadline")?,
         start_at: text("x-tollway-start-at")?,
@@ -84,7 +97,15 @@ fn from_headers(headers: &HeaderMap) -> Result<SubmitParams, Problem> {
         max_cost: text("x-tollway-max-cost")?,
         webhook: text("x-tollway-webhook")?,
         dry_run: false,
-    })
+    };
+    Ok(JobParams { tags: tags(headers)?.unwrap_or_default(), ..params.read()? })
+}
+
+/// The header `x-tollway-tags`, of jobs and of calls.
+pub fn tags(headers: &HeaderMap) -> Result<Option<Tags>, Problem> {
+    let name = "x-tollway-tags";
+    let tags = headers.get(name).map(|value| Tags::from_header(value.as_bytes())).transpose();
+    tags.map_err(|error| Problem::new(Kind::BadRequest, format_args!("{name}: {error}.")).with("param", name))
 }
 
 pub fn header<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Problem> {
@@ -145,7 +166,7 @@ mod tests {
             deadline: Some("2026-12-01T00:00:00Z".into()),
             ..SubmitParams::default()
         };
-        let params = from_header.unwrap().read().unwrap().overridden_by(query.read().unwrap());
+        let params = from_header.unwrap().overridden_by(query.read().unwrap());
         assert_eq!((params.lane.unwrap().as_str(), params.priority), ("bulk", Some(5)));
         assert_eq!((params.tags.feature(), params.tags.customer()), ("reindex", Some("acme")));
         assert!(params.deadline.is_some());
@@ -157,6 +178,8 @@ mod tests {
             ("lane", SubmitParams { lane: Some("No Such".into()), ..SubmitParams::default() }),
             ("tags", SubmitParams { tags: Some("team=x".into()), ..SubmitParams::default() }),
             ("priority", SubmitParams { priority: Some("high".into()), ..SubmitParams::default() }),
+            ("priority", SubmitParams { priority: Some("99999999999999999999".into()), ..SubmitParams::default() }),
+            ("max_attempts", SubmitParams { max_attempts: Some("1.5".into()), ..SubmitParams::default() }),
             ("max_cost", SubmitParams { max_cost: Some("much".into()), ..SubmitParams::default() }),
             ("deadline", SubmitParams { deadline: Some("tomorrow".into()), ..SubmitParams::default() }),
         ] {

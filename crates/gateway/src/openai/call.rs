@@ -1,20 +1,24 @@
 //! Synchronous calls: read the request, let the engine make the call, name in headers what happened.
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use domain::{Endpoint, ErrorClass, Lane, Tags};
+use domain::{Endpoint, ErrorClass, Lane};
 use engine::direct::{self, Chunks, Direct, DirectAnswer, DirectError, Meta};
 use futures::{StreamExt, future};
 
 use super::{Failure, models::unknown_model};
 use crate::{
+    api::upload::{header, tags},
     app::App,
     auth::Who,
+    entry::{CALL_ID, EntryId},
     input::{parse, read_body},
     problem::{Kind, Problem, over_budget},
 };
@@ -22,27 +26,52 @@ use crate::{
 pub async fn chat_completions(
     State(app): State<App>,
     who: Who,
+    id: EntryId,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Failure> {
-    call(&app, who, Endpoint::ChatCompletions, &headers, body).await
+) -> Response {
+    call(&app, who, id, Endpoint::ChatCompletions, &headers, body).await
 }
 
-pub async fn embeddings(State(app): State<App>, who: Who, headers: HeaderMap, body: Body) -> Result<Response, Failure> {
-    call(&app, who, Endpoint::Embeddings, &headers, body).await
+pub async fn embeddings(State(app): State<App>, who: Who, id: EntryId, headers: HeaderMap, body: Body) -> Response {
+    call(&app, who, id, Endpoint::Embeddings, &headers, body).await
 }
 
+/// Whatever its end, the answer names the call.
 async fn call(
     app: &App,
+    who: Who,
+    EntryId(id): EntryId,
+    endpoint: Endpoint,
+    headers: &HeaderMap,
+    body: Body,
+) -> Response {
+    let mut response = make(app, who, &id, endpoint, headers, body).await.into_response();
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(CALL_ID, id);
+    }
+    response
+}
+
+async fn make(
+    app: &App,
     Who(caller): Who,
+    request_id: &Arc<str>,
     endpoint: Endpoint,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let lane = text(headers, "x-tollway-lane")?.map(|lane| parse::<Lane>("x-tollway-lane", lane)).transpose()?;
-    let tags = text(headers, "x-tollway-tags")?.map(|tags| parse::<Tags>("x-tollway-tags", tags)).transpose()?;
-    let body = read_body(body, app.engine.settings.max_body).await?;
-    let asked = Direct { endpoint, body, tags: tags.unwrap_or_default(), lane };
+    let lane = header(headers, "x-tollway-lane")?.map(|lane| parse::<Lane>("x-tollway-lane", lane)).transpose()?;
+    let tags = tags(headers)?.unwrap_or_default();
+    let limit = app.engine.settings.max_body;
+    let body = read_body(body, limit).await.map_err(|problem| match problem.kind {
+        Kind::TooLarge => {
+            let detail = format_args!("At most {limit} bytes are taken here, as [server] max_body_mb says.");
+            Problem::new(Kind::TooLarge, detail).with("limit", limit)
+        }
+        _ => problem,
+    })?;
+    let asked = Direct { request_id: Arc::clone(request_id), endpoint, body, tags, lane };
     match direct::call(&app.engine, &caller, asked).await {
         Ok(DirectAnswer::Whole { status, body, meta }) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
@@ -57,7 +86,7 @@ async fn call(
         // The provider's own words about the request: its error object is what OpenAI's clients expect.
         Err(DirectError::Refused { status, body: Some(body), .. }) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-            Ok((status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
+            Ok((status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
         }
         Err(error) => Err(Failure(problem(error))),
     }
@@ -78,7 +107,7 @@ fn events(pieces: Chunks) -> impl futures::Stream<Item = Result<Bytes, std::conv
 fn answer(status: StatusCode, content_type: &'static str, meta: &Meta, body: Body) -> Response {
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(HeaderName::from_static("x-tollway-attempts"), meta.attempts.into());
     let mut put = |name: &'static str, value: &str| {
         // A model's name comes from the provider; one that fits in no header is left out.
@@ -86,7 +115,6 @@ fn answer(status: StatusCode, content_type: &'static str, meta: &Meta, body: Bod
             headers.insert(HeaderName::from_static(name), value);
         }
     };
-    put("x-tollway-request-id", &meta.request_id);
     put("x-tollway-deployment", &meta.deployment);
     put("x-tollway-model", &meta.model);
     if let Some(cost) = meta.cost_usd {
@@ -95,10 +123,8 @@ fn answer(status: StatusCode, content_type: &'static str, meta: &Meta, body: Bod
     response
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Problem> {
-    let text = headers.get(name).map(HeaderValue::to_str).transpose();
-    text.map_err(|_| Problem::new(Kind::BadRequest, format_args!("{name} is not plain text.")).with("param", name))
-}
+/// No caller is told to wait longer: SDKs sleep as long as they are told, and another deployment may answer by then.
+const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(60);
 
 fn problem(error: DirectError) -> Problem {
     match error {
@@ -133,7 +159,7 @@ fn problem(error: DirectError) -> Problem {
                 _ => Problem::new(Kind::Provider, message),
             };
             match retry_after {
-                Some(wait) => problem.retry_after(wait),
+                Some(wait) => problem.retry_after(wait.min(LONGEST_WAIT)),
                 None => problem,
             }
         }
@@ -168,6 +194,15 @@ mod tests {
         check(exhausted(ErrorClass::Connect), Kind::Provider);
         check(DirectError::Unavailable, Kind::Unavailable);
         assert_eq!(problem(exhausted(ErrorClass::Throttled)).retry_after, Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn a_caller_is_never_told_to_wait_longer_than_a_minute() {
+        let hour = Some(Duration::from_secs(3_600));
+        let error = DirectError::Exhausted { class: ErrorClass::Throttled, message: String::new(), retry_after: hour };
+        assert_eq!(problem(error).retry_after, Some(Duration::from_secs(60)));
+        check(exhausted(ErrorClass::QuotaExhausted), Kind::Provider);
+        check(exhausted(ErrorClass::ModelNotFound), Kind::Provider);
     }
 
     #[test]

@@ -3,10 +3,15 @@
 mod alerts;
 mod audit;
 mod budgets;
+mod connections;
+mod entry;
 mod isolation;
 mod keys;
 mod lanes;
 mod limits;
+mod matrix;
+mod money;
 mod roles;
 mod serving;
+mod standing;
 mod world;

@@ -69,6 +69,48 @@ async fn a_refused_upload_hears_why_and_the_connection_goes_on(pool: PgPool) {
     serving.abort();
 }
 
+/// Writes a request whose body follows in a packet of its own, and gives the answer's head.
+async fn in_two_packets(client: &mut TcpStream, head: &str, body: &str) -> String {
+    let length = body.len();
+    client.write_all(format!("{head}\r\nhost: x\r\ncontent-length: {length}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    // The answer is there before the body is sent: nothing of the body was needed for it.
+    let read = client.read(&mut answer).await.unwrap();
+    client.write_all(body.as_bytes()).await.unwrap();
+    String::from_utf8_lossy(&answer[..read]).to_lowercase()
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_request_that_is_refused_before_its_body_came_keeps_the_connection(pool: PgPool) {
+    let world = World::new(pool).await;
+    let reader = world.key("search", Role::Read).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(crate::serve(listener, world.app.clone(), std::future::pending()));
+    let body = "x".repeat(3000);
+    let mut client = TcpStream::connect(address).await.unwrap();
+    for (head, status) in [
+        ("POST /chat/completions HTTP/1.1".to_owned(), 404),
+        ("PUT /api/v1/jobs HTTP/1.1".to_owned(), 405),
+        ("POST /v1/chat/completions HTTP/1.1".to_owned(), 401),
+        (format!("POST /v1/embeddings HTTP/1.1\r\nx-api-key: {reader}"), 403),
+        ("POST /api/v1/teams/%00 HTTP/1.1".to_owned(), 400),
+        ("POST /livez HTTP/1.1".to_owned(), 405),
+    ] {
+        let answer = in_two_packets(&mut client, &head, &body).await;
+        assert!(answer.starts_with(&format!("http/1.1 {status}")), "{head}: {answer}");
+        assert!(!answer.contains("connection: close"), "{head}: {answer}");
+    }
+    // A client that waits for leave to send its body never sends it: it is told that the connection ends.
+    let waiting = "POST /nothing HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n";
+    client.write_all(waiting.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer).to_lowercase();
+    assert!(answer.starts_with("http/1.1 404") && answer.contains("connection: close"), "{answer}");
+    serving.abort();
+}
+
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_panic_is_an_answer(pool: PgPool) {
     async fn fails() -> &'static str {

@@ -18,7 +18,7 @@ use sqlx::PgPool;
 use store::{Pools, key::NewKey, team::TeamRow};
 use tower::ServiceExt;
 
-use crate::{App, Children, router};
+use crate::{App, Children, openapi::has_status, router, router::taken};
 
 const PEPPER: [u8; 32] = [7; 32];
 
@@ -35,28 +35,43 @@ pub struct Answer {
     pub response: Response<()>,
 }
 
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+}
+
 impl World {
     /// With the three usual lanes, the team `filed` and the deployment `sim` in its configuration file.
     pub async fn new(pool: PgPool) -> Self {
-        Self::of(pool, Catalog { lanes: Catalog::default_lanes(), ..Catalog::default() }).await
+        Self::with_settings(pool, |_| {}).await
+    }
+
+    /// The same in a process with other settings.
+    pub async fn with_settings(pool: PgPool, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::of(pool, Catalog { lanes: Catalog::default_lanes(), ..Catalog::default() }, change).await
     }
 
     /// The same, but the file says nothing of lanes.
     pub async fn with_default_lanes(pool: PgPool) -> Self {
-        Self::of(pool, Catalog::default()).await
+        Self::of(pool, Catalog::default(), |_| {}).await
     }
 
-    async fn of(pool: PgPool, mut catalog: Catalog) -> Self {
+    async fn of(pool: PgPool, mut catalog: Catalog, change: impl FnOnce(&mut Settings)) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut tx = pool.begin().await.unwrap();
         catalog.teams.insert("filed".into(), TeamRule { slots: Some(3), ..TeamRule::default() });
         let sim = serde_json::json!({"kind": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "m"});
         catalog.deployments.insert("sim".into(), serde_json::from_value(sim).unwrap());
+        let route = serde_json::json!({"deployments": ["sim"]});
+        catalog.routes.insert("BAAI/bge-m3".into(), serde_json::from_value(route).unwrap());
         engine::upkeep::apply_catalog(&mut tx, &catalog, "test").await.unwrap();
         let active = store::config::load_active(&mut tx).await.unwrap().unwrap();
         tx.commit().await.unwrap();
 
-        let settings = Settings { drain: Duration::from_secs(30), ..Settings::default() };
+        let mut settings =
+            Settings { drain: Duration::from_secs(30), shutdown_delay: Duration::ZERO, ..Settings::default() };
+        change(&mut settings);
         let (engine, ..) = Engine::new(Start {
             pools: Pools { api: pool.clone(), work: pool.clone(), intents: pool.clone() },
             worker_id: 1,
@@ -95,6 +110,7 @@ impl World {
             slots: None,
             rpm: None,
             tpm: None,
+            expires_at: None,
         };
         store::key::create(&mut self.pool.acquire().await.unwrap(), &new).await.unwrap();
         minted.key.expose().to_owned()
@@ -121,8 +137,17 @@ impl World {
         if let Some(key) = key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
-        let request = request.body(Body::from(body.to_owned())).unwrap();
+        self.send(request.body(Body::from(body.to_owned())).unwrap()).await
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
         let (head, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        // Whatever a test is about: the API's description knows of each answer.
+        if let Some(route) = taken(&method, &path) {
+            let status = head.status.as_u16();
+            assert!(has_status(&method, route, status), "{method} {route} answers {status}, which is in no document");
+        }
         let bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap();
         let content_type = head.headers.get("content-type").map_or("", |value| value.to_str().unwrap()).to_owned();
         Answer {

@@ -1,11 +1,13 @@
 //! Seals days. Two days after it ended, a day's segments become few large files in `ledger/`, in the order in which bills are
-//! read. The files they replace stay for an hour, for readers that hold the old manifest.
+//! read. The files they replace are removed as soon as the manifest lists the new ones: who takes all files of the lake, listed
+//! or not, would count their rows twice. A reader that holds the old manifest finds them gone, and reads the manifest again.
 
 mod part;
 mod sort;
 
-use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, Days, NaiveDate, Utc};
 use domain::manifest::{LakeFile, Manifest, RetiredFile, SegmentSet};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use serde::Serialize;
 use store::{
     PgPool,
@@ -24,8 +26,8 @@ use sort::Sorter;
 
 /// A day is sealed when it ended this long ago: attempts that began in it have ended, retries included.
 const SEAL_AFTER: Days = Days::new(2);
-/// Replaced files are kept for readers this long.
-const GRACE: TimeDelta = TimeDelta::hours(1);
+/// A day may have thousands of segments, and a bucket answers each removal by itself.
+const REMOVED_AT_ONCE: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Compacted {
@@ -34,13 +36,13 @@ pub struct Compacted {
     /// Files written.
     pub files: u64,
     pub rows: u64,
-    /// Replaced files whose hour was over.
+    /// Replaced files.
     pub removed: u64,
     pub sealed_through: Option<NaiveDate>,
 }
 
-/// Seals every day up to two days before `now`, as far as their rows are all exported, and removes files that were replaced
-/// more than an hour before `now`. Repeating it after a crash is safe. [`LakeError::Busy`] when another process is at it.
+/// Seals every day up to two days before `now`, as far as their rows are all exported, and removes the files that this replaces.
+/// Repeating it after a crash is safe. [`LakeError::Busy`] when another process is at it.
 pub async fn compact(pool: &PgPool, lake: &LakeStore, now: DateTime<Utc>) -> Result<Compacted> {
     let lock = LakeLock::take(pool).await?.ok_or(LakeError::Busy)?;
     let done = compact_finished(pool, lake, now).await;
@@ -53,6 +55,7 @@ async fn compact_finished(pool: &PgPool, lake: &LakeStore, now: DateTime<Utc>) -
     refuse_a_lost_manifest(pool, lake).await?;
     let mut done = Compacted::default();
     let mut manifest = lake.manifest().await?.unwrap_or_default();
+    manifest = remove_replaced(lake, manifest, now, &mut done.removed).await?;
     if let Some(through) = last_finished_day(pool, now).await? {
         let mut days: Vec<NaiveDate> = hot_files(&manifest).map(|file| file.usage_date).collect();
         days.retain(|day| *day <= through);
@@ -65,7 +68,6 @@ async fn compact_finished(pool: &PgPool, lake: &LakeStore, now: DateTime<Utc>) -
             manifest = lake.update(now, move |manifest| seal(manifest, through)).await?;
         }
     }
-    remove_replaced(lake, &manifest, now, &mut done).await?;
     done.sealed_through = manifest.sealed_through;
     Ok(done)
 }
@@ -95,7 +97,6 @@ async fn compact_day(
     now: DateTime<Utc>,
     done: &mut Compacted,
 ) -> Result<Manifest> {
-    remove_orphans(lake, manifest, day).await?;
     let old: Vec<LakeFile> = hot_files(manifest).filter(|file| file.usage_date == day).cloned().collect();
     let segments: SegmentSet = old.iter().flat_map(|file| file.segments.iter()).collect();
     let (sorter, before) = sort(lake, &old).await?;
@@ -103,11 +104,12 @@ async fn compact_day(
     if before != after {
         return Err(LakeError::Conflict { name: format!("{LEDGER}/usage_date={day}") });
     }
+    let parts = part::show(lake, manifest, day, parts).await?;
     done.days += 1;
     done.files += parts.len() as u64;
     done.rows += after.rows;
     tracing::info!(%day, files.before = old.len(), files.after = parts.len(), rows = after.rows, "Sealed a day");
-    lake.update(now, move |manifest| {
+    let changed = lake.update(now, move |manifest| {
         let replaced = |file: &LakeFile| old.iter().any(|old| old.name == file.name);
         let (gone, mut live): (Vec<_>, Vec<_>) = manifest.files.drain(..).partition(replaced);
         let new = parts.iter().filter(|part| !live.iter().any(|file| file.name == part.name)).cloned();
@@ -115,19 +117,8 @@ async fn compact_day(
         manifest.files = live;
         manifest.retired.extend(gone.into_iter().map(|file| RetiredFile { name: file.name, retired_at: now }));
         seal(manifest, day);
-    })
-    .await
-}
-
-/// Files of a compaction that died before the manifest had them. Readers that take all of `ledger/` must not see them for long.
-async fn remove_orphans(lake: &LakeStore, manifest: &Manifest, day: NaiveDate) -> Result<()> {
-    for name in lake.list(&format!("{LEDGER}/usage_date={day}")).await? {
-        if !manifest.files.iter().any(|file| file.name == name) {
-            tracing::warn!(file = name, "Removing a file that an interrupted compaction left");
-            lake.remove(&name).await?;
-        }
-    }
-    Ok(())
+    });
+    remove_replaced(lake, changed.await?, now, &mut done.removed).await
 }
 
 /// All rows of the files, on their way through the sorter; and their digest, which must be the manifest's.
@@ -156,22 +147,24 @@ async fn sort(lake: &LakeStore, files: &[LakeFile]) -> Result<(Sorter, Digest)> 
     Ok((sorter, total))
 }
 
-async fn remove_replaced(
+/// Removes what the manifest lists as replaced, and adds the number of files to `removed`. Gives the manifest as it is then.
+pub(crate) async fn remove_replaced(
     lake: &LakeStore,
-    manifest: &Manifest,
+    manifest: Manifest,
     now: DateTime<Utc>,
-    done: &mut Compacted,
-) -> Result<()> {
-    let over: Vec<String> =
-        manifest.retired.iter().filter(|file| file.retired_at + GRACE <= now).map(|file| file.name.clone()).collect();
-    if over.is_empty() {
-        return Ok(());
+    removed: &mut u64,
+) -> Result<Manifest> {
+    if manifest.retired.is_empty() {
+        return Ok(manifest);
     }
+    let names: Vec<String> = manifest.retired.iter().map(|file| file.name.clone()).collect();
     // First the files: a name that is forgotten first would stay for ever if we died in between.
-    for name in &over {
-        lake.remove(name).await?;
-    }
-    done.removed = over.len() as u64;
-    lake.update(now, move |manifest| manifest.retired.retain(|file| !over.contains(&file.name))).await?;
-    Ok(())
+    let remove = |name: String| {
+        let lake = lake.clone();
+        async move { lake.remove(&name).await }.boxed()
+    };
+    let removals: Vec<_> = names.iter().cloned().map(remove).collect();
+    futures::stream::iter(removals).buffer_unordered(REMOVED_AT_ONCE).try_collect::<()>().await?;
+    *removed += names.len() as u64;
+    lake.update(now, move |manifest| manifest.retired.retain(|file| !names.contains(&file.name))).await
 }

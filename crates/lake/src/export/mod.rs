@@ -11,7 +11,7 @@ use store::{
     segment::{self, LakeLock, Segment},
 };
 
-use crate::{LakeError, LakeStore, Result};
+use crate::{LakeError, LakeStore, Result, compact::remove_replaced};
 pub(crate) use write::length;
 pub use write::write;
 
@@ -38,6 +38,12 @@ pub async fn export(pool: &PgPool, lake: &LakeStore, now: DateTime<Utc>) -> Resu
 async fn export_waiting(pool: &PgPool, lake: &LakeStore, now: DateTime<Utc>) -> Result<Exported> {
     lake.sweep().await?;
     refuse_a_lost_manifest(pool, lake).await?;
+    match lake.manifest().await? {
+        // An empty lake is a lake: readers tell it from a place that is none.
+        None => lake.update(now, |_| {}).await?,
+        // A compaction died before it had removed what it replaced; the next one may be a day away.
+        Some(manifest) => remove_replaced(lake, manifest, now, &mut 0).await?,
+    };
     let mut done = Exported::default();
     let left_over = segment::unpublished(&mut *pool.acquire().await?).await?;
     for segment in left_over {

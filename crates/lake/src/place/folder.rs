@@ -16,6 +16,8 @@ use crate::{LakeError, Result};
 
 /// Hidden from readers that take whole folders: they skip names that begin with an underscore.
 const SCRATCH: &str = "_tmp";
+/// Folders that are not whole yet. Not in `SCRATCH`, where earlier versions expect files alone.
+const STAGE: &str = "_stage";
 const LOCK: &str = "_manifest.lock";
 
 #[derive(Debug, Clone)]
@@ -102,6 +104,41 @@ impl Folder {
         .await
     }
 
+    /// Puts files whose names share a folder, as that folder: it appears with all of them. Gives the files back when the folder
+    /// is there already.
+    pub async fn put_folder(
+        &self,
+        files: Vec<(String, NamedTempFile)>,
+    ) -> Result<Result<(), Vec<(String, NamedTempFile)>>> {
+        self.run(move |root| {
+            let Some(day) = files.first().and_then(|(name, _)| root.join(name).parent().map(Path::to_owned)) else {
+                return Ok(Ok(()));
+            };
+            if day.exists() {
+                return Ok(Err(files));
+            }
+            let above = day.parent().unwrap_or(root).to_owned();
+            fs::create_dir_all(&above)?;
+            fs::create_dir_all(root.join(STAGE))?;
+            let stage = tempfile::tempdir_in(root.join(STAGE))?;
+            // As open to others as their umask says, unlike a temporary folder.
+            let whole = stage.path().join("day");
+            fs::create_dir(&whole)?;
+            for (name, file) in files {
+                file.as_file().sync_all()?;
+                let name = Path::new(&name).file_name().unwrap_or_default();
+                file.persist_noclobber(whole.join(name)).map_err(|error| error.error)?;
+            }
+            sync_folder(&whole)?;
+            fs::rename(&whole, &day)?;
+            for folder in above.ancestors().take_while(|folder| folder.starts_with(root)) {
+                sync_folder(folder)?;
+            }
+            Ok(Ok(()))
+        })
+        .await
+    }
+
     pub async fn read(&self, name: &str) -> Result<Option<File>> {
         let name = name.to_owned();
         self.run(move |root| if_there(File::open(root.join(name)))).await
@@ -147,6 +184,7 @@ impl Folder {
             for entry in if_there(fs::read_dir(root.join(SCRATCH)))?.into_iter().flatten() {
                 if_there(fs::remove_file(entry?.path()))?;
             }
+            if_there(fs::remove_dir_all(root.join(STAGE)))?;
             Ok(())
         })
         .await

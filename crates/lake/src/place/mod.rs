@@ -4,7 +4,7 @@
 mod bucket;
 mod folder;
 
-use std::{fmt, fs::File, path::PathBuf};
+use std::{fmt, fs::File, io::ErrorKind, path::PathBuf};
 
 use chrono::{DateTime, Utc};
 use domain::manifest::{Manifest, SCHEMA_VERSION};
@@ -67,6 +67,21 @@ impl LakeStore {
         Ok(Self { url: folder.root().display().to_string(), place: Place::Folder(folder) })
     }
 
+    /// A lake to read: as [`LakeStore::open`], but a folder that is not there is not made. `None`: there is none.
+    pub fn find(url: &str) -> Result<Option<Self>> {
+        let path = match url.split_once("://") {
+            None => url,
+            Some(("file", path)) => path,
+            Some(_) => return Self::open(url).map(Some),
+        };
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => Self::open(url).map(Some),
+            Ok(_) => Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(LakeError::io(path, error)),
+        }
+    }
+
     /// An absolute path, or `s3://bucket/prefix`; no slash at the end.
     pub fn url(&self) -> &str {
         &self.url
@@ -119,6 +134,25 @@ impl LakeStore {
             Place::Folder(folder) => folder.put_new(name, file).await,
             Place::Bucket(bucket) => bucket.put_new(name, file).await,
         }
+    }
+
+    /// Makes finished files of one folder visible, in a folder of the disk all in one step. `AlreadyThere` when one of the names was
+    /// taken; the others may be visible then.
+    pub(crate) async fn put_together(&self, files: Vec<(String, NamedTempFile)>) -> Result<Put> {
+        let files = match &self.place {
+            Place::Folder(folder) => match folder.put_folder(files).await? {
+                Ok(()) => return Ok(Put::Created),
+                Err(files) => files,
+            },
+            Place::Bucket(_) => files,
+        };
+        let mut put = Put::Created;
+        for (name, file) in files {
+            if self.put_new(&name, file).await? == Put::AlreadyThere {
+                put = Put::AlreadyThere;
+            }
+        }
+        Ok(put)
     }
 
     /// The file `name` for reading, from a bucket as a temporary copy; `None` when there is none.
@@ -187,6 +221,19 @@ mod tests {
         for url in ["", "ftp://host/lake", "s3://"] {
             assert!(matches!(LakeStore::open(url), Err(LakeError::BadUrl { .. })), "{url}");
         }
+    }
+
+    #[test]
+    fn looking_for_a_lake_makes_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(place("file"), "").unwrap();
+        for nowhere in [place("nope"), format!("file://{}", place("nope")), place("file"), place("file/below")] {
+            assert!(LakeStore::find(&nowhere).unwrap().is_none(), "{nowhere}");
+        }
+        assert!(!folder.path().join("nope").exists());
+        assert!(LakeStore::find(&folder.path().display().to_string()).unwrap().is_some());
+        assert!(matches!(LakeStore::find("ftp://host/lake"), Err(LakeError::BadUrl { .. })));
     }
 
     #[test]

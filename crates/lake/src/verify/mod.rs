@@ -50,11 +50,39 @@ pub async fn verify(pool: &PgPool, lake: &LakeStore) -> Result<Verification> {
     let lock = wait_for_lock(pool).await?;
     let surveyed = survey(pool, lake).await;
     lock.release().await?;
-    let (manifest, days, mut found) = surveyed?;
+    let (mut manifest, days, mut found) = surveyed?;
     for day in days {
-        verify_day(pool, lake, &manifest, day, &mut found).await?;
+        loop {
+            let mut of_day = Verification::default();
+            verify_day(pool, lake, &manifest, day, &mut of_day).await?;
+            match newer_manifest(lake, &of_day).await? {
+                Some(newer) => manifest = newer,
+                None => {
+                    found.ledger += of_day.ledger;
+                    found.lake += of_day.lake;
+                    found.differences.extend(of_day.differences);
+                    break;
+                }
+            }
+        }
     }
     Ok(found)
+}
+
+/// The manifest as it is now, when a file was missing that it does not list any more: a compaction replaced it meanwhile, and the
+/// day has to be compared anew. Each day is sealed once, so this ends.
+async fn newer_manifest(lake: &LakeStore, of_day: &Verification) -> Result<Option<Manifest>> {
+    let missing = |difference: &Difference| match difference {
+        Difference::MissingFile { name } => Some(name.clone()),
+        _ => None,
+    };
+    let missing: Vec<String> = of_day.differences.iter().filter_map(missing).collect();
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let newer = lake.manifest().await?.unwrap_or_default();
+    let is_replaced = missing.iter().any(|name| !newer.files.iter().any(|file| file.name == *name));
+    Ok(is_replaced.then_some(newer))
 }
 
 /// What there is to compare, and whether files and segments agree. Under the exporter's lock, so that both are of one state.

@@ -134,3 +134,42 @@ fn an_own_price_without_output_leaves_output_unpriced() {
     let seen = [None, Some(0), Some(1)].map(status);
     assert_eq!(seen, [PriceStatus::Priced, PriceStatus::Priced, PriceStatus::Unpriced]);
 }
+
+#[test]
+fn a_price_for_input_alone_covers_no_call_with_output() {
+    let covers = |list: &PriceList, provider, model| {
+        list.resolve(provider, model).unwrap().at(at(NOW), Terms::sync()).unwrap().covers_output()
+    };
+    let input_only = PriceList::shipped().with_own(&[OwnPrice { input: usd("1"), ..own("p", "m") }]).unwrap();
+    assert!(!covers(&input_only, "p", "m"));
+    let cached = PriceList::shipped()
+        .with_own(&[OwnPrice { input: usd("1"), cache_read: usd("0.1"), ..own("p", "m") }])
+        .unwrap();
+    assert!(!covers(&cached, "p", "m"), "cached input is input");
+    let both =
+        PriceList::shipped().with_own(&[OwnPrice { input: usd("1"), output: usd("2"), ..own("p", "m") }]).unwrap();
+    assert!(covers(&both, "p", "m"));
+    let free = PriceList::shipped().with_own(&[OwnPrice { free: true, ..own("p", "m") }]).unwrap();
+    assert!(covers(&free, "p", "m"));
+    assert!(!covers(&PriceList::shipped(), "openai", "text-embedding-3-small"));
+    assert!(covers(&PriceList::shipped(), "openai", "gpt-4o"));
+}
+
+/// Cached input costs plain input and reasoning costs output where nothing else is said; audio costs a multiple of text.
+#[test]
+fn classes_that_an_own_price_does_not_name() {
+    let price = OwnPrice { input: usd("1"), output: usd("2"), ..own("p", "m") };
+    let list = PriceList::shipped().with_own(&[price]).unwrap();
+    let price = list.resolve("p", "m").unwrap().at(at(NOW), Terms::sync()).unwrap();
+    let seen = |usage: Usage| {
+        let charge = charge(&price, &usage).unwrap();
+        (charge.contracted_cost.unwrap().pico(), charge.status)
+    };
+    let plain = Usage { input_uncached: Some(10), output_text: Some(5), ..Usage::default() };
+    assert_eq!(seen(plain), (20_000_000, PriceStatus::Priced));
+    assert_eq!(seen(Usage { cache_read: Some(3), ..plain }), (23_000_000, PriceStatus::Priced));
+    assert_eq!(seen(Usage { output_reasoning: Some(2), ..plain }), (24_000_000, PriceStatus::Priced));
+    assert_eq!(seen(Usage { input_audio: Some(1), ..plain }), (21_000_000, PriceStatus::Estimated));
+    assert_eq!(seen(Usage { output_audio: Some(1), ..plain }), (22_000_000, PriceStatus::Estimated));
+    assert_eq!(seen(Usage { input_audio: Some(0), ..plain }).1, PriceStatus::Priced);
+}

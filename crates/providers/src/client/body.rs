@@ -3,20 +3,56 @@
 use std::error::Error as StdError;
 
 use bytes::{Bytes, BytesMut};
-use domain::ErrorClass;
-use reqwest::{Response, header::CONTENT_TYPE};
+use domain::{ErrorClass, Usage};
 
-use super::send::Reply;
+use super::{Unfit, send::Reply};
 use crate::{error::CallError, target::Target};
 
 /// Room made for a body before any of it is there, whatever its head claims.
 const TRUSTED: usize = 1 << 20;
+/// As much is kept of the end of a body that is too large: usage stands there.
+const TAIL: usize = 16 << 10;
 
-/// The whole body, unpacked when it came compressed; `TooLarge` as soon as it has more than `cap` bytes.
-pub(crate) async fn whole(reply: &mut Reply, target: &Target, cap: usize) -> Result<Bytes, CallError> {
+/// The whole body of a good answer, unpacked when it came compressed. Of one that is too large, the usage that `usage_in` finds in
+/// it is in the error: it was paid for.
+pub(crate) async fn answer(
+    reply: &mut Reply,
+    target: &Target,
+    usage_in: impl Fn(&[u8]) -> Option<Usage>,
+) -> Result<Bytes, CallError> {
+    let cap = target.max_answer;
+    let start = match read(reply, target, cap).await? {
+        Read::Whole(body) => return Ok(body),
+        Read::TooLarge(start) => start,
+    };
+    let usage = match usage_in(&start) {
+        Some(usage) => Some(usage),
+        None => usage_in(&tail(reply, start, cap).await),
+    };
+    Err(reply.blame(Unfit::too_large("is", cap, "max_answer_mb").with_usage(usage).into_error(target)))
+}
+
+/// The whole body; `TooLarge` as soon as it has more than `cap` bytes.
+pub(super) async fn whole(reply: &mut Reply, target: &Target, cap: usize) -> Result<Bytes, CallError> {
+    match read(reply, target, cap).await? {
+        Read::Whole(body) => Ok(body),
+        Read::TooLarge(_) => {
+            let message = format!("the answer of deployment {} is larger than {cap} bytes", target.name);
+            Err(reply.blame(CallError::new(ErrorClass::TooLarge, message)))
+        }
+    }
+}
+
+enum Read {
+    Whole(Bytes),
+    /// What had arrived by then.
+    TooLarge(Bytes),
+}
+
+async fn read(reply: &mut Reply, target: &Target, cap: usize) -> Result<Read, CallError> {
     let announced = reply.response.content_length().and_then(|n| usize::try_from(n).ok());
     if announced.is_some_and(|n| n > cap) {
-        return Err(reply.blame(too_large(target, cap)));
+        return Ok(Read::TooLarge(Bytes::new()));
     }
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
@@ -27,26 +63,43 @@ pub(crate) async fn whole(reply: &mut Reply, target: &Target, cap: usize) -> Res
             Ok(Err(error)) => return Err(reply.blame(broken(&error, target))),
             Err(out_of_time) => return Err(reply.blame(out_of_time.into_error(target))),
         };
-        if first.len() + rest.len() + chunk.len() > cap {
-            return Err(reply.blame(too_large(target, cap)));
-        }
+        let is_too_large = first.len() + rest.len() + chunk.len() > cap;
         // Most answers arrive in one piece, and are not copied.
         if first.is_empty() && rest.is_empty() {
             first = chunk;
-            continue;
+        } else {
+            if rest.is_empty() {
+                rest.reserve(announced.unwrap_or(first.len() * 4).min(TRUSTED));
+                rest.extend_from_slice(&std::mem::take(&mut first));
+            }
+            rest.extend_from_slice(&chunk);
         }
-        if rest.is_empty() {
-            rest.reserve(announced.unwrap_or(first.len() * 4).min(TRUSTED));
-            rest.extend_from_slice(&std::mem::take(&mut first));
+        if is_too_large {
+            let start = if rest.is_empty() { first } else { rest.freeze() };
+            return Ok(Read::TooLarge(start));
         }
-        rest.extend_from_slice(&chunk);
     }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    Ok(Read::Whole(if rest.is_empty() { first } else { rest.freeze() }))
 }
 
-fn too_large(target: &Target, cap: usize) -> CallError {
-    let message = format!("the answer of deployment {} is larger than {cap} bytes", target.name);
-    CallError::new(ErrorClass::TooLarge, message)
+/// The end of a body that is too large: it is read, and not kept, up to twice `cap`. A body that announces more is left.
+async fn tail(reply: &mut Reply, start: Bytes, cap: usize) -> Vec<u8> {
+    let announced = reply.response.content_length().and_then(|n| usize::try_from(n).ok());
+    let mut tail = start[start.len().saturating_sub(TAIL)..].to_vec();
+    let mut left = cap.saturating_mul(2).saturating_sub(start.len());
+    drop(start);
+    if announced.is_some_and(|n| n > cap.saturating_mul(2)) {
+        return tail;
+    }
+    while let Ok(Ok(Some(chunk))) = reply.patience.wait(reply.response.chunk()).await {
+        tail.extend_from_slice(&chunk[chunk.len().saturating_sub(TAIL)..]);
+        tail.drain(..tail.len().saturating_sub(TAIL));
+        left = left.saturating_sub(chunk.len());
+        if left == 0 {
+            break;
+        }
+    }
+    tail
 }
 
 /// Why a body ended in an error: packed wrongly, or cut.
@@ -69,13 +122,4 @@ fn unpackable(error: &reqwest::Error) -> bool {
         cause = inner.source();
     }
     false
-}
-
-/// Whether the content type names `kind`; servers that send none are believed.
-pub(crate) fn content_is(response: &Response, kind: &str) -> bool {
-    let Some(value) = response.headers().get(CONTENT_TYPE) else {
-        return true;
-    };
-    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
-    essence.to_ascii_lowercase().contains(kind)
 }

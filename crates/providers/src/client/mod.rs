@@ -1,22 +1,29 @@
 //! What every provider shares: connections, time limits, bodies, and what a refusal says.
 
 mod body;
+mod content_type;
+mod found;
 mod patience;
 mod pool;
 mod refusal;
 mod retry_after;
+mod said;
 mod send;
 mod sent;
 pub(crate) mod sse;
 mod status;
 
-pub(crate) use body::{broken, content_is, whole};
+pub(crate) use body::{answer, broken};
+pub(crate) use content_type::ContentType;
+pub(crate) use found::{name, objects_named};
 pub(crate) use patience::Patience;
 pub use pool::HttpClients;
 pub(crate) use pool::{Lent, Pool};
-pub(crate) use refusal::{error_inside, refused};
+pub(crate) use refusal::{error_inside, is_explained, refused};
 pub(crate) use send::{Post, Reply, post, root_cause};
 pub(crate) use status::class_of;
+
+use std::borrow::Cow;
 
 use domain::{ErrorClass, Usage};
 
@@ -27,16 +34,28 @@ use crate::{error::CallError, target::Target};
 pub(crate) struct Unfit {
     pub class: ErrorClass,
     /// Completes "the answer of deployment d …".
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
     /// Tokens it reports all the same.
     pub usage: Option<Usage>,
 }
 
 impl Unfit {
-    pub const CUT: Self = Self { class: ErrorClass::Cut, what: "ended before it was whole", usage: None };
+    pub const CUT: Self =
+        Self { class: ErrorClass::Cut, what: Cow::Borrowed("ended before it was whole"), usage: None };
 
-    pub fn garbage(what: &'static str) -> Self {
-        Self { class: ErrorClass::Garbage, what, usage: None }
+    pub fn new(class: ErrorClass, what: impl Into<Cow<'static, str>>) -> Self {
+        Self { class, what: what.into(), usage: None }
+    }
+
+    pub fn garbage(what: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorClass::Garbage, what)
+    }
+
+    /// Of an event or an answer, by the deployment's setting `field`.
+    pub fn too_large(whole: &str, limit: usize, field: &str) -> Self {
+        let what =
+            format!("{whole} of more than {} MiB, Tollway's limit for it ({field} of the deployment)", limit >> 20);
+        Self::new(ErrorClass::TooLarge, what)
     }
 
     /// JSON that ends too early was cut; any other fault of it is the provider's doing.

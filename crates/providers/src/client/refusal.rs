@@ -5,50 +5,74 @@ use chrono::Utc;
 use domain::ErrorClass;
 use memchr::memmem;
 use secrecy::ExposeSecret;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{body::whole, retry_after::retry_after, send::Reply, status::class_of};
+use super::{body::whole, retry_after::retry_after, said::Said, send::Reply, status::class_of};
 use crate::{error::CallError, target::Target};
 
 /// The longest error body that is kept, in bytes.
 const LONGEST: usize = 64 << 10;
 
-/// `Ok` when the answer's status is 2xx; otherwise reads what the provider says about it.
+/// `Ok` when the answer's status is one of success; otherwise reads what the provider says about it.
 pub(crate) async fn refused(mut reply: Reply, target: &Target) -> Result<Reply, CallError> {
     let status = reply.status();
-    let Some(class) = class_of(status) else {
+    let Some(by_status) = class_of(status) else {
         return Ok(reply);
     };
     let wait = retry_after(reply.response.headers(), Utc::now());
     // The status says enough: a body that is late, cut or too long is done without.
     let body = whole(&mut reply, target, LONGEST).await.ok();
-    let words = body.as_deref().and_then(object).map(|raw| Words::of(raw, target));
-    let message = match class {
+    let said = body.as_deref().and_then(object).map(|raw| Said::of(raw, target)).unwrap_or_default();
+    let class = said.class_under(status).unwrap_or(by_status);
+    let mut error = reply.blame(CallError::new(class, message(class, status, &said, target)));
+    error.retry_after = wait;
+    error.body = body.filter(|_| is_for_callers(class)).and_then(|body| told(body, target));
+    Err(error)
+}
+
+/// Details of the operator's key or account are not shown to callers.
+fn is_for_callers(class: ErrorClass) -> bool {
+    !matches!(class, ErrorClass::Credential | ErrorClass::QuotaExhausted)
+}
+
+fn message(class: ErrorClass, status: u16, said: &Said, target: &Target) -> String {
+    let (name, model) = (&target.name, &target.model);
+    match class {
         _ if (300..400).contains(&status) => {
-            format!("deployment {} answered {status}, a redirect; base_url must be the final address", target.name)
+            format!("deployment {name} answered {status}, a redirect; base_url must be the final address")
         }
         ErrorClass::Credential => {
-            format!("deployment {} answered {status}: it refuses the operator's credential or account", target.name)
+            format!("deployment {name} answered {status}: it refuses the operator's credential")
         }
-        _ => format!("deployment {} answered {status}{}", target.name, words.unwrap_or_default()),
-    };
-    let mut error = reply.blame(CallError::new(class, message));
-    error.retry_after = wait;
-    // What is wrong with the credential is for the operator, not for whoever made the call.
-    error.body = body.filter(|_| class != ErrorClass::Credential).and_then(|body| told(body, target));
-    Err(error)
+        ErrorClass::QuotaExhausted => format!(
+            "deployment {name} answered {status}{said}: the operator's account has no quota or credit left; waiting does not mend it"
+        ),
+        ErrorClass::ModelNotFound => format!(
+            "deployment {name} answered {status}{said}: the provider does not know the model {model}, or base_url is wrong"
+        ),
+        ErrorClass::Forbidden => {
+            format!(
+                "deployment {name} answered {status}{said}, and does not say whether the key or the request is refused"
+            )
+        }
+        ErrorClass::RefusedContent => format!("deployment {name} answered {status}{said}: it refuses this content"),
+        _ => format!("deployment {name} answered {status}{said}"),
+    }
 }
 
 /// An `error` object inside a good answer, whose whole body is `body`.
 pub(crate) fn error_inside(error: &RawValue, body: Bytes, target: &Target) -> CallError {
-    let words = Words::of(error, target);
-    let class = words.class();
-    let mut call_error = CallError::new(class, format!("deployment {} answered 200 with an error{words}", target.name));
-    call_error.body = Some(body)
-        .filter(|body| class != ErrorClass::Credential && body.len() <= LONGEST)
-        .and_then(|body| told(body, target));
+    let said = Said::of(error, target);
+    let class = said.class();
+    let mut call_error = CallError::new(class, format!("deployment {} answered 200 with an error{said}", target.name));
+    call_error.body =
+        Some(body).filter(|body| is_for_callers(class) && body.len() <= LONGEST).and_then(|body| told(body, target));
     call_error
+}
+
+/// Whether an error `body` under `status` names a cause. A server that rejects an unknown member often only repeats the status.
+pub(crate) fn is_explained(body: &[u8], status: u16) -> bool {
+    object(body).is_some_and(|raw| Said::about(raw).is_explained(status))
 }
 
 /// `body` for the result line: a JSON object without the credential.
@@ -68,75 +92,6 @@ fn told(body: Bytes, target: &Target) -> Option<Bytes> {
 fn object(body: &[u8]) -> Option<&RawValue> {
     let raw: &RawValue = serde_json::from_slice(body).ok()?;
     raw.get().starts_with('{').then_some(raw)
-}
-
-/// The short words of an error object, which name the fault and quote nothing: its status, type and code.
-#[derive(Default)]
-struct Words {
-    status: Option<u16>,
-    words: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Wire<'a> {
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
-    #[serde(borrow, default, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    code: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    status: Option<&'a RawValue>,
-}
-
-impl Words {
-    /// Of `{"error":{…}}` or of the inner object itself.
-    fn of(raw: &RawValue, target: &Target) -> Self {
-        let Ok(outer) = serde_json::from_str::<Wire<'_>>(raw.get()) else {
-            return Self::default();
-        };
-        let inner = outer.error.and_then(|raw| serde_json::from_str::<Wire<'_>>(raw.get()).ok()).unwrap_or(outer);
-        let status = inner.code.or(inner.status).and_then(|raw| raw.get().trim_matches('"').parse().ok());
-        let status = status.filter(|status| (400..600).contains(status));
-        let words = [inner.kind, inner.code].into_iter().flatten().filter_map(|raw| word(raw, target)).collect();
-        Self { status, words }
-    }
-
-    /// Whose fault an error without a status of its own is.
-    fn class(&self) -> ErrorClass {
-        if let Some(class) = self.status.and_then(class_of) {
-            return class;
-        }
-        let says = |part: &str| self.words.iter().any(|word| word.to_ascii_lowercase().contains(part));
-        if says("rate_limit") || says("quota") || says("too_many") {
-            ErrorClass::Throttled
-        } else if says("overloaded") || says("unavailable") {
-            ErrorClass::Overloaded
-        } else if says("authentication") || says("permission") || says("api_key") {
-            ErrorClass::Credential
-        } else if says("invalid_request") || says("context_length") || says("content_policy") {
-            ErrorClass::InvalidRequest
-        } else {
-            ErrorClass::ServerError
-        }
-    }
-}
-
-impl std::fmt::Display for Words {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.words.is_empty() { Ok(()) } else { write!(f, " ({})", self.words.join(", ")) }
-    }
-}
-
-/// An identifier such as `rate_limit_exceeded`; free text might quote the prompt.
-fn word(raw: &RawValue, target: &Target) -> Option<String> {
-    let word = raw.get().trim_matches('"');
-    let fits = !word.is_empty()
-        && word != "null"
-        && word.len() <= 64
-        && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
-    let secret = target.credential.as_ref().is_some_and(|secret| word.contains(secret.expose_secret()));
-    (fits && !secret).then(|| word.to_owned())
 }
 
 #[cfg(test)]
@@ -160,6 +115,7 @@ mod tests {
         check(r#"{"type":"overloaded_error","code":null}"#, ErrorClass::Overloaded, " (overloaded_error)");
         check(r#"{"type":"invalid_request_error"}"#, ErrorClass::InvalidRequest, " (invalid_request_error)");
         check(r#"{"code":"invalid_api_key"}"#, ErrorClass::Credential, " (invalid_api_key)");
+        check(r#"{"code":"insufficient_quota"}"#, ErrorClass::QuotaExhausted, " (insufficient_quota)");
         check(r#"{"type":"a sentence with the prompt"}"#, ErrorClass::ServerError, "");
         check(r#""model not loaded""#, ErrorClass::ServerError, "");
     }
@@ -172,7 +128,7 @@ mod tests {
         let deployment = domain::Deployment { credential, ..deployment("http://x") };
         let target = Target::resolve("d", &deployment).unwrap();
         let body = Bytes::from_static(br#"{"error":{"message":"sk-secret may not","code":"sk-secret"}}"#);
-        let words = Words::of(object(&body).unwrap(), &target).to_string();
+        let words = Said::of(object(&body).unwrap(), &target).to_string();
         let kept = told(body, &target).unwrap();
         assert_eq!(kept, &br#"{"error":{"message":"[redacted] may not","code":"[redacted]"}}"#[..]);
         assert_eq!(words, "");

@@ -5,10 +5,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-/// More than this is a mistake, not a plan.
-const LONGEST: Duration = Duration::from_secs(24 * 3_600);
+/// A longer wait cannot be meant: it is the time of an epoch, or a date of a clock that is wrong. It counts as nothing said, for
+/// waiting it out would close a deployment that answers again in a second.
+const LONGEST: Duration = Duration::from_secs(3_600);
 
-/// `retry-after-ms` (OpenAI's, the finer one) before `Retry-After` in seconds or as an HTTP date; a date gone by is zero.
+/// `retry-after-ms` (OpenAI's, the finer one) before `Retry-After` in seconds or as an HTTP date; a date gone by is zero. `None`
+/// when nothing is said, or nothing that can be meant.
 pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = |value: Option<&reqwest::header::HeaderValue>| Some(value?.to_str().ok()?.trim().to_owned());
     let ms = text(headers.get("retry-after-ms")).and_then(|ms| seconds(ms.parse::<f64>().ok()? / 1_000.0));
@@ -19,14 +21,11 @@ pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Dur
             Err(_) => until(&given, now),
         }
     })?;
-    Some(wait.min(LONGEST))
+    (wait <= LONGEST).then_some(wait)
 }
 
 fn seconds(number: f64) -> Option<Duration> {
-    if number > LONGEST.as_secs_f64() {
-        return Some(LONGEST);
-    }
-    Duration::try_from_secs_f64(number).ok()
+    Duration::try_from_secs_f64(number).ok().filter(|wait| *wait <= LONGEST)
 }
 
 fn until(date: &str, now: DateTime<Utc>) -> Option<Duration> {
@@ -58,12 +57,12 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_no_wait_and_no_wait_is_endless() {
-        for nonsense in ["", "-5", "NaN", "tomorrow", "1h"] {
+    fn what_cannot_be_meant_is_nothing_said() {
+        for nonsense in ["", "-5", "NaN", "tomorrow", "1h", "1e300", "inf", "86400", "1893456000", "3601"] {
             check(&[("retry-after", nonsense)], None);
         }
-        for endless in ["1e300", "inf", "99999999", "Sun, 06 Nov 2994 08:49:37 GMT"] {
-            check(&[("retry-after", endless)], Some(24 * 3_600_000));
-        }
+        check(&[("retry-after", "Sat, 01 Jan 2994 08:49:37 GMT")], None);
+        check(&[("retry-after", "3600")], Some(3_600_000));
+        check(&[("retry-after", "7"), ("retry-after-ms", "1893456000000")], Some(7_000));
     }
 }

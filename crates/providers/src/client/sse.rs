@@ -4,9 +4,6 @@
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr2;
 
-/// The longest event taken, in bytes.
-pub(crate) const LONGEST_EVENT: usize = 1 << 20;
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Event {
     /// As it came, up to and with the blank line that ends it.
@@ -17,12 +14,20 @@ pub(crate) struct Event {
     pub data: Option<Bytes>,
 }
 
-/// An event longer than [`LONGEST_EVENT`].
+impl Event {
+    /// A comment keeps a connection open. An event without data that is none is dropped, as the standard has it.
+    pub fn is_comment(&self) -> bool {
+        self.data.is_none() && self.name.is_none() && self.raw.starts_with(b":")
+    }
+}
+
+/// An event longer than is taken.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooLong;
 
-#[derive(Default)]
 pub(crate) struct Events {
+    /// The longest event taken, in bytes.
+    longest: usize,
     buffer: BytesMut,
     /// Where the current line starts, and up to where it holds no line end.
     line: usize,
@@ -30,6 +35,15 @@ pub(crate) struct Events {
 }
 
 impl Events {
+    pub fn new(longest: usize) -> Self {
+        Self { longest, buffer: BytesMut::new(), line: 0, seen: 0 }
+    }
+
+    /// What has arrived of the event that is not whole, or too long.
+    pub fn unread(&self) -> &[u8] {
+        &self.buffer
+    }
+
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
@@ -43,17 +57,17 @@ impl Events {
             if !blank {
                 continue;
             }
-            let raw = self.buffer.split_to(next).freeze();
-            (self.line, self.seen) = (0, 0);
-            if raw.len() > LONGEST_EVENT {
+            if next > self.longest {
                 return Err(TooLong);
             }
+            let raw = self.buffer.split_to(next).freeze();
+            (self.line, self.seen) = (0, 0);
             // Blank lines between events belong to none.
             if end > 0 {
                 return Ok(Some(event(raw)));
             }
         }
-        if self.buffer.len() > LONGEST_EVENT { Err(TooLong) } else { Ok(None) }
+        if self.buffer.len() > self.longest { Err(TooLong) } else { Ok(None) }
     }
 
     /// What stands after the last whole event, when the bytes have ended: some servers leave out the last blank line.
@@ -120,7 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn all(chunks: &[&[u8]]) -> (Vec<Event>, Option<TooLong>) {
-        let mut events = Events::default();
+        let mut events = Events::new(1 << 20);
         let mut found = Vec::new();
         for chunk in chunks {
             events.push(chunk);
@@ -166,12 +180,12 @@ mod tests {
     #[test]
     fn an_endless_event_is_refused() {
         let line = [b'x'; 1000];
-        let mut events = Events::default();
+        let mut events = Events::new(1 << 20);
         let refused_after = (1..).find(|_| {
             events.push(&line);
             events.next().is_err()
         });
-        assert_eq!(refused_after, Some(LONGEST_EVENT / 1000 + 1));
+        assert_eq!(refused_after, Some((1 << 20) / 1000 + 1));
     }
 
     proptest! {

@@ -1,11 +1,14 @@
 //! What is read of a good answer, and the two ways in which it can be bad after all.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use domain::Usage;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    client::{Reply, Unfit},
+    client::{Reply, Unfit, name},
     error::CallError,
     target::Target,
     vectors::Vectors,
@@ -17,8 +20,8 @@ pub(super) struct Read {
     pub envelope: Option<Bytes>,
     pub vectors: Option<Vectors>,
     pub usage: Option<Usage>,
-    /// Counted only when `usage` is `None`.
     pub output_bytes: u64,
+    pub choices: u32,
     pub model: Option<String>,
     pub service_tier: Option<String>,
     pub finish_reason: Option<String>,
@@ -28,6 +31,8 @@ pub(super) struct Read {
 pub(super) enum Bad {
     /// It is not what was asked for.
     Unfit(Unfit),
+    /// Its vectors are in no form of base64 that Tollway asked for.
+    Encoding(Unfit),
     /// It says itself that it is an error.
     Said(CallError),
 }
@@ -39,9 +44,18 @@ impl From<Unfit> for Bad {
 }
 
 impl Bad {
+    /// With the usage that `find` finds, where none is known.
+    pub fn or_usage(self, find: impl Fn() -> Option<Usage>) -> Self {
+        match self {
+            Self::Unfit(unfit) if unfit.usage.is_none() => Self::Unfit(unfit.with_usage(find())),
+            Self::Encoding(unfit) if unfit.usage.is_none() => Self::Encoding(unfit.with_usage(find())),
+            bad => bad,
+        }
+    }
+
     pub fn into_error(self, reply: &Reply, target: &Target) -> CallError {
         reply.blame(match self {
-            Self::Unfit(unfit) => unfit.into_error(target),
+            Self::Unfit(unfit) | Self::Encoding(unfit) => unfit.into_error(target),
             Self::Said(error) => error,
         })
     }
@@ -57,7 +71,10 @@ pub(super) fn object(body: &[u8]) -> Result<&str, Unfit> {
     }
 }
 
-/// The text of a JSON string; `None` for anything else.
+/// The text of a JSON string, as [`name`] bounds it; `None` for anything else.
 pub(super) fn text(raw: Option<&RawValue>) -> Option<String> {
-    serde_json::from_str(raw?.get()).ok()
+    name(Some(&serde_json::from_str::<Text<'_>>(raw?.get()).ok()?.0))
 }
+
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);

@@ -56,8 +56,8 @@ pub(super) fn read(body: &Bytes, target: &Target) -> Result<Read, Bad> {
         match choice.finish_reason.map(RawValue::get) {
             // OpenRouter's way to say that the model behind it failed.
             Some("\"error\"") => {
-                let unfit = Unfit { class: ErrorClass::ServerError, what: "says that the model failed", usage };
-                return Err(unfit.into());
+                let unfit = Unfit::new(ErrorClass::ServerError, "says that the model failed");
+                return Err(unfit.with_usage(usage).into());
             }
             Some(reason) if reason.len() > 2 && reason.starts_with('"') => {}
             _ => return Err(Unfit::garbage("has a choice without a finish reason").with_usage(usage).into()),
@@ -66,7 +66,8 @@ pub(super) fn read(body: &Bytes, target: &Target) -> Result<Read, Bad> {
     let messages = choices.iter().filter_map(|choice| choice.message);
     Ok(Read {
         usage,
-        output_bytes: if usage.is_none() { messages.map(output_bytes).sum() } else { 0 },
+        output_bytes: messages.map(output_bytes).sum(),
+        choices: u32::try_from(choices.len()).unwrap_or(u32::MAX),
         model: text(wire.model),
         service_tier: text(wire.service_tier),
         finish_reason: text(first.finish_reason),
@@ -83,7 +84,7 @@ mod tests {
         let target = Target::resolve("d", &deployment("http://x")).unwrap();
         let got = match read(&Bytes::copy_from_slice(body.as_bytes()), &target) {
             Ok(read) => Ok(read.finish_reason.unwrap()),
-            Err(Bad::Unfit(unfit)) => Err(unfit.class),
+            Err(Bad::Unfit(unfit) | Bad::Encoding(unfit)) => Err(unfit.class),
             Err(Bad::Said(error)) => Err(error.class),
         };
         assert_eq!(got.as_deref().map_err(|class| *class), expected, "{body}");

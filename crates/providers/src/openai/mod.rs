@@ -1,18 +1,20 @@
 //! OpenAI's API, and all that speak it: chat completions and embeddings.
 
+mod additions;
 mod answer;
 mod chat;
 mod embeddings;
 mod floats;
-mod members;
 mod output;
 mod packed;
+mod plausible;
 mod request;
 mod stream;
 mod usage;
 
 use async_trait::async_trait;
-use domain::{Endpoint, ErrorClass};
+use bytes::Bytes;
+use domain::{Endpoint, ErrorClass, Usage};
 use tokio::time::Instant;
 
 pub use request::wants_base64;
@@ -20,17 +22,13 @@ pub use request::wants_base64;
 use crate::{
     Provider,
     call::{Answer, Call},
-    client::{HttpClients, Post, Reply, Unfit, content_is, post, refused, whole},
+    client::{ContentType, HttpClients, Post, Reply, Unfit, answer, post, refused},
     error::CallError,
     stream::AnswerStream,
     target::{Extra, Target},
 };
-use answer::Bad;
+use answer::{Bad, Read};
 use request::Outgoing;
-
-/// The largest answers taken, in bytes, unpacked.
-const CHAT_CAP: usize = 8 << 20;
-const EMBEDDINGS_CAP: usize = 64 << 20;
 
 pub(crate) struct OpenAi {
     http: HttpClients,
@@ -39,27 +37,87 @@ pub(crate) struct OpenAi {
 #[async_trait]
 impl Provider for OpenAi {
     async fn call(&self, target: &Target, call: &Call<'_>) -> Result<Answer, CallError> {
-        let (extra, cap) = match call.endpoint {
-            Endpoint::ChatCompletions => (None, CHAT_CAP),
-            Endpoint::Embeddings => (Some(Extra::Base64), EMBEDDINGS_CAP),
+        let started = Instant::now();
+        let failed = match self.ask(target, call, started).await {
+            Ok(answer) => return Ok(answer),
+            Err(failed) => failed,
         };
-        let (mut reply, outgoing) = self.send(target, call, extra).await?;
-        let ttft = reply.patience.elapsed();
-        if !content_is(&reply.response, "json") {
-            return Err(Bad::from(Unfit::garbage("is not JSON by its content type")).into_error(&reply, target));
+        if !failed.may_be_had_as_floats {
+            return Err(failed.error);
         }
-        let body = whole(&mut reply, target, cap).await?;
-        let read = match call.endpoint {
-            Endpoint::ChatCompletions => chat::read(&body, target),
-            Endpoint::Embeddings => embeddings::read(&body, outgoing.inputs, target),
+        // The provider was paid for an answer in an unreadable encoding: its usage is added to that of the second answer.
+        additions::leave_out(Extra::Base64, target);
+        let both = |second: Option<Usage>| match failed.error.usage {
+            Some(first) => Some(second.unwrap_or(first).plus(&first)),
+            None => second,
         };
-        let read = read.map_err(|bad| bad.into_error(&reply, target))?;
+        match self.ask(target, call, started).await {
+            Ok(answer) => Ok(Answer { usage: both(answer.usage), ..answer }),
+            Err(again) => Err(CallError { usage: both(again.error.usage), ..again.error }),
+        }
+    }
+
+    async fn stream(&self, target: &Target, call: &Call<'_>) -> Result<AnswerStream, CallError> {
+        if call.endpoint != Endpoint::ChatCompletions {
+            return Err(CallError::new(ErrorClass::InvalidRequest, "only chat completions can be streamed"));
+        }
+        let (mut reply, outgoing) = self.send(target, call, Some(Extra::StreamUsage), Instant::now()).await?;
+        match ContentType::of(&reply.response) {
+            ContentType::Events | ContentType::Untold => {
+                AnswerStream::open(reply, target, Box::new(stream::Meter::new(outgoing.added))).await
+            }
+            // Some providers report an error as plain JSON under 200.
+            told => {
+                let body = answer(&mut reply, target, |bytes| usage::find(bytes, call.endpoint)).await?;
+                let mut error = stream::no_stream(&body, target);
+                if error.class == ErrorClass::Garbage {
+                    error.message = format!("{}: it is {}", error.message, told.name());
+                }
+                Err(reply.blame(error))
+            }
+        }
+    }
+}
+
+/// Why a call gave no answer.
+struct Failed {
+    error: CallError,
+    /// The answer's vectors could not be read as they were packed.
+    may_be_had_as_floats: bool,
+}
+
+impl From<CallError> for Failed {
+    fn from(error: CallError) -> Self {
+        Self { error, may_be_had_as_floats: false }
+    }
+}
+
+impl OpenAi {
+    pub fn new(http: HttpClients) -> Self {
+        Self { http }
+    }
+
+    async fn ask(&self, target: &Target, call: &Call<'_>, started: Instant) -> Result<Answer, Failed> {
+        let extra = match call.endpoint {
+            Endpoint::ChatCompletions => None,
+            Endpoint::Embeddings => Some(Extra::Base64),
+        };
+        let (mut reply, outgoing) = self.send(target, call, extra, started).await?;
+        let ttft = reply.patience.elapsed();
+        let told = ContentType::of(&reply.response);
+        let body = answer(&mut reply, target, |bytes| usage::find(bytes, call.endpoint)).await?;
+        let read = fits(read(call.endpoint, &body, &outgoing, target), &told);
+        let read = read.map_err(|bad| Failed {
+            may_be_had_as_floats: matches!(bad, Bad::Encoding(_)) && outgoing.added == Some(Extra::Base64),
+            error: bad.into_error(&reply, target),
+        })?;
         Ok(Answer {
             status: reply.status(),
             body: read.envelope.unwrap_or(body),
             vectors: read.vectors,
             usage: read.usage,
             output_bytes: read.output_bytes,
+            choices: read.choices,
             model: read.model,
             provider_request_id: reply.request_id,
             service_tier: read.service_tier,
@@ -69,52 +127,33 @@ impl Provider for OpenAi {
         })
     }
 
-    async fn stream(&self, target: &Target, call: &Call<'_>) -> Result<AnswerStream, CallError> {
-        if call.endpoint != Endpoint::ChatCompletions {
-            return Err(CallError::new(ErrorClass::InvalidRequest, "only chat completions can be streamed"));
-        }
-        let (mut reply, outgoing) = self.send(target, call, Some(Extra::StreamUsage)).await?;
-        if content_is(&reply.response, "event-stream") {
-            return Ok(AnswerStream::new(reply, target, Box::new(stream::Meter::new(outgoing.added))));
-        }
-        // Some providers report an error as plain JSON under 200.
-        let body = whole(&mut reply, target, CHAT_CAP).await?;
-        let bad = match chat::read(&body, target) {
-            Err(said @ Bad::Said(_)) => said,
-            _ => Unfit::garbage("is no event stream by its content type").into(),
-        };
-        Err(bad.into_error(&reply, target))
-    }
-}
-
-impl OpenAi {
-    pub fn new(http: HttpClients) -> Self {
-        Self { http }
-    }
-
-    /// Sends `call` and reads the head of a good answer. When the provider refuses by name what Tollway added, the caller is
-    /// not to blame: it is left out from then on, and the call goes out again, this once, for nothing has been done yet.
+    /// Sends `call` and reads the head of a good answer. When the provider refuses what Tollway added, or may have done so, the call goes
+    /// out again without it, this once, for nothing has been done yet.
     async fn send(
         &self,
         target: &Target,
         call: &Call<'_>,
         extra: Option<Extra>,
+        started: Instant,
     ) -> Result<(Reply, Outgoing), CallError> {
-        let started = Instant::now();
         let outgoing = request::outgoing(call, target, extra.filter(|extra| target.takes(*extra)))?;
-        match self.once(target, call, &outgoing, started).await {
-            Ok(reply) => Ok((reply, outgoing)),
-            Err(error) => {
-                let Some(extra) = outgoing.added.filter(|extra| named_in(*extra, &error)) else {
-                    return Err(error);
-                };
-                target.refuses(extra);
-                tracing::info!(deployment = %target.name, ?extra, "The provider refuses an addition; it is left out from now on");
-                let outgoing = request::outgoing(call, target, None)?;
-                let reply = self.once(target, call, &outgoing, started).await?;
-                Ok((reply, outgoing))
+        let error = match self.once(target, call, &outgoing, started).await {
+            Ok(reply) => {
+                if let Some(extra) = outgoing.added {
+                    target.took(extra);
+                }
+                return Ok((reply, outgoing));
             }
-        }
+            Err(error) => error,
+        };
+        let blamed = outgoing.added.and_then(|extra| Some((extra, additions::blame(extra, &error, target)?)));
+        let Some((extra, blame)) = blamed else {
+            return Err(error);
+        };
+        let without = request::outgoing(call, target, None)?;
+        let reply = self.once(target, call, &without, started).await?;
+        additions::convict(extra, blame, &error, target);
+        Ok((reply, without))
     }
 
     async fn once(
@@ -130,12 +169,22 @@ impl OpenAi {
     }
 }
 
-fn named_in(extra: Extra, error: &CallError) -> bool {
-    let names: &[&str] = match extra {
-        Extra::Base64 => &["encoding_format"],
-        Extra::StreamUsage => &["stream_options", "include_usage"],
+fn read(endpoint: Endpoint, body: &Bytes, outgoing: &Outgoing, target: &Target) -> Result<Read, Bad> {
+    match endpoint {
+        Endpoint::ChatCompletions => chat::read(body, target),
+        Endpoint::Embeddings => embeddings::read(body, outgoing.expected, target),
+    }
+}
+
+/// An answer under the content type of something else is somebody else's, though it was perhaps paid for.
+fn fits(read: Result<Read, Bad>, told: &ContentType) -> Result<Read, Bad> {
+    if matches!(told, ContentType::Json | ContentType::Untold) {
+        return read;
+    }
+    let usage = match read {
+        Err(said @ Bad::Said(_)) => return Err(said),
+        Err(Bad::Unfit(unfit) | Bad::Encoding(unfit)) => unfit.usage,
+        Ok(read) => read.usage,
     };
-    let body = error.body.as_deref().unwrap_or_default();
-    matches!(error.http_status, Some(400 | 422))
-        && names.iter().any(|name| memchr::memmem::find(body, name.as_bytes()).is_some())
+    Err(Unfit::garbage(format!("is {} by its content type, not JSON", told.name())).with_usage(usage).into())
 }

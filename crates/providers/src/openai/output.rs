@@ -1,5 +1,7 @@
 //! How much a model wrote: what usage is estimated by when the provider does not report it.
 
+use std::{borrow::Cow, collections::HashMap};
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -45,6 +47,14 @@ pub(super) fn output_bytes(output: &RawValue) -> u64 {
         .chain(of_calls)
         .map(text_bytes)
         .sum()
+}
+
+/// Whether a `delta` holds any part of an answer: a member besides the role that is not empty. The members are not listed, for a
+/// provider's own (images, audio, citations) are answers too.
+pub(super) fn has_output(delta: &RawValue) -> bool {
+    let members: HashMap<Cow<'_, str>, &RawValue> = serde_json::from_str(delta.get()).unwrap_or_default();
+    let is_empty = |raw: &RawValue| matches!(raw.get(), "null" | "\"\"" | "[]" | "{}");
+    members.iter().any(|(name, value)| name != "role" && !is_empty(value))
 }
 
 /// The length of a JSON string's text.

@@ -1,13 +1,11 @@
-//! The caller's body on its way out: the model's value replaced in place, at most one member added, every other byte as the
-//! caller wrote it.
-
-use std::ops::Range;
+//! The caller's body on its way out: the model's value replaced in place, at most one member added or left out, every other byte as
+//! the caller wrote it.
 
 use bytes::Bytes;
 use domain::{Endpoint, ErrorClass};
-use serde_json::value::RawValue;
+use wire::{BadCall, Layout};
 
-use super::members::{Members, count_inputs};
+use super::embeddings::Expected;
 use crate::{
     call::Call,
     error::CallError,
@@ -16,98 +14,49 @@ use crate::{
 
 pub(super) struct Outgoing {
     pub body: Bytes,
-    /// What Tollway added, if the caller had not said it already.
+    /// The optional member in the body, added by Tollway or by the caller, that the call can be repeated without.
     pub added: Option<Extra>,
-    /// How many embeddings are asked for, when the body tells.
-    pub inputs: Option<usize>,
+    /// Of embeddings, as far as the body tells.
+    pub expected: Expected,
 }
 
-/// `call`'s body for `target`, with `extra` added unless the caller has a say of his own.
+/// `call`'s body for `target`, with `extra` added unless the caller has set that member. Tollway renders embeddings in the caller's
+/// format itself, so without `extra` a caller's own `encoding_format: "base64"` is left out, too.
 pub(super) fn outgoing(call: &Call<'_>, target: &Target, extra: Option<Extra>) -> Result<Outgoing, CallError> {
     let refuse = |what: String| CallError::new(ErrorClass::InvalidRequest, format!("{what}; it was not sent"));
-    let body = call.body;
-    // The place of a fault only: serde's words may quote the body.
-    let members: Members<'_> = serde_json::from_str(body)
-        .map_err(|e| refuse(format!("the body is no JSON object, see line {} column {}", e.line(), e.column())))?;
-    if members.models.is_empty() {
+    let layout = Layout::scan(call.endpoint, call.body).map_err(|error| refuse(flaw(&error)))?;
+    if !layout.has_model() {
         return Err(refuse("the body has no model".into()));
     }
-    // Which of several equal keys counts is the provider's choice, so all of them get the model.
-    let mut edits: Vec<(Range<usize>, &str)> =
-        members.models.iter().map(|raw| (place(body, raw.get()), target.model_json())).collect();
-    let addition = match extra {
-        Some(Extra::Base64) => ask_base64(body, &members),
-        Some(Extra::StreamUsage) => ask_usage(body, &members),
+    let says_base64 = call.endpoint == Endpoint::Embeddings && layout.wants_base64();
+    let edit = match extra {
+        Some(Extra::Base64) => layout.ask_base64(),
+        Some(Extra::StreamUsage) => layout.ask_usage(),
+        None if says_base64 => layout.leave_out_base64(call.body),
         None => None,
     };
-    let added = extra.filter(|_| addition.is_some());
-    edits.extend(addition);
-    edits.sort_by_key(|(at, _)| at.start);
-    let inputs = match call.endpoint {
-        Endpoint::Embeddings => members.input.and_then(count_inputs),
-        Endpoint::ChatCompletions => None,
+    let added = extra.filter(|_| edit.is_some() || says_base64);
+    let edits = layout.set_model(target.model_json()).chain(edit).collect();
+    let expected = match call.endpoint {
+        Endpoint::Embeddings => {
+            Expected { inputs: layout.inputs, dimensions: layout.dimensions.and_then(|width| width.try_into().ok()) }
+        }
+        Endpoint::ChatCompletions => Expected::default(),
     };
-    Ok(Outgoing { body: splice(body, &edits), added, inputs })
+    Ok(Outgoing { body: wire::splice(call.body, edits).into(), added, expected })
+}
+
+/// The place of a fault only: nothing of the body is quoted.
+fn flaw(error: &BadCall) -> String {
+    match error {
+        BadCall::Json(flaw) => format!("the body is no JSON object: {flaw}"),
+        _ => "the body is no JSON object".to_owned(),
+    }
 }
 
 /// Whether the caller asked for embeddings in base64; OpenAI's SDKs do, raw HTTP gets floats.
 pub fn wants_base64(body: &str) -> bool {
-    let members = serde_json::from_str::<Members<'_>>(body);
-    members.is_ok_and(|members| members.encoding_format.is_some_and(|raw| raw.get() == "\"base64\""))
-}
-
-type Edit = (Range<usize>, &'static str);
-
-/// The start of an object's first member. Objects edited here have one, or `}` follows.
-fn first_member(object: &str) -> Range<usize> {
-    let at = object.find('{').map_or(0, |at| at + 1);
-    at..at
-}
-
-fn ask_base64(body: &str, members: &Members<'_>) -> Option<Edit> {
-    match members.encoding_format {
-        None => Some((first_member(body), "\"encoding_format\":\"base64\",")),
-        Some(raw) if raw.get() == "null" => Some((place(body, raw.get()), "\"base64\"")),
-        Some(_) => None,
-    }
-}
-
-fn ask_usage(body: &str, members: &Members<'_>) -> Option<Edit> {
-    let Some(options) = members.stream_options.map(RawValue::get) else {
-        return Some((first_member(body), "\"stream_options\":{\"include_usage\":true},"));
-    };
-    if options == "null" {
-        return Some((place(body, options), "{\"include_usage\":true}"));
-    }
-    // Anything but an object is the caller's mistake, for the provider to name.
-    let inner: Members<'_> = serde_json::from_str(options).ok()?;
-    let inside = place(body, options).start + 1;
-    match inner.include_usage {
-        Some(raw) if raw.get() == "true" => None,
-        Some(raw) => Some((place(body, raw.get()), "true")),
-        None if inner.count == 0 => Some((inside..inside, "\"include_usage\":true")),
-        None => Some((inside..inside, "\"include_usage\":true,")),
-    }
-}
-
-/// Where `part`, a slice of `body`, lies in it.
-fn place(body: &str, part: &str) -> Range<usize> {
-    let start = part.as_ptr() as usize - body.as_ptr() as usize;
-    start..start + part.len()
-}
-
-/// `body` with each range replaced; the ranges are in order and apart.
-fn splice(body: &str, edits: &[(Range<usize>, &str)]) -> Bytes {
-    let more: usize = edits.iter().map(|(_, text)| text.len()).sum();
-    let mut out = Vec::with_capacity(body.len() + more);
-    let mut copied = 0;
-    for (at, text) in edits {
-        out.extend_from_slice(&body.as_bytes()[copied..at.start]);
-        out.extend_from_slice(text.as_bytes());
-        copied = at.end;
-    }
-    out.extend_from_slice(&body.as_bytes()[copied..]);
-    out.into()
+    Layout::scan(Endpoint::Embeddings, body).is_ok_and(|layout| layout.wants_base64())
 }
 
 #[cfg(test)]
@@ -172,10 +121,32 @@ mod tests {
     }
 
     #[test]
+    fn base64_is_left_out_for_who_refuses_it_whoever_asked() {
+        let without = |body: &str, expected: &str| {
+            let got = sent(Endpoint::Embeddings, body, None).unwrap();
+            assert_eq!(
+                (got.added, &got.body[..]),
+                (None, expected.as_bytes()),
+                "{}",
+                String::from_utf8_lossy(&got.body)
+            );
+            let with = sent(Endpoint::Embeddings, body, Some(Extra::Base64)).unwrap();
+            assert_eq!(with.added, Some(Extra::Base64), "{body}");
+        };
+        without(r#"{"model":"r","encoding_format":"base64"}"#, r#"{"model":"m\"2"}"#);
+        without(r#"{ "encoding_format" : "base64" , "model":"r"}"#, r#"{  "model":"m\"2"}"#);
+        without(r#"{"model":"r" , "encoding_format":"base64", "x":1}"#, r#"{"model":"m\"2" ,  "x":1}"#);
+        let floats = r#"{"model":"r","encoding_format":"float"}"#;
+        let got = sent(Endpoint::Embeddings, floats, None).unwrap();
+        assert_eq!(&got.body[..], br#"{"model":"m\"2","encoding_format":"float"}"#);
+        assert_eq!(sent(Endpoint::Embeddings, floats, Some(Extra::Base64)).unwrap().added, None);
+    }
+
+    #[test]
     fn inputs_are_counted() {
         let count = |input: &str| {
             let body = format!(r#"{{"model":"r","input":{input}}}"#);
-            sent(Endpoint::Embeddings, &body, None).unwrap().inputs
+            sent(Endpoint::Embeddings, &body, None).unwrap().expected.inputs
         };
         assert_eq!(count(r#""text""#), Some(1));
         assert_eq!(count(r#"["a", "b,]", "c"]"#), Some(3));

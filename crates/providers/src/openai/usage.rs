@@ -6,6 +6,8 @@ use domain::{Endpoint, Usage, UsageSource};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::client::objects_named;
+
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Wire<'a> {
@@ -40,8 +42,14 @@ struct Details<'a> {
 /// The counts in `usage`; `None` unless it holds all that `endpoint` is billed by: input, and of chat output too.
 pub(super) fn read(usage: Option<&RawValue>, endpoint: Endpoint) -> Option<Usage> {
     let wire: Wire<'_> = serde_json::from_str(usage?.get()).ok()?;
-    let (total, completion) = (count(wire.total_tokens), count(wire.completion_tokens));
-    let prompt = count(wire.prompt_tokens).or_else(|| Some(total?.saturating_sub(completion.unwrap_or(0)).max(0)))?;
+    let (total, completion) = (said(wire.total_tokens)?, said(wire.completion_tokens)?);
+    // A total alone does not say which of it is output, and output has another price.
+    let of_total = |part: i64| total.filter(|total| *total >= part).map(|total| total - part);
+    let prompt = match said(wire.prompt_tokens)? {
+        Some(prompt) => prompt,
+        None if endpoint == Endpoint::Embeddings => of_total(completion.unwrap_or(0))?,
+        None => of_total(completion?)?,
+    };
     let input = details(wire.prompt_tokens_details);
     let mut left = Left(prompt);
     let cached = count(input.cached_tokens).or_else(|| count(wire.prompt_cache_hit_tokens));
@@ -56,7 +64,7 @@ pub(super) fn read(usage: Option<&RawValue>, endpoint: Endpoint) -> Option<Usage
     if endpoint == Endpoint::Embeddings {
         return Some(usage);
     }
-    let completion = completion.or_else(|| total.map(|total| total.saturating_sub(prompt).max(0)))?;
+    let completion = completion.or_else(|| of_total(prompt))?;
     let output = details(wire.completion_tokens_details);
     let reasoning = count(output.reasoning_tokens);
     // xAI and others count reasoning beside the completion; their total gives it away.
@@ -81,6 +89,19 @@ impl Left {
 
 fn details(raw: Option<&RawValue>) -> Details<'_> {
     raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+}
+
+/// The usage object that stands last in `bytes`, JSON that is too large or not whole.
+pub(super) fn find(bytes: &[u8], endpoint: Endpoint) -> Option<Usage> {
+    objects_named(bytes, "usage").find_map(|object| read(Some(object), endpoint))
+}
+
+/// `Some(None)` where nothing is said; `None` where it is no number of tokens: then none of the object is believed.
+fn said(raw: Option<&RawValue>) -> Option<Option<i64>> {
+    match raw.map(RawValue::get) {
+        None | Some("null") => Some(None),
+        Some(_) => count(raw).map(Some),
+    }
 }
 
 /// A whole number of tokens; `None` for anything else.
@@ -172,10 +193,32 @@ mod tests {
     #[test]
     fn counts_that_are_missing_leave_it_to_an_estimate() {
         assert_eq!(read(None, Endpoint::ChatCompletions), None);
-        for unusable in
-            ["{}", "[]", "\"12\"", r#"{"prompt_tokens":12}"#, r#"{"prompt_tokens":-1,"completion_tokens":1}"#]
-        {
+        for unusable in [
+            "{}",
+            "[]",
+            "\"12\"",
+            r#"{"prompt_tokens":12}"#,
+            r#"{"total_tokens":7}"#,
+            r#"{"completion_tokens":7}"#,
+            r#"{"prompt_tokens":-1,"completion_tokens":1}"#,
+            r#"{"prompt_tokens":5,"completion_tokens":-1,"total_tokens":9}"#,
+            r#"{"prompt_tokens":5,"completion_tokens":1.5}"#,
+            r#"{"prompt_tokens":5,"total_tokens":4}"#,
+            r#"{"prompt_tokens":5,"completion_tokens":"2"}"#,
+        ] {
             check(Endpoint::ChatCompletions, unusable, None);
         }
+    }
+
+    #[test]
+    fn usage_is_found_in_what_is_not_whole() {
+        let find = |text: &str| find(text.as_bytes(), Endpoint::ChatCompletions).and_then(|usage| usage.total());
+        assert_eq!(find(r#"…AAAA"}}],"usage" : {"prompt_tokens":3,"completion_tokens":4},"id":"x"}"#), Some(7));
+        assert_eq!(
+            find(r#"{"usage":{"prompt_tokens":3,"completion_tokens":4},"choices":[{"message":{"content":"\"usage\":{"#),
+            Some(7)
+        );
+        assert_eq!(find(r#"{"usage":{"prompt_tokens":3,"compl"#), None);
+        assert_eq!(find(""), None);
     }
 }

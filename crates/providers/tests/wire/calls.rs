@@ -156,12 +156,10 @@ async fn a_body_that_ends_too_early_is_cut() {
 async fn what_is_not_an_answer_is_garbage() {
     let garbage = [
         b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec(),
-        reply("200 OK", "content-type: text/html\r\n", CHAT),
         reply("200 OK", JSON, "<html>"),
         reply("200 OK", JSON, b"{\"choices\":\"\xff\"}"),
         reply("200 OK", JSON, "{}"),
         reply("200 OK", JSON, CHAT.replace("\"stop\"", "null")),
-        reply("302 Found", "location: http://127.0.0.1:9/\r\n", ""),
         reply("200 OK", "content-type: application/json\r\ncontent-encoding: gzip\r\n", CHAT),
     ];
     for bytes in garbage {
@@ -173,11 +171,35 @@ async fn what_is_not_an_answer_is_garbage() {
 }
 
 #[tokio::test]
+async fn an_error_status_or_a_redirect_is_no_answer_whatever_its_body_says() {
+    let cases = [
+        ("204 No Content", "", ErrorClass::UnexpectedStatus),
+        ("302 Found", "<html>", ErrorClass::UnexpectedStatus),
+        ("405 No", CHAT, ErrorClass::UnexpectedStatus),
+        ("410 Gone", "", ErrorClass::ModelNotFound),
+        ("418 Teapot", CHAT, ErrorClass::UnexpectedStatus),
+        ("404 Not Found", "<html>nginx</html>", ErrorClass::ModelNotFound),
+        ("403 Forbidden", r#"{"error":{"message":"prompt blocked"}}"#, ErrorClass::RefusedContent),
+        ("429 Slow", r#"{"error":{"code":"insufficient_quota"}}"#, ErrorClass::QuotaExhausted),
+    ];
+    for (status, body, class) in cases {
+        let bytes = if body.is_empty() && status.starts_with("204") {
+            format!("HTTP/1.1 {status}\r\n\r\n").into_bytes()
+        } else {
+            reply(status, JSON, body)
+        };
+        let server = Server::answering(vec![send(bytes)]).await;
+        let error = fails(chat(&server.target()).await, class);
+        assert!(!error.class.may_be_billed() && error.usage.is_none(), "{status}");
+    }
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed() {
     let canary = Server::answering(vec![send(reply("200 OK", JSON, CHAT))]).await;
     let location = format!("location: http://{}/v1/chat/completions\r\n", canary.address);
     let server = Server::answering(vec![send(reply("307 Temporary Redirect", &location, ""))]).await;
-    let error = fails(chat(&server.target()).await, ErrorClass::Garbage);
+    let error = fails(chat(&server.target()).await, ErrorClass::UnexpectedStatus);
     assert!(error.message.contains("base_url"), "{error}");
     assert_eq!(canary.connections(), 0);
 }
@@ -186,12 +208,47 @@ async fn a_redirect_is_not_followed() {
 async fn too_much_is_refused_before_it_is_read() {
     let head = format!("HTTP/1.1 200 OK\r\n{JSON}content-length: 99999999999\r\n\r\n");
     let server = Server::answering(vec![send(head), Act::Hold]).await;
-    fails(chat(&server.target()).await, ErrorClass::TooLarge);
+    let error = fails(chat(&server.target()).await, ErrorClass::TooLarge);
+    assert!(error.message.contains("64 MiB, Tollway's limit for it (max_answer_mb of the deployment)"), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_is_booked_by_the_usage_in_it() {
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let image =
+        format!(r#"{{"choices":[{{"message":{{"content":"{}"}},"finish_reason":"stop"}}],"#, "A".repeat(1_300_000));
+    let usage = r#""usage":{"prompt_tokens":5,"completion_tokens":2}}"#;
+    let mut answers = vec![vec![send(head), chunk(&image), chunk(usage), last_chunk()]];
+    answers.push(vec![send(reply("200 OK", JSON, [&image[..], usage].concat()))]);
+    for acts in answers {
+        let server = Server::answering(acts).await;
+        assert_eq!(chat(&server.target()).await.unwrap().usage.and_then(|usage| usage.total()), Some(7));
+        let mut target = server.target();
+        target.max_answer = 1 << 20;
+        let error = fails(chat(&target).await, ErrorClass::TooLarge);
+        assert_eq!(error.usage.and_then(|usage| usage.total()), Some(7), "{error:?}");
+    }
+    // Without end: as much again is read, and no more.
     let mut acts = vec![send(head)];
-    acts.extend(std::iter::repeat_n(chunk(&" ".repeat(1 << 20)), 9));
-    let server = Server::answering(acts).await;
-    fails(chat(&server.target()).await, ErrorClass::TooLarge);
+    acts.extend(std::iter::repeat_n(chunk(&" ".repeat(1 << 20)), 4));
+    let server = Server::answering([acts, vec![Act::Hold]].concat()).await;
+    let mut target = server.target();
+    target.max_answer = 1 << 20;
+    assert_eq!(fails(chat(&target).await, ErrorClass::TooLarge).usage, None);
+}
+
+#[tokio::test]
+async fn sound_json_is_taken_under_an_untelling_content_type_and_others_are_named() {
+    for head in ["content-type: text/plain\r\n", "content-type: application/octet-stream\r\n", ""] {
+        let server = Server::answering(vec![send(reply("200 OK", head, CHAT))]).await;
+        assert_eq!(chat(&server.target()).await.unwrap().body, CHAT);
+    }
+    for kind in ["text/html", "image/png", "text/event-stream"] {
+        let server = Server::answering(vec![send(reply("200 OK", &format!("content-type: {kind}\r\n"), CHAT))]).await;
+        let error = fails(chat(&server.target()).await, ErrorClass::Garbage);
+        assert!(error.message.contains(kind), "{error}");
+        assert_eq!(error.usage.and_then(|usage| usage.total()), Some(7), "it was paid for");
+    }
 }
 
 #[tokio::test]
@@ -212,7 +269,9 @@ async fn packed_answers_are_unpacked_and_bombs_are_not() {
     bomb.shutdown().await.unwrap();
     let before = peak_rss();
     let server = Server::answering(vec![send(packed(&bomb.into_inner()))]).await;
-    fails(chat(&server.target()).await, ErrorClass::TooLarge);
+    let mut target = server.target();
+    target.max_answer = 8 << 20;
+    fails(chat(&target).await, ErrorClass::TooLarge);
     assert!(peak_rss() - before < 64 << 20, "{before} → {}", peak_rss());
 }
 

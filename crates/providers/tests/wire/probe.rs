@@ -33,7 +33,7 @@ async fn a_server_without_a_list_is_there_all_the_same() {
 async fn what_the_operator_has_to_mend_is_said() {
     for (status, head, body, class, word) in [
         ("401 Unauthorized", "", "{}", ErrorClass::Credential, "credential"),
-        ("302 Found", "location: http://127.0.0.1:9/\r\n", "", ErrorClass::Garbage, "base_url"),
+        ("302 Found", "location: http://127.0.0.1:9/\r\n", "", ErrorClass::UnexpectedStatus, "base_url"),
         ("200 OK", "", "<html>", ErrorClass::Garbage, "no list of models"),
     ] {
         let error = asked(reply(status, head, body)).await.0.unwrap_err();

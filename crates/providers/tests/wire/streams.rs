@@ -65,12 +65,12 @@ async fn a_stream_never_ends_cleanly_by_being_cut() {
         (vec![chunk(WORD), Act::Close], ErrorClass::Cut),
         (vec![chunk(WORD), Act::Reset], ErrorClass::Cut),
         (vec![chunk(WORD), last_chunk()], ErrorClass::Cut),
-        (vec![chunk(WORD), chunk(STOP), last_chunk()], ErrorClass::Cut),
+        (vec![chunk(WORD), chunk(STOP), Act::Close], ErrorClass::Cut),
         (vec![chunk(WORD), chunk(&WORD[..40]), last_chunk()], ErrorClass::Cut),
         (vec![chunk(WORD), chunk(DONE), last_chunk()], ErrorClass::Garbage),
         (vec![chunk(WORD), chunk("data: <html>\n\n"), last_chunk()], ErrorClass::Garbage),
         (vec![chunk(WORD), chunk("data: {\"error\":{\"code\":503}}\n\n"), last_chunk()], ErrorClass::Overloaded),
-        (vec![chunk(WORD), chunk(&"x".repeat(3 << 20)), last_chunk()], ErrorClass::TooLarge),
+        (vec![chunk(WORD), chunk(&"x".repeat(17 << 20)), last_chunk()], ErrorClass::TooLarge),
     ];
     for (number, (acts, class)) in cases.into_iter().enumerate() {
         let (text, end) = streamed(acts).await;
@@ -79,6 +79,115 @@ async fn a_stream_never_ends_cleanly_by_being_cut() {
         assert!(!text.is_empty() && all.starts_with(&text), "case {number}: {text}");
         assert_eq!(error.http_status, Some(200));
     }
+}
+
+const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":1}}\n\n";
+const ROLE: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+const COMMENT: &str = ": processing\n\n";
+
+#[tokio::test]
+async fn a_stream_that_leaves_out_its_last_event_is_whole_when_every_choice_is_finished() {
+    let (text, end) = streamed(vec![chunk(WORD), chunk(STOP), chunk(USAGE), last_chunk()]).await;
+    assert_eq!(text, [WORD, STOP, DONE].concat(), "callers wait for the last event");
+    assert_eq!(end.unwrap().usage.and_then(|usage| usage.total()), Some(6));
+    // The blank line after the last event is missing too.
+    let (text, end) = streamed(vec![chunk(WORD), chunk(STOP.trim_end()), last_chunk()]).await;
+    assert_eq!((text, end.is_ok()), ([WORD, STOP, DONE].concat(), true));
+    let second = WORD.replace("\"index\":0", "\"index\":1");
+    let (_, end) = streamed(vec![chunk(WORD), chunk(&second), chunk(STOP), last_chunk()]).await;
+    assert_eq!(end.expect_err("the second choice is not finished").class, ErrorClass::Cut);
+}
+
+#[tokio::test]
+async fn events_without_data_are_dropped() {
+    let acts =
+        vec![chunk("data:\n\n"), chunk(WORD), chunk("data: \n\nid: 3\n\n"), chunk(STOP), chunk(DONE), last_chunk()];
+    let (text, end) = streamed(acts).await;
+    assert_eq!((text, end.is_ok()), ([WORD, STOP, DONE].concat(), true));
+}
+
+#[tokio::test]
+async fn nothing_is_committed_before_the_first_content() {
+    let failing = [
+        (
+            vec![chunk("event: error\ndata: {\"error\":{\"type\":\"overloaded_error\"}}\n\n"), last_chunk()],
+            ErrorClass::Overloaded,
+        ),
+        (vec![last_chunk()], ErrorClass::Cut),
+        (vec![chunk(COMMENT), chunk("data: {\"error\":{\"code\":429}}\n\n"), last_chunk()], ErrorClass::Throttled),
+        (vec![chunk(DONE), last_chunk()], ErrorClass::Garbage),
+        (vec![chunk(ROLE), Act::Close], ErrorClass::Cut),
+        (vec![chunk(ROLE), chunk(COMMENT), chunk("data: <html>\n\n"), last_chunk()], ErrorClass::Garbage),
+        (vec![chunk(USAGE), last_chunk()], ErrorClass::Cut),
+    ];
+    for (number, (acts, class)) in failing.into_iter().enumerate() {
+        let server = Server::answering([vec![send(EVENTS)], acts].concat()).await;
+        let error = stream(&server.target()).await.map(|_| ()).expect_err("it began");
+        assert_eq!((error.class, error.http_status), (class, Some(200)), "case {number}: {error}");
+    }
+    let comments = std::iter::repeat_n(chunk(&COMMENT.repeat(10_000)), 120);
+    let server = Server::answering([send(EVENTS)].into_iter().chain(comments).collect()).await;
+    let mut target = server.target();
+    target.max_event = 1 << 20;
+    let error = stream(&target).await.map(|_| ()).expect_err("it began");
+    assert_eq!(error.class, ErrorClass::TooLarge);
+}
+
+#[tokio::test]
+async fn a_stream_begins_with_its_first_content_and_loses_nothing() {
+    let pause = Duration::from_millis(300);
+    let acts = vec![
+        send(EVENTS),
+        chunk(COMMENT),
+        chunk(ROLE),
+        Act::Pause(pause),
+        chunk(WORD),
+        Act::Pause(pause),
+        chunk(STOP),
+        chunk(DONE),
+        last_chunk(),
+    ];
+    let server = Server::answering(acts).await;
+    let started = Instant::now();
+    let mut answer = stream(&server.target()).await.unwrap();
+    assert!(started.elapsed() >= pause, "it began before there was content");
+    assert_eq!(answer.so_far().model.as_deref(), Some("m-1"));
+    assert!(!answer.so_far().finish_seen, "it did not begin with its content");
+    let (text, end) = drain(&mut answer).await;
+    assert_eq!(text, [COMMENT, ROLE, WORD, STOP, DONE].concat());
+    let end = end.unwrap();
+    assert!(end.ttft.is_some_and(|ttft| ttft >= pause && ttft + pause <= end.latency), "{end:?}");
+    // An answer without a word is an answer.
+    let (text, end) = streamed(vec![chunk(ROLE), chunk(STOP), chunk(USAGE), chunk(DONE), last_chunk()]).await;
+    assert_eq!((text, end.map(|end| end.output_bytes).unwrap()), ([ROLE, STOP, DONE].concat(), 0));
+}
+
+#[tokio::test]
+async fn events_under_an_untelling_type_are_events_and_json_there_is_read_as_json() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n";
+    let server = Server::answering(vec![send(head), chunk(WORD), chunk(STOP), chunk(DONE), last_chunk()]).await;
+    assert!(drain(&mut stream(&server.target()).await.unwrap()).await.1.is_ok());
+    let error = r#"{"error":{"type":"rate_limit_error"}}"#;
+    for (body, class) in [(error, ErrorClass::Throttled), (CHAT, ErrorClass::Garbage)] {
+        let server = Server::answering(vec![send(reply("200 OK", "content-type: text/plain\r\n", body))]).await;
+        let error = stream(&server.target()).await.map(|_| ()).expect_err("it began");
+        assert_eq!(error.class, class, "{error}");
+        assert_eq!(error.usage.is_some(), body == CHAT, "what was paid for is booked");
+    }
+}
+
+#[tokio::test]
+async fn an_event_as_large_as_an_image_is_taken_and_a_larger_one_names_the_setting() {
+    let image = WORD.replace("word", &"A".repeat(1_300_000));
+    let acts = || vec![send(EVENTS), chunk(&image), chunk(STOP), chunk(DONE), last_chunk()];
+    let server = Server::answering(acts()).await;
+    assert!(drain(&mut stream(&server.target()).await.unwrap()).await.1.is_ok());
+    let server = Server::answering(acts()).await;
+    let mut target = server.target();
+    target.max_event = 1 << 20;
+    let error = stream(&target).await.map(|_| ()).expect_err("it began");
+    assert_eq!(error.class, ErrorClass::TooLarge);
+    assert!(error.message.contains("1 MiB") && error.message.contains("max_event_mb"), "{error}");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! For people: numbers to the right, thousands apart, cents or as many places as the smallest amount needs.
+//! For people: numbers to the right, thousands apart, cents or as many places as the smallest amount needs, and as many as it takes
+//! for the rows to add up to their total.
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use domain::money::{Total, div_half_even};
@@ -36,7 +37,7 @@ pub fn table(report: &SpendReport) -> String {
         false => format!("Spend from {} to {}, UTC", report.from, report.to),
     };
     if report.rows.is_empty() {
-        return format!("{title}\n{}", report.note.as_deref().unwrap_or_default());
+        return format!("{title}\n{}\n{}", report.note.as_deref().unwrap_or_default(), report.lake.sentence());
     }
     let places = places(report);
     let shown: Vec<&Measure> =
@@ -62,6 +63,7 @@ pub fn table(report: &SpendReport) -> String {
     }
     lines.insert(0, title);
     lines.extend(report.note.clone());
+    lines.push(report.lake.sentence());
     lines.join("\n")
 }
 
@@ -81,7 +83,7 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-fn thousands(number: i128) -> String {
+pub(crate) fn thousands(number: i128) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut text = String::from(if number < 0 { "-" } else { "" });
     for (n, digit) in digits.chars().enumerate() {
@@ -93,18 +95,29 @@ fn thousands(number: i128) -> String {
     text
 }
 
-/// Decimals with which the smallest amount still shows two digits: at least cents, at most pico-dollars.
+/// Decimals of all amounts: the smallest amount still shows two digits, and each column's rounded rows add up to its rounded
+/// total. At least cents, at most pico-dollars, where nothing is rounded.
 fn places(report: &SpendReport) -> usize {
-    let amounts = report.rows.iter().flat_map(|row| [row.measures.cost_usd, row.measures.list_cost_usd]);
-    let smallest = amounts.flatten().map(|total| total.0.unsigned_abs()).filter(|pico| *pico > 0).min();
+    let columns: [fn(&Measures) -> Option<Total>; 2] = [|m| m.cost_usd, |m| m.list_cost_usd];
+    let amounts = || report.rows.iter().flat_map(|row| columns.map(|of| of(&row.measures)));
+    let smallest = amounts().flatten().map(|total| total.0.unsigned_abs()).filter(|pico| *pico > 0).min();
     // 10^12 pico-dollars are a dollar: an amount of d digits begins at decimal place 13 - d.
-    smallest.map_or(2, |pico| (14usize.saturating_sub(pico.to_string().len())).clamp(2, 12))
+    let least = smallest.map_or(2, |pico| (14usize.saturating_sub(pico.to_string().len())).clamp(2, 12));
+    let adds_up = |places: usize, of: fn(&Measures) -> Option<Total>| {
+        let shown = |measures: &Measures| of(measures).map_or(0, |total| rounded(total, places));
+        report.rows.iter().map(|row| shown(&row.measures)).sum::<i128>() == shown(&report.total)
+    };
+    (least..12).find(|places| columns.iter().all(|of| adds_up(*places, *of))).unwrap_or(12)
+}
+
+/// In units of the last decimal that is shown.
+fn rounded(Total(pico): Total, places: usize) -> i128 {
+    div_half_even(pico, 10i128.pow(12 - places as u32))
 }
 
 fn money(total: Option<Total>, places: usize) -> String {
-    let Some(Total(pico)) = total else { return "–".to_owned() };
-    let unit = 10i128.pow(12 - places as u32);
-    let rounded = div_half_even(pico, unit);
+    let Some(total) = total else { return "–".to_owned() };
+    let rounded = rounded(total, places);
     let one = 10i128.pow(places as u32);
     let sign = if rounded < 0 { "-" } else { "" };
     let (whole, rest) = (rounded.abs() / one, rounded.abs() % one);
@@ -114,6 +127,7 @@ fn money(total: Option<Total>, places: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Dimension, SpendRow};
 
     #[test]
     fn numbers_are_read_at_a_glance() {
@@ -124,6 +138,44 @@ mod tests {
         assert_eq!(money(Some(Total(-20_000_000)), 6), "-0.000020");
         assert_eq!(money(Some(Total(7)), 12), "0.000000000007");
         assert_eq!(money(None, 2), "–");
+    }
+
+    /// A report whose rows have these costs.
+    fn report(pico: &[i128]) -> SpendReport {
+        let row = |pico: &i128| SpendRow {
+            by: vec![Dimension::Team],
+            keys: vec![Some(format!("team {pico}"))],
+            measures: Measures { cost_usd: Some(Total(*pico)), ..Measures::default() },
+        };
+        let rows: Vec<SpendRow> = pico.iter().map(row).collect();
+        let day = chrono::NaiveDate::from_ymd_opt(2026, 11, 22).unwrap();
+        SpendReport {
+            by: vec![Dimension::Team],
+            from: day,
+            to: day,
+            total: rows.iter().map(|row| &row.measures).sum(),
+            rows,
+            files: 1,
+            note: None,
+            lake: crate::Freshness::default(),
+        }
+    }
+
+    #[test]
+    fn shown_rows_add_up_to_the_shown_total() {
+        const CENT: i128 = 10_000_000_000;
+        // Three times a third of a cent and more: 0.33 + 0.33 + 0.33 is not 1.00.
+        assert_eq!(places(&report(&[33 * CENT + CENT / 3; 3])), 12);
+        assert_eq!(places(&report(&[12 * CENT + CENT / 2, 12 * CENT + CENT / 2])), 3);
+        assert_eq!(places(&report(&[12 * CENT, 13 * CENT])), 2, "cents suffice");
+        assert_eq!(places(&report(&[-12 * CENT - CENT / 10, 13 * CENT + CENT / 10])), 2);
+        for seed in 1i128..200 {
+            let costs: Vec<i128> = (1..=seed % 9 + 1).map(|n| seed * 7_919_777_123 * n % (100 * CENT) + CENT).collect();
+            let report = report(&costs);
+            let places = places(&report);
+            let shown: i128 = costs.iter().map(|pico| rounded(Total(*pico), places)).sum();
+            assert_eq!(shown, rounded(report.total.cost_usd.unwrap(), places), "{costs:?} at {places} places");
+        }
     }
 
     #[test]

@@ -67,7 +67,8 @@ fn total(columns: &[&str]) -> Expr {
 fn measures() -> Vec<Expr> {
     let original = || col("record_kind").eq(lit("original"));
     let status = |word: &'static str| original().and(col("status").eq(lit(word)));
-    let estimated = col("price_status").eq(lit("estimated")).or(col("usage_source").eq_missing(lit("estimated")));
+    let source = |word: &'static str| col("usage_source").eq_missing(lit(word));
+    let estimated = col("price_status").eq(lit("estimated")).or(source("estimated")).or(source("implausible"));
     vec![
         len().alias("rows"),
         count(original().and(col("is_final"))).alias("requests"),

@@ -7,7 +7,7 @@ use domain::money::Total;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::SpendQuery;
-use crate::{Dimension, Source};
+use crate::{Dimension, Freshness, Source};
 
 /// Counts and sums of one group. Reversals and adjustments change tokens and cost, but are no calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -119,6 +119,8 @@ pub struct SpendReport {
     pub files: usize,
     /// A sentence for the reader where the figures alone would mislead.
     pub note: Option<String>,
+    /// How far the lake was behind the ledger.
+    pub lake: Freshness,
 }
 
 impl SpendReport {
@@ -144,6 +146,7 @@ impl SpendReport {
         } else {
             None
         };
-        Self { by: query.by.clone(), from: query.from, to: query.to, rows, total, files, note }
+        let lake = source.freshness();
+        Self { by: query.by.clone(), from: query.from, to: query.to, rows, total, files, note, lake }
     }
 }

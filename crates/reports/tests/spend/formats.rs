@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use domain::LedgerRow;
 use polars::prelude::*;
-use reports::{Format, ReportError, Source, SpendReport, render, spend};
+use reports::{Behind, Format, ReportError, Source, SpendReport, render, spend};
 
 use crate::{
     files::{call, day, write_lake},
@@ -19,7 +19,9 @@ fn report() -> SpendReport {
     let mut rows = vec![named, failed, call(today, "chat", Some(1))];
     rows.extend((0..1500).map(|_| call(today, "search", None)));
     write_lake(folder.path(), &rows);
-    spend(&Source::folder(folder.path()).unwrap(), &query("team,customer")).unwrap()
+    let behind = Behind { rows: 12, since: Some("2026-03-09T12:00:00Z".parse().unwrap()) };
+    let source = Source::folder(folder.path()).unwrap().with_behind(Some(behind));
+    spend(&source, &query("team,customer")).unwrap()
 }
 
 fn rendered(format: &str) -> Vec<u8> {
@@ -40,6 +42,7 @@ Spend from 2026-01-01 to 2026-12-31, UTC
 ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
  Total                     1,502   1,503        1        150,300   45,090          10,521   1.234588   1.234588      1,500
 1500 rows have no price; the cost is without them.
+The lake is behind the ledger: this report is without 12 ledger rows of these days (the oldest written at 2026-03-09 12:00:00 UTC).
 ";
     assert_eq!(String::from_utf8(rendered("table")).unwrap(), wanted);
 }
@@ -62,6 +65,8 @@ fn json_has_money_as_text() {
     assert_eq!(json["rows"][0]["cost_usd"], "1.234567890123");
     assert_eq!(json["rows"][2]["cost_usd"], serde_json::Value::Null);
     assert_eq!(json["total"]["cost_usd"], "1.234587890124");
+    assert_eq!(json["lake"]["rows_behind"], 12);
+    assert_eq!(json["lake"]["behind_since"], "2026-03-09T12:00:00Z");
     assert_eq!((&json["by"][0], &json["from"]), (&"team".into(), &"2026-01-01".into()));
 }
 

@@ -179,6 +179,7 @@ fn what_has_no_price_is_not_free() {
 #[test]
 fn an_empty_lake_is_a_report_that_says_so() {
     let folder = tempfile::tempdir().unwrap();
+    write_lake(folder.path(), &[]);
     let empty = report(folder.path(), &query("team"));
     assert_eq!((empty.rows.len(), empty.total.calls, empty.files), (0, 0, 0));
     let note = empty.note.unwrap();
@@ -188,6 +189,19 @@ fn an_empty_lake_is_a_report_that_says_so() {
     let filters = vec!["team=nobody".parse().unwrap()];
     let none = report(folder.path(), &SpendQuery { filters, ..query("") });
     assert_eq!((none.rows.len(), none.note.as_deref()), (0, Some("No calls from 2026-01-01 to 2026-12-31 match.")));
+}
+
+#[test]
+fn a_place_without_a_manifest_is_no_lake() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    for place in [folder.path().to_owned(), folder.path().join("nope"), file] {
+        let error = Source::folder(&place).unwrap_err();
+        assert!(matches!(error, ReportError::NoLake { .. }), "{error}");
+        assert!(error.to_string().contains(&place.display().to_string()), "{error}");
+    }
+    assert!(!folder.path().join("nope").exists(), "nothing is made by looking");
 }
 
 #[test]

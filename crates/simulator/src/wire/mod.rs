@@ -5,6 +5,9 @@ pub mod embeddings;
 pub mod models;
 pub mod refusal;
 pub mod request;
+mod schema;
+pub mod shape;
+pub mod shaped;
 pub mod stream;
 
 use std::io::Write;

@@ -8,6 +8,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::refusal::Refusal;
+use super::shape::Shape;
 use crate::config::MAX_DIMENSIONS;
 use crate::dice::{fingerprint, mix};
 
@@ -24,6 +25,19 @@ pub struct ChatRequest<'a> {
     max_tokens: Option<u64>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
+    // What makes an answer more than a text. Read for real only where one of them is there.
+    #[serde(borrow)]
+    n: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tools: Option<&'a RawValue>,
+    #[serde(borrow)]
+    response_format: Option<&'a RawValue>,
+    #[serde(borrow)]
+    logprobs: Option<&'a RawValue>,
+    #[serde(borrow)]
+    top_logprobs: Option<&'a RawValue>,
+    #[serde(skip)]
+    body: &'a [u8],
 }
 
 #[derive(Deserialize)]
@@ -33,11 +47,23 @@ struct StreamOptions {
 
 impl<'a> ChatRequest<'a> {
     pub fn parse(body: &'a [u8]) -> Result<Self, Refusal> {
-        let request: Self = serde_json::from_slice(body).map_err(|e| Refusal::bad_body(&e))?;
+        let mut request: Self = serde_json::from_slice(body).map_err(|e| Refusal::bad_body(&e))?;
+        request.body = body;
         match request.messages.get().as_bytes() {
             [b'[', rest @ ..] if rest.trim_ascii_start() != b"]" => Ok(request),
             _ => Err(Refusal::bad_field("messages", "must be an array with at least one message")),
         }
+    }
+
+    /// What it asks for beyond a text; `None` for nearly all requests.
+    pub fn shape(&self) -> Result<Option<Shape>, Refusal> {
+        let members = [self.n, self.tools, self.response_format, self.logprobs, self.top_logprobs];
+        if members.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let shape: Shape = serde_json::from_slice(self.body).map_err(|e| Refusal::bad_body(&e))?;
+        shape.check().map_err(|(member, rule)| Refusal::bad_field(member, rule))?;
+        Ok(Some(shape))
     }
 
     pub fn is_streamed(&self) -> bool {

@@ -8,8 +8,65 @@ use super::push;
 use crate::config::Config;
 use crate::tokens::Tokens;
 
+/// The events of an answer, and how many of them were given.
+pub enum Events {
+    Text(TextEvents),
+    /// Made beforehand, each with the completion tokens given with it.
+    Made {
+        events: Vec<(Vec<u8>, u64)>,
+        prompt: u64,
+        next: usize,
+    },
+}
+
+impl Events {
+    pub fn new(answer: &ChatAnswer<'_>, wants_usage: bool, config: &Config, filler: &str) -> Self {
+        Self::Text(TextEvents::new(answer, wants_usage, config, filler))
+    }
+
+    /// All events, the last one included.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Text(text) => text.count(),
+            Self::Made { events, .. } => events.len(),
+        }
+    }
+
+    /// Events given out so far.
+    pub fn given(&self) -> usize {
+        match self {
+            Self::Text(text) => text.next,
+            Self::Made { next, .. } => *next,
+        }
+    }
+
+    /// What the provider bills once the events given out so far are on their way.
+    pub fn tokens(&self) -> Tokens {
+        match self {
+            Self::Text(text) => text.tokens(),
+            Self::Made { events, prompt, next } => {
+                let last = next.checked_sub(1).and_then(|at| events.get(at));
+                Tokens { prompt: *prompt, completion: last.map_or(0, |(_, tokens)| *tokens) }
+            }
+        }
+    }
+
+    /// Appends the next event, unless the last has been given.
+    pub fn push_next(&mut self, out: &mut Vec<u8>) {
+        match self {
+            Self::Text(text) => text.push_next(out),
+            Self::Made { events, next, .. } => {
+                if let Some((event, _)) = events.get(*next) {
+                    out.extend_from_slice(event);
+                    *next += 1;
+                }
+            }
+        }
+    }
+}
+
 /// A script of events; each is made when it is due.
-pub struct Events {
+pub struct TextEvents {
     /// `data: {"id":…,"model":…` up to the comma before `choices`.
     head: Vec<u8>,
     /// Goes after `choices` in all events but the usage's own, when usage was asked for.
@@ -22,8 +79,8 @@ pub struct Events {
     next: usize,
 }
 
-impl Events {
-    pub fn new(answer: &ChatAnswer<'_>, wants_usage: bool, config: &Config, filler: &str) -> Self {
+impl TextEvents {
+    fn new(answer: &ChatAnswer<'_>, wants_usage: bool, config: &Config, filler: &str) -> Self {
         let mut head = b"data: ".to_vec();
         answer.push_head("chat.completion.chunk", &mut head);
         head.extend_from_slice(br#","service_tier":"default","system_fingerprint":"fp_simulator""#);
@@ -43,23 +100,17 @@ impl Events {
     }
 
     /// All events, `[DONE]` included.
-    pub fn count(&self) -> usize {
+    fn count(&self) -> usize {
         self.pieces + 3 + usize::from(self.usage.is_some())
     }
 
-    /// Events given out so far.
-    pub fn given(&self) -> usize {
-        self.next
-    }
-
-    /// What the provider bills once the events given out so far are on their way.
-    pub fn tokens(&self) -> Tokens {
+    fn tokens(&self) -> Tokens {
         let pieces = self.next.saturating_sub(1).min(self.pieces) as u64;
         Tokens { prompt: self.tokens.prompt, completion: self.tokens.completion * pieces / self.pieces as u64 }
     }
 
     /// Appends the next event, unless `[DONE]` has been given.
-    pub fn push_next(&mut self, out: &mut Vec<u8>) {
+    fn push_next(&mut self, out: &mut Vec<u8>) {
         let at = self.next;
         self.next = (at + 1).min(self.count());
         if at + 1 == self.count() {

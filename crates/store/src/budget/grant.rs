@@ -2,7 +2,7 @@
 //! ids, count with a fresh snapshot, write.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, query, query_scalar};
+use sqlx::{PgConnection, query, query_as, query_scalar};
 
 use super::amount;
 use crate::Result;
@@ -147,12 +147,39 @@ pub async fn follow(conn: &mut PgConnection, worker_id: i64, revision: i64) -> R
     if current != revision {
         return Ok(false);
     }
-    query!("update worker set budgets = $2 where worker_id = $1", worker_id, revision).execute(conn).await?;
+    query!("update worker set budgets = $2, budgets_at = clock_timestamp() where worker_id = $1", worker_id, revision)
+        .execute(conn)
+        .await?;
     Ok(true)
 }
 
 /// The same of a replica whose row is new, and which follows that revision all along.
 pub async fn still_follow(conn: &mut PgConnection, worker_id: i64, revision: i64) -> Result<()> {
-    query!("update worker set budgets = $2 where worker_id = $1", worker_id, revision).execute(conn).await?;
+    query!("update worker set budgets = $2, budgets_at = clock_timestamp() where worker_id = $1", worker_id, revision)
+        .execute(conn)
+        .await?;
     Ok(())
+}
+
+/// A replica that is alive and makes calls under budgets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Follower {
+    pub worker_id: i64,
+    pub host: String,
+    /// Whether it follows the revision that was asked for, or a later one.
+    pub follows: bool,
+    /// Since when, at the latest; `None`: not yet, or it is of a version that does not say it.
+    pub since: Option<DateTime<Utc>>,
+}
+
+/// All replicas that are alive and follow budgets, beside a revision.
+pub async fn followers(conn: &mut PgConnection, revision: i64) -> Result<Vec<Follower>> {
+    query_as!(
+        Follower,
+        r#"select worker_id, host, budgets >= $1 as "follows!", case when budgets >= $1 then budgets_at end as since
+           from worker where budgets is not null and lease_until > clock_timestamp() order by worker_id"#,
+        revision,
+    )
+    .fetch_all(conn)
+    .await
 }

@@ -2,15 +2,19 @@
 //! numeric has no type of its own here, so they travel as text, exactly.
 
 mod grant;
+mod over;
 mod part;
+mod prove;
 mod sample;
 mod spend;
 
 use domain::Budget;
 use sqlx::{PgConnection, query, query_as, query_scalar, types::Json};
 
-pub use grant::{Ask, Locked, Put, Taken, follow, give, lock, replicas, still_follow, taken};
+pub use grant::{Ask, Follower, Locked, Put, Taken, follow, followers, give, lock, replicas, still_follow, taken};
+pub use over::{Over, OverCall, over};
 pub use part::{Guarded, PartKey, cap_job, capped, forget_parts, guarded, lock_parts, part_ids};
+pub use prove::{OwnRow, mismatched, prove, prove_all};
 pub use sample::{Sample, first_samples, forget_samples, keep_samples};
 pub use spend::{
     Spend, Standing, Uncounted, Verified, add, close, count, forget, has_uncounted, standing, uncounted, verify,
@@ -58,6 +62,17 @@ struct Row {
 /// The revision in force, as far as it is committed.
 pub async fn revision(conn: &mut PgConnection) -> Result<i64> {
     query_scalar!(r#"select coalesce(max(revision), 0) as "revision!" from budget"#).fetch_one(conn).await
+}
+
+/// The revision of one budget in force, and whether its past is counted; `None`: there is no such budget.
+pub async fn revision_of(conn: &mut PgConnection, name: &str) -> Result<Option<(i64, bool)>> {
+    let row = query!(
+        r#"select revision, counted_at is not null as "is_counted!" from budget where name = $1 and disabled_at is null"#,
+        name
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| (row.revision, row.is_counted)))
 }
 
 /// The same for a transaction that writes to the ledger; until it ends, no budget comes or changes.

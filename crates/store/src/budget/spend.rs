@@ -17,6 +17,9 @@ pub struct Spend {
     pub cell: DateTime<Utc>,
     pub worker_id: i64,
     pub amount: i128,
+    /// Of the amount, what rows add that correct others. Of a replica that is gone it comes off its grant too: what it was granted
+    /// beyond its spend says nothing of what a correction takes back.
+    pub corrected: i128,
 }
 
 /// In the transaction that inserts the rows; sorted, so that two of them cannot deadlock.
@@ -28,16 +31,22 @@ pub async fn add(conn: &mut PgConnection, spends: &[Spend]) -> Result<()> {
     let cells: Vec<DateTime<Utc>> = spends.iter().map(|spend| spend.cell).collect();
     let workers: Vec<i64> = spends.iter().map(|spend| spend.worker_id).collect();
     let amounts: Vec<String> = spends.iter().map(|spend| spend.amount.to_string()).collect();
+    let corrected: Vec<String> = spends.iter().map(|spend| spend.corrected.to_string()).collect();
     query!(
-        "insert into budget_use as u (budget_id, cell, worker_id, spent)
-         select s.budget_id, s.cell, s.worker_id, s.amount::numeric
-         from unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::text[]) as s(budget_id, cell, worker_id, amount)
+        "insert into budget_use as u (budget_id, cell, worker_id, spent, granted)
+         select s.budget_id, s.cell, s.worker_id, s.amount::numeric,
+                case when s.corrected <> '0' and not exists (select from worker w where w.worker_id = s.worker_id)
+                     then s.corrected::numeric else 0 end
+         from unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::text[], $5::text[])
+             as s(budget_id, cell, worker_id, amount, corrected)
          order by s.budget_id, s.cell, s.worker_id
-         on conflict (budget_id, cell, worker_id) do update set spent = u.spent + excluded.spent",
+         on conflict (budget_id, cell, worker_id) do update
+             set spent = u.spent + excluded.spent, granted = u.granted + excluded.granted",
         &ids,
         &cells,
         &workers,
         &amounts,
+        &corrected,
     )
     .execute(conn)
     .await?;
@@ -97,7 +106,7 @@ pub async fn count(conn: &mut PgConnection, one: &Uncounted, now: DateTime<Utc>)
         spent += sum.ledger;
         let amount = sum.ledger - sum.counted;
         if amount != 0 {
-            spends.push(Spend { budget_id: one.budget_id, cell: sum.cell, worker_id: 0, amount });
+            spends.push(Spend { budget_id: one.budget_id, cell: sum.cell, worker_id: 0, amount, corrected: 0 });
         }
     }
     add(conn, &spends).await?;
@@ -133,9 +142,8 @@ struct Sum {
 
 async fn sums(conn: &mut PgConnection, budget_id: i64, budget: &Budget, now: DateTime<Utc>) -> Result<Vec<Sum>> {
     let span = budget.window.span(budget.time_zone, now);
+    let (since, until, day) = bounds(budget, now);
     let Scope { team, environment, feature, customer, key, job, deployment, provider, tags } = &budget.scope;
-    // A day is when a call ended, never before its money was reserved.
-    let day = span.since.date_naive().max(NaiveDate::from_ymd_opt(2000, 1, 1).unwrap_or_default());
     let rows = query!(
         r#"with booked as (
                select case when $2::bigint is null then $3
@@ -162,9 +170,9 @@ async fn sums(conn: &mut PgConnection, budget_id: i64, budget: &Budget, now: Dat
            from by_cell b full join counted c on c.cell = b.cell"#,
         budget_id,
         step(budget.window, span),
-        span.since,
+        since,
         day,
-        until(budget.window, span),
+        until,
         team.as_deref(),
         environment.as_deref(),
         feature.as_deref(),
@@ -181,6 +189,14 @@ async fn sums(conn: &mut PgConnection, budget_id: i64, budget: &Budget, now: Dat
     rows.into_iter()
         .map(|row| Ok(Sum { cell: row.cell, ledger: amount(&row.ledger)?, counted: amount(&row.counted)? }))
         .collect()
+}
+
+/// The moments between which the window's money was reserved, and the first day on which its calls can have ended.
+pub(super) fn bounds(budget: &Budget, now: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>, NaiveDate) {
+    let span = budget.window.span(budget.time_zone, now);
+    // A day is when a call ended, never before its money was reserved.
+    let day = span.since.date_naive().max(NaiveDate::from_ymd_opt(2000, 1, 1).unwrap_or_default());
+    (span.since, until(budget.window, span), day)
 }
 
 /// Of a rolling window, how long a cell is, in seconds; the others are one cell.

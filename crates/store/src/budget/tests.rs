@@ -103,7 +103,7 @@ async fn what_the_dead_held_stays_spent_unless_all_their_calls_were_written(pool
         assert_eq!(take(&pool, id, worker, 40).await, 40);
     }
     let mut conn = pool.acquire().await.unwrap();
-    let spend = |worker_id, amount| Spend { budget_id: id, cell: ask(id).cell, worker_id, amount };
+    let spend = |worker_id, amount| Spend { budget_id: id, cell: ask(id).cell, worker_id, amount, corrected: 0 };
     add(&mut conn, &[spend(1, 10), spend(2, 10)]).await.unwrap();
     for worker in [1, 2] {
         let mut tx = pool.begin().await.unwrap();
@@ -167,7 +167,7 @@ async fn a_new_budget_begins_with_the_ledgers_spend_of_its_window(pool: PgPool) 
     // Booked after it came, and counted by its own transaction.
     book(&mut conn, "a", now, 3).await;
     let cell = rolling.window.span(rolling.time_zone, now).start;
-    add(&mut conn, &[Spend { budget_id: id, cell, worker_id: 1, amount: 3 }]).await.unwrap();
+    add(&mut conn, &[Spend { budget_id: id, cell, worker_id: 1, amount: 3, corrected: 0 }]).await.unwrap();
     count_all(&pool).await;
     let verified = verify(&mut conn, id, &rolling, now).await.unwrap();
     assert_eq!(verified, Verified { ledger: 30, counted: 30 });
@@ -214,7 +214,13 @@ async fn what_parts_leave_goes_when_it_is_of_no_use(pool: PgPool) {
     let mut conn = pool.acquire().await.unwrap();
     let ids = part_ids(&mut conn, &[part(id, 1)]).await.unwrap();
     let (now, part_id) = (Utc::now(), ids[&part(id, 1)]);
-    let spend = |budget_id, hours| Spend { budget_id, cell: now - TimeDelta::hours(hours), worker_id: 1, amount: 5 };
+    let spend = |budget_id, hours| Spend {
+        budget_id,
+        cell: now - TimeDelta::hours(hours),
+        worker_id: 1,
+        amount: 5,
+        corrected: 0,
+    };
     add(&mut conn, &[spend(part_id, 1), spend(part_id, 4), spend(part_id, 5), spend(id, 5)]).await.unwrap();
     assert_eq!(forget_parts(&mut conn, now, 1).await.unwrap(), 1, "so many at once");
     assert_eq!(
@@ -245,7 +251,9 @@ async fn what_a_job_may_cost_is_its_own_and_is_counted_until_it_has_ended(pool: 
     let mut tx = pool.begin().await.unwrap();
     assert_eq!(lock_parts(&mut tx, &[id]).await.unwrap(), [Locked { budget_id: id, cap: 250, is_open: true }]);
     tx.rollback().await.unwrap();
-    add(&mut conn, &[Spend { budget_id: id, cell: DateTime::UNIX_EPOCH, worker_id: 1, amount: 5 }]).await.unwrap();
+    add(&mut conn, &[Spend { budget_id: id, cell: DateTime::UNIX_EPOCH, worker_id: 1, amount: 5, corrected: 0 }])
+        .await
+        .unwrap();
     let later = Utc::now() + TimeDelta::hours(9);
     assert_eq!(forget_parts(&mut conn, later, 9).await.unwrap(), 0, "it runs");
     register(&pool, 1, &["api", "worker"]).await;

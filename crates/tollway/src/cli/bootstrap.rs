@@ -38,6 +38,7 @@ pub async fn first_admin_key(pools: &Pools, pepper: &SecretBox<[u8; 32]>, team: 
         slots: None,
         rpm: None,
         tpm: None,
+        expires_at: None,
     };
     store::key::create(&mut tx, &new).await.map_err(|error| refused(&error, team))?;
     let details = json!({ "team": team, "name": name, "role": new.role, "lanes": new.lanes, "bootstrap": true });

@@ -7,7 +7,7 @@ use domain::{
     budget::{Guard, GuardBy, Length, Policy, Scope, Unit, Window},
     money::Total,
 };
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -32,6 +32,8 @@ enum Command {
     Set(Box<Set>),
     /// Remove a budget
     Remove { name: String },
+    /// Say since when the replicas hold a budget
+    Status { name: String },
     /// Add up the ledger and compare it with what was counted
     Verify,
 }
@@ -114,6 +116,8 @@ struct Shown {
     counted: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     verified: Option<Verified>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    in_force: Option<InForce>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -121,6 +125,41 @@ struct Verified {
     ledger: String,
     counted: String,
     equal: bool,
+    #[serde(default)]
+    over: Option<Over>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Over {
+    by: String,
+    count: i64,
+    calls: Vec<OverCall>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct OverCall {
+    request_id: String,
+    attempt_id: String,
+    team: String,
+    deployment: String,
+    recorded_at: DateTime<Utc>,
+    charged: String,
+    held: Option<String>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct InForce {
+    everywhere: bool,
+    since: Option<DateTime<Utc>>,
+    replicas: Vec<Replica>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Replica {
+    worker_id: String,
+    host: String,
+    holds: bool,
+    since: Option<DateTime<Utc>>,
 }
 
 pub async fn run(args: Budgets, common: &Common) -> Outcome {
@@ -136,20 +175,57 @@ pub async fn run(args: Budgets, common: &Common) -> Outcome {
             let budget: Shown = client.read(client.request(Method::PUT, &path).json(&declared(*set)?)).await?;
             match is_json {
                 true => output::json(&budget)?,
-                false => line(format!(
-                    "Of {}, {} is left; all replicas follow within a second.",
-                    limit(&budget),
-                    budget.left
-                ))?,
+                false => {
+                    let held = held_by(budget.in_force.as_ref());
+                    line(format!("Of {}, {} is left. {held}", limit(&budget), budget.left))?;
+                }
             }
         }
         Command::Remove { name } => {
-            client.send(client.request(Method::DELETE, &format!("api/v1/budgets/{name}"))).await?;
-            if is_json { output::json(&json!({ "removed": name }))? } else { line(format!("{name} is removed."))? }
+            let answer = client.send(client.request(Method::DELETE, &format!("api/v1/budgets/{name}"))).await?;
+            let rest = match answer.status() {
+                StatusCode::ACCEPTED => answer.json::<InForce>().await.ok(),
+                _ => None,
+            };
+            match (is_json, rest) {
+                (true, rest) => output::json(&json!({ "removed": name, "in_force": rest }))?,
+                (false, None) => line(format!("{name} is removed; no replica holds it any more."))?,
+                (false, rest) => line(format!("{name} is removed. {}", held_by(rest.as_ref())))?,
+            }
+        }
+        Command::Status { name } => {
+            let budget: Shown = client.get(&format!("api/v1/budgets/{name}"), &()).await?;
+            match (is_json, &budget.in_force) {
+                (true, in_force) => output::json(in_force)?,
+                (false, in_force) => line(held_by(in_force.as_ref()))?,
+            }
         }
         Command::Verify => return verify(&client, is_json).await,
     }
     Ok(Exit::Done)
+}
+
+/// Since when all replicas hold a change, or which do not yet.
+fn held_by(in_force: Option<&InForce>) -> String {
+    let Some(found) = in_force else { return "All replicas follow within a second.".to_owned() };
+    let late: Vec<String> = found
+        .replicas
+        .iter()
+        .filter(|replica| !replica.holds)
+        .map(|replica| format!("{} on {}", replica.worker_id, replica.host))
+        .collect();
+    match (found.everywhere, found.since) {
+        (true, Some(since)) => format!("All {} replicas hold it, since {}.", found.replicas.len(), time(since)),
+        (true, None) => "All replicas hold it.".to_owned(),
+        (false, _) if late.is_empty() => {
+            "What was spent before is still being counted; until then nothing fits.".to_owned()
+        }
+        (false, _) => format!(
+            "Not confirmed by {}: until it follows, or its lease ends, its calls are not held by this change, and nothing is granted \
+             of a new budget. `tollway budgets status NAME` says when.",
+            late.join(", "),
+        ),
+    }
 }
 
 fn declared(set: Set) -> Result<Budget, Failure> {
@@ -245,10 +321,61 @@ async fn verify(client: &Client, is_json: bool) -> Outcome {
                 None => Default::default(),
             };
             let found = if is_equal(budget) { "equal" } else { "DIFFERENT" };
-            vec![budget.name.clone(), ledger, counted, found.to_owned()]
+            let over = budget.verified.as_ref().and_then(|sums| sums.over.as_ref());
+            let over = over.map_or_else(String::new, |over| format!("OVER its limit by {}", said(budget, &over.by)));
+            vec![budget.name.clone(), limit(budget), ledger, counted, found.to_owned(), over]
         });
-        let columns = [("budget", Align::Left), ("ledger", Align::Right), ("counted", Align::Right), ("", Align::Left)];
+        let columns = [
+            ("budget", Align::Left),
+            ("limit", Align::Right),
+            ("ledger", Align::Right),
+            ("counted", Align::Right),
+            ("", Align::Left),
+            ("", Align::Left),
+        ];
         output::table(&columns, rows.collect(), "There are no budgets.")?;
+        page.data.iter().try_for_each(show_over)?;
     }
     Ok(if all_equal { Exit::Done } else { Exit::Failed })
+}
+
+/// The calls that took it over its limit.
+fn show_over(budget: &Shown) -> std::io::Result<()> {
+    let Some(over) = budget.verified.as_ref().and_then(|sums| sums.over.as_ref()) else { return Ok(()) };
+    line(format!("\nBudget {} is over its limit by {}, by these calls:", budget.name, said(budget, &over.by)))?;
+    let rows = over.calls.iter().map(|call| {
+        let held = call.held.as_deref().map_or_else(|| "–".to_owned(), |held| said(budget, held));
+        vec![
+            call.request_id.clone(),
+            call.attempt_id.clone(),
+            call.team.clone(),
+            call.deployment.clone(),
+            time(call.recorded_at),
+            held,
+            said(budget, &call.charged),
+        ]
+    });
+    let columns = [
+        ("request", Align::Left),
+        ("attempt", Align::Left),
+        ("team", Align::Left),
+        ("deployment", Align::Left),
+        ("booked", Align::Left),
+        ("held", Align::Right),
+        ("charged", Align::Right),
+    ];
+    output::table(&columns, rows.collect(), "")?;
+    let named = i64::try_from(over.calls.len()).unwrap_or(i64::MAX);
+    if over.count > named {
+        line(format!("And {} smaller ones.", over.count - named))?;
+    }
+    Ok(())
+}
+
+/// An amount with the budget's unit.
+fn said(budget: &Shown, amount: &str) -> String {
+    match budget.unit {
+        Unit::Usd => format!("${amount}"),
+        Unit::Tokens => format!("{amount} tokens"),
+    }
 }

@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use clap::Args;
-use engine::{catalog::ActiveCatalog, upkeep};
+use domain::Endpoint;
+use engine::{
+    Connections,
+    catalog::{ActiveCatalog, ActiveRoute},
+    upkeep,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -11,7 +16,10 @@ use super::{
     Common, Exit, Failure, Format, Outcome, local,
     output::{self, Align, line},
 };
-use crate::config::{self, ConfigError, Loaded};
+use crate::{
+    config::{self, ConfigError, Loaded},
+    descriptors,
+};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -114,6 +122,8 @@ fn show(loaded: &Loaded, catalog: &ActiveCatalog, probes: &[Probe]) -> std::io::
         line(format!("overridden by  {}", loaded.variables.join(", ")))?;
     }
     line(format!("listens on     {}", config.server.listen))?;
+    let Connections { most, per_address } = connections(loaded);
+    line(format!("connections    at most {most}, of one address {per_address}{}", fewer(loaded, most)))?;
     line(format!("database       {}", database(loaded)))?;
     line(format!("pepper         {}", pepper(loaded)))?;
     line(format!("lake           {}", config.lake_url()))?;
@@ -130,19 +140,56 @@ fn show(loaded: &Loaded, catalog: &ActiveCatalog, probes: &[Probe]) -> std::io::
     routes.sort_by(|a, b| a.name.cmp(&b.name));
     let rows = routes.iter().map(|route| {
         let deployments: Vec<&str> = route.deployments.iter().map(|deployment| &*deployment.name).collect();
-        let price = match () {
-            () if route.deployments.iter().all(|deployment| deployment.price.is_some()) => "known",
-            () if route.spec.allow_unpriced => "none; its calls are flagged unpriced",
-            () => "MISSING: calls are refused",
+        let price = match (covers(route), route.spec.allow_unpriced) {
+            (Covered::All, _) => "known",
+            (Covered::Embeddings, true) => "known for embeddings; its chat calls are flagged unpriced",
+            (Covered::Embeddings, false) => "known for embeddings; chat calls are refused (no price for output)",
+            (Covered::Nothing, true) => "none; its calls are flagged unpriced",
+            (Covered::Nothing, false) => "MISSING: calls are refused",
         };
         vec![route.name.to_string(), deployments.join(" → "), price.to_owned()]
     });
     let columns = ["route", "deployments", "price"].map(|name| (name, Align::Left));
     output::table(&columns, rows.collect(), "There are no routes: nobody can call a model.")?;
+    for odd in &catalog.odd_prices {
+        line(format!("WARN {odd}"))?;
+    }
     for Probe { what, is_fine, said } in probes {
         line(format!("{} {what}: {said}", if *is_fine { "ok  " } else { "FAIL" }))?;
     }
     Ok(())
+}
+
+/// Which calls of a route have a price today.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Covered {
+    All,
+    /// Input alone.
+    Embeddings,
+    Nothing,
+}
+
+fn covers(route: &ActiveRoute) -> Covered {
+    let now = chrono::Utc::now();
+    let all = |endpoint| route.deployments.iter().all(|deployment| deployment.is_priced(endpoint, now));
+    match (all(Endpoint::ChatCompletions), all(Endpoint::Embeddings)) {
+        (true, _) => Covered::All,
+        (false, true) => Covered::Embeddings,
+        (false, false) => Covered::Nothing,
+    }
+}
+
+/// As this system allows them to the process that runs this command.
+fn connections(loaded: &Loaded) -> Connections {
+    let config = &loaded.config;
+    descriptors::connections(config.settings().connections, config.pool_sizes(), descriptors::raise())
+}
+
+fn fewer(loaded: &Loaded, most: usize) -> String {
+    match loaded.config.server.max_connections {
+        wanted if most < wanted => format!(" (not {wanted}: it takes a higher `ulimit -n`)"),
+        _ => String::new(),
+    }
 }
 
 fn database(loaded: &Loaded) -> String {
@@ -163,10 +210,12 @@ fn pepper(loaded: &Loaded) -> String {
 fn document(loaded: &Loaded, catalog: &ActiveCatalog, probes: &[Probe]) -> Value {
     let mut routes: Vec<_> = catalog.routes.values().collect();
     routes.sort_by(|a, b| a.name.cmp(&b.name));
+    let Connections { most, per_address } = connections(loaded);
     json!({
         "file": loaded.file,
         "variables": loaded.variables,
         "listen": loaded.config.server.listen,
+        "connections": { "most": most, "per_address": per_address },
         "database": database(loaded),
         "pepper": pepper(loaded),
         "lake": loaded.config.lake_url(),
@@ -178,9 +227,11 @@ fn document(loaded: &Loaded, catalog: &ActiveCatalog, probes: &[Probe]) -> Value
         "routes": routes.iter().map(|route| json!({
             "name": &*route.name,
             "deployments": route.spec.deployments,
-            "is_priced": route.deployments.iter().all(|deployment| deployment.price.is_some()),
+            "is_priced": covers(route) == Covered::All,
+            "is_priced_for_embeddings": covers(route) != Covered::Nothing,
             "allow_unpriced": route.spec.allow_unpriced,
         })).collect::<Vec<_>>(),
+        "warnings": catalog.odd_prices.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "probes": probes,
     })
 }

@@ -18,6 +18,8 @@ pub enum Exit {
     Refused = 6,
     /// The gateway, the database or a provider cannot be reached or is busy; later it may work.
     Unavailable = 7,
+    /// All that there is was written, and something is missing from it: requests that are pending or have no vector.
+    Incomplete = 8,
     /// Stopped by Ctrl-C.
     Interrupted = 130,
 }
@@ -28,7 +30,8 @@ pub const HELP: &str = "Exit codes:
   2  wrong arguments                   6  input refused, or not allowed in this state
   3  a job ended with requests that    7  gateway, database or provider out of reach or
      failed, expired or were cancelled    busy: try again
-  130  stopped by Ctrl-C
+  8  the output lacks requests that    130  stopped by Ctrl-C
+     are pending or have no vector
 
 Where the gateway is and the key for it: TOLLWAY_URL and TOLLWAY_API_KEY, else the profile that
 `tollway dev` writes, ~/.config/tollway/profile.toml (another place: TOLLWAY_PROFILE).";

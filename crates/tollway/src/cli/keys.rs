@@ -1,8 +1,10 @@
 //! `tollway keys …`.
 
-use chrono::{DateTime, Utc};
+use std::str::FromStr;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand};
-use domain::{Lane, Role};
+use domain::{Lane, Role, budget::Length};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -54,9 +56,38 @@ pub struct Create {
     /// Tokens a minute; no limit when left out
     #[arg(long, value_name = "N")]
     tpm: Option<i64>,
+    /// When it ends: in 90d, 12h, or at 2027-01-31T00:00:00Z; never when left out
+    #[arg(long, value_name = "WHEN")]
+    expires: Option<Expiry>,
     /// Make the first admin key, through the database: nobody has a key yet
-    #[arg(long, conflicts_with_all = ["role", "slots", "rpm", "tpm"])]
+    #[arg(long, conflicts_with_all = ["role", "slots", "rpm", "tpm", "expires"])]
     bootstrap: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expiry {
+    In(Length),
+    At(DateTime<Utc>),
+}
+
+impl FromStr for Expiry {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let at = || text.parse().map(Self::At).ok();
+        let bad =
+            || format!("{text:?} is neither a length of time, such as 90d, nor a moment, such as 2027-01-31T00:00:00Z");
+        text.parse().map(Self::In).ok().or_else(at).ok_or_else(bad)
+    }
+}
+
+impl Expiry {
+    fn moment(self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::In(length) => now.checked_add_signed(TimeDelta::try_seconds(length.seconds())?),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,6 +102,8 @@ struct Key {
     rpm: Option<i64>,
     tpm: Option<i64>,
     created_at: DateTime<Utc>,
+    #[serde(default)]
+    expires_at: Option<DateTime<Utc>>,
     revoked_at: Option<DateTime<Utc>>,
 }
 
@@ -110,10 +143,11 @@ async fn list(team: Option<&str>, common: &Common) -> Outcome {
         output::json(&keys)?;
         return Ok(Exit::Done);
     }
+    let now = Utc::now();
     let rows = keys.into_iter().map(|key| {
         let caps = [("slots", key.slots), ("rpm", key.rpm), ("tpm", key.tpm)];
         let caps: Vec<_> = caps.iter().filter_map(|(name, cap)| Some(format!("{name} {}", (*cap)?))).collect();
-        let state = key.revoked_at.map_or_else(|| "active".to_owned(), |at| format!("revoked {}", time(at)));
+        let state = state(&key, now);
         let caps = if caps.is_empty() { "-".to_owned() } else { caps.join(", ") };
         vec![key.id, key.team, key.name, key.role, key.lanes.join(","), caps, state, time(key.created_at)]
     });
@@ -123,11 +157,28 @@ async fn list(team: Option<&str>, common: &Common) -> Outcome {
     Ok(Exit::Done)
 }
 
+fn state(key: &Key, now: DateTime<Utc>) -> String {
+    match (key.revoked_at, key.expires_at) {
+        (Some(at), _) => format!("revoked {}", time(at)),
+        (None, Some(at)) if at <= now => format!("expired {}", time(at)),
+        (None, Some(at)) => format!("active until {}", time(at)),
+        (None, None) => "active".to_owned(),
+    }
+}
+
 async fn make(create: Create, common: &Common) -> Outcome {
-    let Create { team, name, role, lanes, slots, rpm, tpm, bootstrap: _ } = create;
-    let body = json!({
+    let Create { team, name, role, lanes, slots, rpm, tpm, expires, bootstrap: _ } = create;
+    let expires_at = match expires {
+        Some(expiry) => Some(expiry.moment(Utc::now()).ok_or_else(|| Failure::usage("--expires lies too far ahead"))?),
+        None => None,
+    };
+    let mut body = json!({
         "team": team, "name": name, "role": role, "lanes": lanes, "slots": slots, "rpm": rpm, "tpm": tpm,
     });
+    // A gateway of an earlier version does not know it.
+    if let Some(at) = expires_at {
+        body["expires_at"] = json!(at);
+    }
     let made: Value = Client::find()?.post("api/v1/keys", &body).await?;
     let key = made["key"].as_str().ok_or_else(|| Failure::new(Exit::Failed, "the gateway answered without a key"))?;
     match common.output {
@@ -155,4 +206,22 @@ async fn make_first(create: &Create, common: &Common) -> Outcome {
 fn show_once(key: &str, what: &str) -> std::io::Result<()> {
     note(format_args!("The {what}; it is shown this once:"));
     line(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_is_a_length_or_a_moment() {
+        let now: DateTime<Utc> = "2026-12-01T00:00:00Z".parse().unwrap();
+        let read = |text: &str| text.parse::<Expiry>().map(|expiry| expiry.moment(now));
+        assert_eq!(read("90d"), Ok(Some(now + TimeDelta::days(90))));
+        assert_eq!(read("12h"), Ok(Some(now + TimeDelta::hours(12))));
+        assert_eq!(read("2027-01-31T00:00:00Z"), Ok(Some("2027-01-31T00:00:00Z".parse().unwrap())));
+        for text in ["", "90", "soon", "-1d", "2027-01-31"] {
+            assert!(read(text).unwrap_err().contains("90d"), "{text}");
+        }
+        assert_eq!(read("106751991167d"), Ok(None), "beyond the calendar");
+    }
 }

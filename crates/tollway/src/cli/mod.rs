@@ -15,10 +15,12 @@ mod alerts;
 mod audit;
 mod bootstrap;
 mod budgets;
+mod deployments;
 mod jobs;
 mod keys;
 mod lake;
 mod lanes;
+mod ledger;
 mod limits;
 mod quote;
 mod report;
@@ -92,6 +94,8 @@ enum Command {
     Lanes(lanes::Lanes),
     /// Look after limits and quotas
     Limits(limits::Limits),
+    /// Show how deployments fare, take one out or put it back in
+    Deployments(deployments::Deployments),
     /// Look after budgets: what was spent, what is left
     Budgets(budgets::Budgets),
     /// Show what people were told of, and test whether it arrives
@@ -104,6 +108,9 @@ enum Command {
     Keys(keys::Keys),
     /// Show who changed lanes, limits, keys, teams, schedules and jobs
     Audit(audit::Audit),
+    /// Correct the ledger
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
     /// Move the ledger to Parquet and prove it complete
     #[command(subcommand)]
     Lake(lake::Lake),
@@ -157,11 +164,13 @@ async fn run(cli: Cli) -> Outcome {
         Command::Schedules(args) => Box::pin(schedules::run(args, &common)).await,
         Command::Lanes(args) => Box::pin(lanes::run(args, &common)).await,
         Command::Limits(args) => Box::pin(limits::run(args, &common)).await,
+        Command::Deployments(args) => Box::pin(deployments::run(args, &common)).await,
         Command::Budgets(args) => Box::pin(budgets::run(args, &common)).await,
         Command::Alerts(args) => Box::pin(alerts::run(args, &common)).await,
         Command::Teams(args) => teams::run(args, &common).await,
         Command::Keys(args) => Box::pin(keys::run(args, &common)).await,
         Command::Audit(args) => audit::run(args, &common).await,
+        Command::Ledger(args) => ledger::run(args, &common).await,
         Command::Lake(args) => Box::pin(lake::run(args, &common)).await,
         Command::Report(args) => Box::pin(report::run(args, &common)).await,
         Command::Simulate(args) => simulate::run(args, &common).await,

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{
     Common, Exit, Format, Outcome,
     client::{Client, Page, segment},
-    output::{self, Align, line, time},
+    output::{self, Align, line, note, time},
 };
 
 #[derive(Debug, Subcommand)]
@@ -25,6 +25,34 @@ pub enum Teams {
     },
     /// Disable a team: its keys are refused; its jobs and its spend stay
     Disable { name: String },
+    /// Make the secret that a team's webhooks are signed with; shown once
+    WebhookSecret {
+        name: String,
+        /// Make another one; the one before signs beside it for a while
+        #[arg(long)]
+        rotate: bool,
+        /// How long it does
+        #[arg(long, value_name = "HOURS", default_value_t = 24, requires = "rotate")]
+        overlap_hours: u64,
+        /// Show which are active, without their texts
+        #[arg(long, conflicts_with = "rotate")]
+        list: bool,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Secret {
+    id: String,
+    created_at: DateTime<Utc>,
+    created_by: String,
+    expires_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Made {
+    id: String,
+    secret: String,
+    active: Vec<Secret>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,6 +86,28 @@ pub async fn run(args: Teams, common: &Common) -> Outcome {
                 ))?;
             }
         }
+        Teams::WebhookSecret { name, list: true, .. } => {
+            let path = format!("api/v1/teams/{}/webhook-secret", segment(&name));
+            let page: Page<Secret> = client.get(&path, &()).await?;
+            if is_json { output::json(&page.data)? } else { show_secrets(page.data)? }
+        }
+        Teams::WebhookSecret { name, rotate, overlap_hours, .. } => {
+            let path = format!("api/v1/teams/{}/webhook-secret", segment(&name));
+            let body = match rotate {
+                true => json!({ "rotate": true, "overlap_s": overlap_hours.saturating_mul(3_600) }),
+                false => json!({}),
+            };
+            let made: Made = client.post(&path, &body).await?;
+            if is_json {
+                output::json(&made)?;
+            } else {
+                line(&made.secret)?;
+                note("It is shown this once. Give it to whatever receives the team's webhooks.");
+                if let Some(until) = made.active.iter().find_map(|secret| secret.expires_at) {
+                    note(format!("The one before signs beside it until {}.", time(until)));
+                }
+            }
+        }
         Teams::Disable { name } => {
             let path = format!("api/v1/teams/{}", segment(&name));
             let team: Team = client.read(client.request(Method::DELETE, &path)).await?;
@@ -69,6 +119,16 @@ pub async fn run(args: Teams, common: &Common) -> Outcome {
         }
     }
     Ok(Exit::Done)
+}
+
+fn show_secrets(secrets: Vec<Secret>) -> std::io::Result<()> {
+    let rows = secrets.into_iter().map(|secret| {
+        let until = secret.expires_at.map_or_else(|| "it is replaced".to_owned(), time);
+        vec![secret.id, time(secret.created_at), secret.created_by, until]
+    });
+    let columns =
+        [("secret", Align::Left), ("made", Align::Left), ("by key", Align::Left), ("signs until", Align::Left)];
+    output::table(&columns, rows.collect(), "There is none. Make one: tollway teams webhook-secret TEAM")
 }
 
 fn show(teams: Vec<Team>) -> std::io::Result<()> {

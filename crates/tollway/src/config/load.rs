@@ -6,7 +6,7 @@ use domain::{budget, catalog::Caps};
 use toml::Table;
 
 use super::{
-    Config, ReceiverKind,
+    Config, ReceiverKind, dates,
     error::{ConfigError, Place},
     locate, overrides,
     secret::SecretRef,
@@ -45,6 +45,7 @@ pub(super) fn parse(
     text: &str,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<(Config, Vec<String>), ConfigError> {
+    let text = &*dates::quoted(text);
     // The file on its own first: only then have errors a line.
     let mut config: Config = toml::from_str(text).map_err(|error| explain(file, text, &error))?;
     let mut table: Table = toml::from_str(text).map_err(|error| explain(file, text, &error))?;
@@ -104,6 +105,9 @@ fn check(config: &Config) -> Result<(), Fault<'_>> {
     at_least(["server", "max_upload_gb"], config.server.max_upload_gb, 1)?;
     at_least(["server", "max_uploads"], config.server.max_uploads as u64, 1)?;
     at_least(["server", "max_lines"], config.server.max_lines.max(0) as u64, 1)?;
+    at_least(["server", "max_upload_s"], config.server.max_upload_s, 1)?;
+    at_least(["server", "max_connections"], config.server.max_connections as u64, 16)?;
+    at_least(["server", "max_connections_per_address"], config.server.max_connections_per_address as u64, 1)?;
     at_least(["database", "api_connections"], config.database.api_connections.into(), 2)?;
     // Three that settle, one that claims, and one each for grants and for the sign of life.
     at_least(["database", "work_connections"], config.database.work_connections.into(), 6)?;
@@ -113,6 +117,9 @@ fn check(config: &Config) -> Result<(), Fault<'_>> {
     at_least(["quotas", "pending_requests"], config.quotas.pending_requests, 1)?;
     at_least(["quotas", "pending_gb"], config.quotas.pending_gb, 1)?;
     at_least(["retention", "days"], config.retention.days, 1)?;
+    if config.server.max_body_mb > 512 {
+        return Err((vec!["server", "max_body_mb"], "must be at most 512".to_owned()));
+    }
     if config.retention.days > 36_500 {
         return Err((vec!["retention", "days"], "must be at most 36500".to_owned()));
     }

@@ -1,6 +1,7 @@
 //! What the operator writes: one TOML file, overridden by `TOLLWAY_SECTION__KEY` variables. `tollway.example.toml` documents
 //! every key. Secrets are references (`env:NAME`, `file:PATH`), never values.
 
+mod dates;
 mod error;
 mod load;
 mod locate;
@@ -71,6 +72,15 @@ impl Config {
             max_lines: self.server.max_lines,
             max_upload: self.server.max_upload_gb << 30,
             max_uploads: self.server.max_uploads,
+            uploads: engine::submit::Required {
+                bytes_per_s: self.server.min_upload_kb_s << 10,
+                deadline: Duration::from_secs(self.server.max_upload_s),
+            },
+            shutdown_delay: Duration::from_secs(self.server.shutdown_delay_s),
+            connections: engine::Connections {
+                most: self.server.max_connections,
+                per_address: self.server.max_connections_per_address,
+            },
             webhooks_to_private_hosts: self.webhooks.allow_private_hosts,
             ..engine::Settings::default()
         }

@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 use super::{
-    Config,
+    Config, dates,
     error::{ConfigError, Place},
     unknown,
 };
@@ -19,6 +19,7 @@ pub fn path_of(variable: &str) -> Option<Vec<String>> {
 pub fn apply(table: &Table, variable: &str, path: &[String], value: &str) -> Result<Table, ConfigError> {
     let place = || Place::Variable(variable.to_owned());
     let typed = format!("value = {value}").parse::<Table>().ok().and_then(|mut parsed| parsed.remove("value"));
+    let typed = typed.map(dates::as_text);
     let text = Value::String(value.to_owned());
     let mut first_error = None;
     for value in typed.into_iter().chain([text]) {

@@ -19,6 +19,16 @@ pub struct Server {
     pub max_uploads: usize,
     /// The most lines of one job.
     pub max_lines: i32,
+    /// Over any half minute in which its client is waited for, an upload comes in at least at this rate.
+    pub min_upload_kb_s: u64,
+    /// From an upload's first byte to its last.
+    pub max_upload_s: u64,
+    /// Connections of callers at once in this process; fewer where the system allows too few open files.
+    pub max_connections: usize,
+    /// Of one address among them.
+    pub max_connections_per_address: usize,
+    /// How long after SIGTERM requests are still taken, while `/readyz` says no already.
+    pub shutdown_delay_s: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +117,11 @@ impl Default for Server {
             max_upload_gb: 20,
             max_uploads: 32,
             max_lines: 5_000_000,
+            min_upload_kb_s: 1,
+            max_upload_s: 6 * 3600,
+            max_connections: 10_000,
+            max_connections_per_address: 5_000,
+            shutdown_delay_s: 5,
         }
     }
 }

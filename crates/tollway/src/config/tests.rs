@@ -57,6 +57,7 @@ fn a_value_of_the_wrong_kind_is_placed() {
 #[test]
 fn values_that_no_process_could_run_with_are_refused() {
     refused("[worker]\nslots = 0\n", &[], "tollway.toml:2: worker.slots: must be at least 1");
+    refused("[server]\nmax_connections = 3\n", &[], "tollway.toml:2: server.max_connections: must be at least 16");
     refused("[lake]\nurl = 'gs://b'\n", &[], "tollway.toml:2: lake.url: must be a folder, or s3://bucket/prefix");
     refused("[approval]\nabove_usd = '-1'\n", &[], "tollway.toml:2: approval.above_usd: must not be below zero");
     refused("[quotas]\npending_gb = 0\n", &[], "tollway.toml:2: quotas.pending_gb: must be at least 1");
@@ -122,6 +123,57 @@ fn a_wrong_override_is_named_by_its_variable() {
 }
 
 #[test]
+fn a_date_is_a_date_with_quotes_and_without() {
+    let price = |from: &str| format!("[[prices]]\nprovider = 'p'\nmodel = 'm'\ninput = '1'\nfrom = {from}\n");
+    let january = chrono::NaiveDate::from_ymd_opt(2026, 1, 1);
+    for from in ["2026-01-01", "'2026-01-01'", "\"2026-01-01\""] {
+        assert_eq!(read(&price(from), &[]).unwrap().prices[0].from, january, "{from}");
+        // What replicas agree on is kept as JSON, and a variable has the whole document read once more.
+        let again = read(&price(from), &[("TOLLWAY_WORKER__SLOTS", "9")]).unwrap();
+        assert_eq!(again.prices[0].from, january, "{from}");
+        let document = serde_json::to_value(again.catalog()).unwrap();
+        assert_eq!(document["prices"][0]["from"], "2026-01-01");
+    }
+    let inline = "prices = [{ provider = 'p', model = 'm', input = '1', from = 2026-01-01 }]\n";
+    assert_eq!(read(inline, &[]).unwrap().prices[0].from, january);
+    for (wrong, shown) in
+        [("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"), ("10:30:00", "10:30:00"), ("'soon'", "soon")]
+    {
+        let expected = format!("tollway.toml:5: prices.0.from: {shown:?} is not a day; write it as 2026-01-31");
+        refused(&price(wrong), &[], &expected);
+    }
+    // Behind a date, errors still have their line.
+    let text = format!("{}[worker]\nslotz = 1\n", price("2026-01-01"));
+    refused(&text, &[], "tollway.toml:7: unknown key worker.slotz; did you mean worker.slots?");
+}
+
+/// The example with each key that stands behind a `#`, as an operator uncomments it.
+fn uncommented(example: &str) -> String {
+    let is_setting = |line: &str| {
+        let key = line.split_once(" = ").map(|(key, _)| key);
+        line.starts_with('[') || key.is_some_and(|key| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+    };
+    let line = |line: &str| match line.strip_prefix("# ") {
+        Some(commented) if is_setting(commented) => commented.to_owned(),
+        _ => line.to_owned(),
+    };
+    example.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn every_key_of_the_example_is_taken_as_it_stands() {
+    let text = uncommented(include_str!("../../../../tollway.example.toml"));
+    let config = read(&text, &[]).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    assert_eq!(config.prices[0].from, chrono::NaiveDate::from_ymd_opt(2026, 1, 1));
+    assert!(config.database.url.is_some() && config.lake.url.is_some() && config.secrets.pepper.is_some());
+    assert!(!config.alerts.is_empty() && !config.budgets.is_empty() && !config.teams.is_empty());
+    let mut catalog = config.catalog();
+    // The example's variables are nobody's here.
+    catalog.deployments.values_mut().for_each(|deployment| deployment.credential = None);
+    engine::catalog::ActiveCatalog::build(1, catalog).unwrap();
+}
+
+#[test]
 fn the_example_holds_every_key_with_its_default() {
     let text = include_str!("../../../../tollway.example.toml");
     let config = read(text, &[]).unwrap();
@@ -174,7 +226,8 @@ fn a_section_left_out_has_its_defaults() {
     assert_eq!((settings.slots, settings.lease, settings.drain), (default.slots, default.lease, default.drain));
     assert_eq!((settings.retention, settings.max_body), (default.retention, default.max_body));
     assert_eq!((settings.max_lines, settings.max_upload), (default.max_lines, default.max_upload));
-    assert_eq!(settings.max_uploads, default.max_uploads);
+    assert_eq!((settings.max_uploads, settings.uploads), (default.max_uploads, default.uploads));
+    assert_eq!((settings.connections, settings.shutdown_delay), (default.connections, default.shutdown_delay));
 }
 
 #[test]

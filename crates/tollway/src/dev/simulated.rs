@@ -79,6 +79,8 @@ fn declare(config: &mut Config, url: &str) {
             connect_timeout_ms: 5_000,
             read_timeout_ms: 60_000,
             total_timeout_ms: 600_000,
+            max_event_mb: 16,
+            max_answer_mb: 64,
             billing_account: None,
             provider_project: None,
             region: None,
@@ -120,6 +122,8 @@ pub fn write_sample(data: &Path) -> anyhow::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use domain::Endpoint;
+
     use super::*;
 
     #[test]
@@ -127,8 +131,9 @@ mod tests {
         let mut config = Config::default();
         declare(&mut config, "http://127.0.0.1:8788");
         let catalog = engine::catalog::ActiveCatalog::build(1, config.catalog()).unwrap();
-        for model in [CHAT, EMBEDDINGS] {
-            assert!(catalog.route(model).unwrap().is_priced(), "{model}");
+        let now = chrono::Utc::now();
+        for (model, endpoint) in [(CHAT, Endpoint::ChatCompletions), (EMBEDDINGS, Endpoint::Embeddings)] {
+            assert!(catalog.route(model).unwrap().is_priced(endpoint, now), "{model}");
         }
         let written = toml::to_string(&config).unwrap();
         assert_eq!(toml::from_str::<Config>(&written).unwrap().catalog(), config.catalog());
@@ -139,7 +144,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let text = std::fs::read_to_string(write_sample(dir.path()).unwrap()).unwrap();
         assert_eq!(
-            text.lines().filter(|line| domain::RequestLine::parse(line.as_bytes()).is_ok()).count(),
+            text.lines().filter(|line| wire::RequestLine::parse(line.as_bytes()).is_ok()).count(),
             SAMPLE_REQUESTS
         );
     }

@@ -116,3 +116,21 @@ fn names() {
         assert!(check_name(name).is_err(), "{name}");
     }
 }
+
+#[test]
+fn a_budget_of_another_time_zone_or_window_is_another_budget() {
+    let of = |window: &str, zone: &str| budget(json!({"window": window, "time_zone": zone}));
+    for window in ["hour", "day", "week", "month"] {
+        assert!(!of(window, "UTC").counts_as(&of(window, "Europe/Berlin")), "{window}");
+        assert!(of(window, "Europe/Berlin").counts_as(&of(window, "Europe/Berlin")), "{window}");
+    }
+    for window in ["total", "rolling 24h"] {
+        assert!(of(window, "UTC").counts_as(&of(window, "Europe/Berlin")), "{window} is the same in every zone");
+    }
+    assert!(!of("rolling 24h", "UTC").counts_as(&of("day", "UTC")));
+    let known = Known::default();
+    let (utc, berlin) = (of("day", "UTC"), of("day", "Europe/Berlin"));
+    assert!(check_beside(&berlin, &known, [("utc", &utc)]).is_ok());
+    let refused = check_beside(&berlin, &known, [("utc", &utc), ("berlin", &berlin)]).unwrap_err();
+    assert_eq!(refused, BadBudget::Duplicate("berlin".into()));
+}

@@ -98,3 +98,11 @@ fn an_alert_holds_for_its_window() {
     assert_eq!(until("rolling 6h").as_deref(), Some("2026-11-23T18:00:00+00:00"));
     assert_eq!(until("total"), None);
 }
+
+#[test]
+fn a_raised_budget_tells_of_the_thresholds_of_its_new_amount() {
+    let about = |limit: &str, cents| told(json!({"limit_usd": limit}), cents).remove(0).key.about;
+    assert_eq!(about("100", 8_500), about("100.00", 9_950), "the amount is the same");
+    assert_ne!(about("100", 8_500), about("200", 17_000), "raised");
+    assert_ne!(about("100", 8_500), about("50", 4_500), "lowered");
+}

@@ -44,6 +44,12 @@ enum Step {
     Lapse {
         replica: usize,
     },
+    /// The ledger is asked what it says of what is used.
+    Prove {
+        replica: usize,
+    },
+    /// The oldest call that was booked at what it held is corrected to what it did cost.
+    Correct,
     /// The window resets.
     Reset,
     Cap {
@@ -61,7 +67,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => replica.clone().prop_map(|replica| Step::Panic { replica }),
         8 => (replica.clone(), proptest::bool::weighted(0.9)).prop_map(|(replica, heard)| Step::Round { replica, heard }),
         1 => (replica.clone(), 0usize..4).prop_map(|(replica, written)| Step::Crash { replica, written }),
-        1 => replica.prop_map(|replica| Step::Lapse { replica }),
+        1 => replica.clone().prop_map(|replica| Step::Lapse { replica }),
+        2 => replica.prop_map(|replica| Step::Prove { replica }),
+        2 => Just(Step::Correct),
         1 => Just(Step::Reset),
         1 => (1i128..400).prop_map(|cap| Step::Cap { cap }),
     ];
@@ -80,9 +88,18 @@ struct Call {
 struct Replica {
     worker: u64,
     accounts: BTreeMap<u32, (Account, bool)>,
+    /// Calls whose task died: the ledger says nothing of them before their intents are booked.
+    died: Vec<Call>,
     calls: Vec<Call>,
     unmet: Vec<i128>,
     recent: i128,
+}
+
+/// A call that was booked at what it held.
+#[derive(Debug, Clone, Copy)]
+struct Guessed {
+    worker: u64,
+    call: Call,
 }
 
 /// Postgres: what each worker was granted of each window, and what the ledger has of it.
@@ -98,10 +115,16 @@ struct World {
     window: u32,
     rows: BTreeMap<(u32, u64), Row>,
     replicas: Vec<Replica>,
+    guessed: Vec<Guessed>,
     workers: u64,
     /// The model: what providers charged, by window, and the highest limit that each of them saw.
     charged: BTreeMap<u32, i128>,
     highest: BTreeMap<u32, i128>,
+}
+
+/// What they held in this window.
+fn unknown(died: &[Call], window: u32) -> i128 {
+    died.iter().filter(|call| call.window == window).map(|call| call.worst).sum()
 }
 
 impl World {
@@ -109,7 +132,16 @@ impl World {
         let replicas = (0..REPLICAS).map(|n| Replica { worker: n as u64 + 1, ..Replica::default() }).collect();
         let highest = BTreeMap::from([(0, cap)]);
         let workers = REPLICAS as u64 + 1;
-        Self { cap, window: 0, rows: BTreeMap::new(), replicas, workers, charged: BTreeMap::new(), highest }
+        Self {
+            cap,
+            window: 0,
+            rows: BTreeMap::new(),
+            replicas,
+            guessed: Vec::new(),
+            workers,
+            charged: BTreeMap::new(),
+            highest,
+        }
     }
 
     fn taken(&self, window: u32) -> i128 {
@@ -151,10 +183,11 @@ impl World {
                 let Some(call) = self.first(replica) else { return };
                 self.charge(call);
                 if replica == ONLY_JOBS {
-                    self.book(self.replicas[replica].worker, call.window, call.worst);
-                    self.account(replica, call.window).settle(call.worst, call.worst);
+                    self.guess(self.replicas[replica].worker, call);
+                    self.account(replica, call.window).forfeit(call.worst);
                 } else {
                     self.account(replica, call.window).forfeit(call.worst);
+                    self.replicas[replica].died.push(call);
                 }
             }
             Step::Round { replica, heard } => self.round(replica, heard),
@@ -172,7 +205,22 @@ impl World {
             Step::Lapse { replica } => {
                 self.end(replica, usize::MAX);
                 let worker = self.replicas[replica].worker;
+                for call in std::mem::take(&mut self.replicas[replica].died) {
+                    self.guess(worker, call);
+                }
                 self.replicas[replica] = Replica { worker, ..Replica::default() };
+            }
+            Step::Prove { replica } => self.prove(replica),
+            Step::Correct => {
+                if self.guessed.is_empty() {
+                    return;
+                }
+                let Guessed { worker, call } = self.guessed.remove(0);
+                let row = self.rows.entry((call.window, worker)).or_default();
+                row.spent += call.cost - call.worst;
+                if self.replicas.iter().all(|replica| replica.worker != worker) {
+                    row.granted += call.cost - call.worst;
+                }
             }
             Step::Reset => {
                 self.window += 1;
@@ -201,7 +249,25 @@ impl World {
         for (n, call) in std::mem::take(&mut self.replicas[replica].calls).into_iter().enumerate() {
             self.charge(call);
             if n < written {
-                self.book(worker, call.window, call.worst);
+                self.guess(worker, call);
+            }
+        }
+    }
+
+    fn guess(&mut self, worker: u64, call: Call) {
+        self.book(worker, call.window, call.worst);
+        self.guessed.push(Guessed { worker, call });
+    }
+
+    /// As `prove` does, of what has been loaded; nothing of it is doubtful any more.
+    fn prove(&mut self, n: usize) {
+        let replica = &mut self.replicas[n];
+        for (window, (account, is_loaded)) in &mut replica.accounts {
+            if *is_loaded {
+                let spent = self.rows.get(&(*window, replica.worker)).map_or(0, |row| row.spent);
+                let unknown = unknown(&replica.died, *window);
+                account.used -= account.unconfirmed(spent, unknown);
+                account.used += account.missing(spent);
             }
         }
     }
@@ -274,6 +340,20 @@ impl World {
                 assert_eq!(account.reserved, 0, "nothing is under way");
             }
             self.round(n, true);
+            self.prove(n);
+            for (account, _) in self.replicas[n].accounts.values_mut() {
+                account.keep(0);
+            }
+            self.round(n, true);
+            for (window, (account, _)) in &self.replicas[n].accounts {
+                let row = self.rows[&(*window, self.replicas[n].worker)];
+                let unknown = unknown(&self.replicas[n].died, *window);
+                assert_eq!(
+                    (row.granted, account.used),
+                    (row.spent + unknown, row.spent + unknown),
+                    "all else is proven"
+                );
+            }
         }
         let left = self.cap - self.taken(self.window);
         if left > 0 {

@@ -80,8 +80,15 @@ async fn a_claim_that_fails_gives_everything_back(pool: PgPool) {
     crate::limits::reload(&engine).await.unwrap();
     let rules = engine.limits.rules(&["deployment:priced-model"]);
     rules[0].grant(5);
-    let deployment: Arc<str> = "priced-model".into();
-    engine.health.failed(&deployment, domain::ErrorClass::Throttled, Some(Duration::ZERO), std::time::Instant::now());
+    let (deployment, team): (Arc<str>, Arc<str>) = ("priced-model".into(), "t".into());
+    engine.health.failed(crate::route::Failure {
+        deployment: &deployment,
+        team: &team,
+        request: 1,
+        class: domain::ErrorClass::Throttled,
+        retry_after: Some(Duration::ZERO),
+        began: std::time::Instant::now(),
+    });
     jobs_of_one(&pool, 3).await;
     for (table, moved) in [("lease", "gone"), ("gone", "lease")] {
         let rename = sqlx::AssertSqlSafe(format!("alter table {table} rename to {moved}"));
@@ -90,8 +97,33 @@ async fn a_claim_that_fails_gives_everything_back(pool: PgPool) {
             assert!(claim(&engine, 1).await.is_err());
         }
         assert_eq!((rules[0].left(), engine.slots.free()), (5, engine.slots.total()));
-        assert_eq!(engine.health.ready(&deployment), Ok(()), "the next call is the probe");
+        assert_eq!(engine.health.ready(&deployment, &team), Ok(()), "the next call is the probe");
     }
     assert_eq!(claim(&engine, 1).await.unwrap().0.len(), 1, "the probe");
     assert_eq!(rules[0].left(), 4);
+}
+
+/// A limit was lowered after the jobs were submitted: what fits into it starts, and what does not fails with the figures instead of
+/// waiting for ever.
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_request_larger_than_a_lowered_limit_is_failed_with_its_figures(pool: PgPool) {
+    let (engine, _) = testing::engine(&pool, Duration::from_secs(30)).await;
+    store::limit::set(&mut pool.acquire().await.unwrap(), "deployment:priced-model", "tpm", 100).await.unwrap();
+    crate::limits::reload(&engine).await.unwrap();
+    engine.limits.rules(&["deployment:priced-model"])[0].grant(200);
+    jobs_of_one(&pool, 2).await;
+    for statement in [
+        "update flow set max_out = 5000",
+        "update item set max_out = case when flow_id = (select min(flow_id) from flow) then 10 else 5000 end",
+    ] {
+        sqlx::query(statement).execute(&pool).await.unwrap();
+    }
+    let (mut requests, _) = claim(&engine, 1).await.unwrap();
+    requests.sort_by_key(|request| request.max_out);
+    let said: Vec<Option<String>> =
+        requests.iter().map(|request| request.never_fits.as_ref().map(ToString::to_string)).collect();
+    assert_eq!(said.len(), 2);
+    assert_eq!(said[0], None);
+    let figures = "asks 5009 tokens, limit 100 tokens a minute (tpm of deployment:priced-model)";
+    assert!(said[1].as_ref().is_some_and(|said| said.contains(figures)), "{said:?}");
 }

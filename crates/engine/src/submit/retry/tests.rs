@@ -4,19 +4,21 @@ use domain::RetryFilter;
 use store::job::Scope;
 
 use super::{
-    super::{places::Places, testing::Gateway},
+    super::{Required, places::Places, testing::Gateway},
     *,
 };
 
+const SOMEBODY: Submitter<'_> = Submitter { team_id: 9, key_id: "somebody", lanes: &[] };
+
 async fn place() -> Place {
-    Places::new(1).take().await.unwrap()
+    Places::new(1, Required::default()).take(SOMEBODY).await.unwrap()
 }
 
 /// Lines 1 to 9 in two flows: every third goes to `chat`, the others to `e5`.
 async fn job(gateway: &Gateway) -> JobId {
     let line = |n: i32| {
         let (url, model, input) = match n % 3 {
-            0 => ("/v1/chat/completions", "chat", r#""messages":[],"max_tokens":9"#),
+            0 => ("/v1/chat/completions", "chat", r#""messages":[{}],"max_tokens":9"#),
             _ => ("/v1/embeddings", "e5", r#""input":"text""#),
         };
         format!(
@@ -141,12 +143,14 @@ async fn what_cannot_be_retried_leaves_nothing(pool: PgPool) {
 /// It copies as much as an upload brings, so it needs the room of one until it is done.
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_retry_takes_the_place_of_an_upload(pool: PgPool) {
-    let (gateway, places) = (std::sync::Arc::new(Gateway::new(pool.clone()).await), Places::new(1));
+    let (gateway, places) =
+        (std::sync::Arc::new(Gateway::new(pool.clone()).await), Places::new(1, Required::default()));
     let first = job(&gateway).await;
     end(&gateway, first).await;
     let mut held = pool.begin().await.unwrap();
     sqlx::query("lock table retried in exclusive mode").execute(&mut *held).await.unwrap();
-    let place = places.take().await.unwrap();
+    let who = Submitter { team_id: 1, key_id: "k", lanes: &[] };
+    let place = places.take(who).await.unwrap();
     let retry = tokio::spawn({
         let gateway = std::sync::Arc::clone(&gateway);
         async move {
@@ -154,8 +158,8 @@ async fn a_retry_takes_the_place_of_an_upload(pool: PgPool) {
             retry_by(gateway.intake(), who, Scope::Team(1), first, RetryFilter::default(), None, place).await
         }
     });
-    assert!(matches!(places.take().await, Err(SubmitError::Busy { uploads: 1 })), "it is still copying");
+    assert!(matches!(places.take(SOMEBODY).await, Err(SubmitError::Busy { uploads: 1 })), "it is still copying");
     held.rollback().await.unwrap();
     assert_eq!(retry.await.unwrap().unwrap().accepted, 3);
-    assert!(places.take().await.is_ok());
+    assert!(places.take(SOMEBODY).await.is_ok());
 }

@@ -93,3 +93,14 @@ async fn who_waits_for_one_of_many_jobs_hears_of_its_end(pool: PgPool) {
     let flow: String = sqlx::query_scalar("select state from flow where job_id = 10").fetch_one(&pool).await.unwrap();
     assert_eq!(flow, "ready", "it began in the transaction that ended the other");
 }
+
+/// Between its last answer and the finisher's look there is a moment in which a job can be cancelled. It lost nothing by it.
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_job_that_was_cancelled_after_its_last_answer_is_completed(pool: PgPool) {
+    let (engine, _) = testing::engine(&pool, LEASE).await;
+    for (id, left, state) in [(8, 0, JobState::Completed), (9, 3, JobState::Cancelled)] {
+        job(&pool, id, "running", left).await;
+        assert_eq!(jobs::cancel(&engine, BY, JobId(id)).await.unwrap().state, state, "{left} requests were left");
+        assert_eq!(shown(&pool, id).await.counts.cancelled, i64::from(left));
+    }
+}

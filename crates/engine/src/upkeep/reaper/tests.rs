@@ -13,7 +13,7 @@ async fn a_call_that_was_booked_is_not_booked_again_for_its_intent(pool: PgPool)
     store::worker::register(&mut conn, DEAD, "h", &["api".to_owned()], 0, Duration::from_secs(30)).await.unwrap();
     let (booked, lost) =
         (testing::call_row(&engine.catalog.get(), DEAD), testing::call_row(&engine.catalog.get(), DEAD));
-    let pessimists = [&booked, &lost].map(|row| serde_json::to_value(row).unwrap());
+    let pessimists = [&booked, &lost].map(|row| serde_json::to_string(row).unwrap());
     store::intent::insert(&mut conn, DEAD, &[booked.attempt_id, lost.attempt_id], &pessimists).await.unwrap();
     let answered = LedgerRow { status: "succeeded".to_owned(), error_class: None, ..booked.clone() };
     let mut tx = store::begin(&mut conn).await.unwrap();
@@ -43,7 +43,7 @@ async fn a_process_that_is_stuck_in_a_transaction_holds_up_no_other(pool: PgPool
     for worker in [DEAD, DEAD + 1] {
         store::worker::register(&mut conn, worker, "h", &["api".to_owned()], 0, Duration::ZERO).await.unwrap();
         let intent = row(worker);
-        let pessimist = [serde_json::to_value(&intent).unwrap()];
+        let pessimist = [serde_json::to_string(&intent).unwrap()];
         store::intent::insert(&mut conn, worker, &[intent.attempt_id], &pessimist).await.unwrap();
     }
     let mut held = pool.begin().await.unwrap();

@@ -1,13 +1,20 @@
 use std::sync::{Arc, Mutex};
 
+use chrono::Utc;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use secrecy::ExposeSecret;
 use standardwebhooks::HEADER_WEBHOOK_ID;
+use store::PgPool;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpListener,
 };
 
 use super::*;
+use crate::{
+    testing,
+    webhook::secrets::{Turn, make},
+};
 
 const PEPPER: [u8; 32] = [5; 32];
 
@@ -46,7 +53,7 @@ async fn receiver(statuses: &'static [&'static str]) -> (String, Arc<Mutex<Vec<R
             log.lock().unwrap().push(Received { headers, body });
             let status = statuses[nth.min(statuses.len() - 1)];
             let answer = format!(
-                "HTTP/1.1 {status}\r\nlocation: {url}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                "HTTP/1.1 {status}\r\nretry-after: 30\r\nlocation: {url}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
                 url = "http://127.0.0.1:1/"
             );
             socket.write_all(answer.as_bytes()).await.unwrap();
@@ -77,8 +84,16 @@ async fn due_again(pool: &PgPool) {
     sqlx::query("update webhook_outbox set next_try_at = now()").execute(pool).await.unwrap();
 }
 
-fn sender(pool: &PgPool) -> Sender<'_> {
-    Sender { pool, pepper: &PEPPER, private_allowed: true }
+fn sender(pool: &PgPool) -> Sender<'_, Webhooks<'static>> {
+    Sender::new(pool, Webhooks { pepper: &PEPPER }, true)
+}
+
+/// When the only message is tried again, in seconds.
+async fn next_try_in(pool: &PgPool) -> f64 {
+    sqlx::query_scalar("select extract(epoch from next_try_at - now())::double precision from webhook_outbox")
+        .fetch_one(pool)
+        .await
+        .unwrap()
 }
 
 #[sqlx::test(migrations = "../../migrations")]
@@ -95,7 +110,7 @@ async fn a_delivery_is_signed_and_a_failed_one_tried_again(pool: PgPool) {
     let received = received.lock().unwrap().clone();
     assert_eq!(received.len(), 2);
     assert_eq!(received[0].headers[HEADER_WEBHOOK_ID], received[1].headers[HEADER_WEBHOOK_ID]);
-    let key = Webhook::new(&super::super::secret(&PEPPER, 9)).unwrap();
+    let key = Webhook::from_bytes(secret_bytes(&PEPPER, 9)).unwrap();
     for delivery in &received {
         key.verify(&delivery.body, &delivery.headers).unwrap();
         assert!(key.verify(b"{}", &delivery.headers).is_err());
@@ -121,7 +136,7 @@ async fn a_private_host_receives_nothing(pool: PgPool) {
     let (url, received) = receiver(&["204 No Content"]).await;
     waiting(&pool, &url).await;
     waiting(&pool, &url.replace("127.0.0.1", "localhost")).await;
-    let strict = Sender { private_allowed: false, ..sender(&pool) };
+    let strict = Sender::new(&pool, Webhooks { pepper: &PEPPER }, false);
     assert_eq!(strict.deliver_due(Utc::now()).await.unwrap(), 0);
     let errors: Vec<(String, bool)> =
         sqlx::query_as("select last_error, given_up_at is not null from webhook_outbox order by url")
@@ -132,4 +147,97 @@ async fn a_private_host_receives_nothing(pool: PgPool) {
     // What the name resolves to may change.
     assert_eq!(errors.iter().map(|(_, given_up)| *given_up).collect::<Vec<_>>(), [true, false]);
     assert!(received.lock().unwrap().is_empty());
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn what_the_receiver_refuses_is_given_up_after_a_few_tries_and_said(pool: PgPool) {
+    sqlx::query("insert into team (name) values ('t')").execute(&pool).await.unwrap();
+    sqlx::query("insert into job (job_id, team_id, key_id, lane, state) values (1, 1, 'k', 'bulk', 'running')")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let (url, received) = receiver(&["404 Not Found"]).await;
+    waiting(&pool, &url).await;
+    for _ in 0..9 {
+        sender(&pool).deliver_due(Utc::now()).await.unwrap();
+        due_again(&pool).await;
+    }
+    assert_eq!(row(&pool).await, (3, false, true, Some("the receiver answered 404".into())));
+    assert_eq!(received.lock().unwrap().len(), 3);
+    let said: Vec<(String, serde_json::Value)> =
+        sqlx::query_as("select action, details from audit where job_id = 1").fetch_all(&pool).await.unwrap();
+    assert_eq!((said.len(), said[0].0.as_str(), &said[0].1["tries"]), (1, "give_up", &3.into()));
+    let shown = format!("{said:?} {:?}", row(&pool).await);
+    assert!(!shown.contains("127.0.0.1"), "the history names no address: {shown}");
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_receiver_that_asks_for_a_wait_gets_it(pool: PgPool) {
+    let (url, _) = receiver(&["429 Too Many Requests", "500 Oops"]).await;
+    waiting(&pool, &url).await;
+    sender(&pool).deliver_due(Utc::now()).await.unwrap();
+    let wait = next_try_in(&pool).await;
+    assert!((25.0..40.0).contains(&wait), "{wait}");
+    due_again(&pool).await;
+    sender(&pool).deliver_due(Utc::now()).await.unwrap();
+    assert!(next_try_in(&pool).await > 45.0, "what says nothing of a wait is tried by the schedule");
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_message_is_signed_with_both_secrets_while_they_are_turned(pool: PgPool) {
+    let (engine, _) = testing::engine(&pool, Duration::from_secs(30)).await;
+    let deliver = async |url: &str| {
+        let webhook = outbox::NewWebhook {
+            webhook_id: uuid::Uuid::now_v7(),
+            job_id: 1,
+            team_id: 1,
+            url,
+            payload: r#"{"type":"job.completed"}"#,
+        };
+        outbox::insert(&mut pool.acquire().await.unwrap(), webhook).await.unwrap();
+        let outbox = Webhooks { pepper: engine.pepper.expose_secret() };
+        assert_eq!(Sender::new(&pool, outbox, true).deliver_due(Utc::now()).await.unwrap(), 1);
+    };
+    let (url, received) = receiver(&["204 No Content"]).await;
+    let first = make(&engine, "t", Turn::First, "k").await.unwrap();
+    assert!(make(&engine, "t", Turn::First, "k").await.is_err(), "it is shown once");
+    deliver(&url).await;
+    let second = make(&engine, "t", Turn::Rotate { overlap: Duration::from_secs(60) }, "k").await.unwrap();
+    deliver(&url).await;
+    let third = make(&engine, "t", Turn::Rotate { overlap: Duration::ZERO }, "k").await.unwrap();
+    deliver(&url).await;
+    let received = received.lock().unwrap().clone();
+    for (made, good) in [(&first, [true, true, false]), (&second, [false, true, false]), (&third, [false, false, true])]
+    {
+        let key = Webhook::new(made.secret.expose_secret()).unwrap();
+        let verified: Vec<bool> =
+            received.iter().map(|delivery| key.verify(&delivery.body, &delivery.headers).is_ok()).collect();
+        assert_eq!(verified, good);
+    }
+    let kept: Vec<String> =
+        sqlx::query_scalar("select sealed from team_webhook_secret").fetch_all(&pool).await.unwrap();
+    assert!(kept.iter().all(|sealed| sealed.starts_with("sealed:")), "{kept:?}");
+    assert!(!format!("{first:?}").contains("whsec_"), "no secret is shown by accident");
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_sealed_url_is_opened_to_be_called_and_a_replica_of_before_does_not_give_it_up(pool: PgPool) {
+    let (url, received) = receiver(&["204 No Content"]).await;
+    let with_user = url.replace("http://", "http://user:hunter2@");
+    let sealed = url::seal(&PEPPER, &with_user).unwrap();
+    waiting(&pool, &sealed).await;
+    // As the version before does with what it takes for a bad URL.
+    sqlx::query(
+        "update webhook_outbox set tries = tries + 1, given_up_at = now(),
+             last_error = 'it is not an absolute URL of at most 2048 bytes, such as https://hooks.example.com/tollway'",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    assert_eq!((row(&pool).await.0, row(&pool).await.2), (0, false));
+    due_again(&pool).await;
+    assert_eq!(sender(&pool).deliver_due(Utc::now()).await.unwrap(), 1);
+    assert!(received.lock().unwrap()[0].headers["authorization"].to_str().unwrap().starts_with("Basic "));
+    let kept: String = sqlx::query_scalar("select url from webhook_outbox").fetch_one(&pool).await.unwrap();
+    assert!(!kept.contains("hunter2") && !kept.contains("127.0.0.1"), "{kept}");
 }

@@ -20,6 +20,7 @@ use crate::cli::{
 /// So many times in a row a connection may bring nothing.
 const TRIES: u32 = 10;
 const PENDING: &str = "x-tollway-pending";
+const LEFT_OUT: &str = "x-tollway-left-out";
 
 #[derive(Debug, Args)]
 pub struct Results {
@@ -85,7 +86,7 @@ async fn lines(client: &Client, args: &Results) -> Outcome {
     loop {
         let broken = match ask(client, args, from).await {
             Ok(response) => {
-                let pending = pending(&response);
+                let pending = number(&response, PENDING);
                 match copy(client, response, &mut out, &mut from, &mut tries).await? {
                     None => {
                         out.flush()?;
@@ -170,6 +171,7 @@ async fn parquet(client: &Client, args: &Results) -> Outcome {
         return Err(Failure::usage("parquet is not for a terminal; name a file with --out"));
     }
     let response = ask(client, args, None).await?;
+    let missing = Missing { pending: number(&response, PENDING), left_out: number(&response, LEFT_OUT) };
     let staged = args.out.as_ref().map(|path| path.with_extension("parquet.part"));
     let mut out: Box<dyn Write + Send> = match &staged {
         Some(path) => Box::new(std::fs::File::create(path).map_err(|error| cannot_write(path, &error))?),
@@ -192,11 +194,36 @@ async fn parquet(client: &Client, args: &Results) -> Outcome {
     if let (Some(staged), Some(path)) = (&staged, &args.out) {
         std::fs::rename(staged, path).map_err(|error| cannot_write(path, &error))?;
     }
-    Ok(Exit::Done)
+    match missing.sentence() {
+        Some(sentence) => {
+            note(sentence);
+            Ok(Exit::Incomplete)
+        }
+        None => Ok(Exit::Done),
+    }
 }
 
-fn pending(response: &Response) -> Option<i64> {
-    response.headers().get(PENDING)?.to_str().ok()?.parse().ok()
+/// Requests of the job that are not in a table of its vectors.
+struct Missing {
+    pending: Option<i64>,
+    left_out: Option<i64>,
+}
+
+impl Missing {
+    /// `None`: all are in it, or an older gateway does not say.
+    fn sentence(&self) -> Option<String> {
+        let some = |number: Option<i64>| number.filter(|number| *number > 0).map(count);
+        let pending = some(self.pending).map(|n| format!("{n} requests that are not finished yet"));
+        let left_out = some(self.left_out).map(|n| {
+            format!("{n} requests that ended without a vector (failed, cancelled, expired, or not of embeddings)")
+        });
+        let parts: Vec<String> = [pending, left_out].into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| format!("The file is without {}.", parts.join(" and ")))
+    }
+}
+
+fn number(response: &Response, header: &str) -> Option<i64> {
+    response.headers().get(header)?.to_str().ok()?.parse().ok()
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
@@ -206,6 +233,22 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_table_of_vectors_lacks_is_said() {
+        let said = |pending, left_out| Missing { pending, left_out }.sentence();
+        assert_eq!(said(Some(0), Some(0)), None);
+        assert_eq!(said(None, None), None);
+        assert_eq!(
+            said(Some(2310), Some(0)).as_deref(),
+            Some("The file is without 2,310 requests that are not finished yet.")
+        );
+        let both = said(Some(1), Some(3)).unwrap();
+        assert!(
+            both.contains("1 requests that are not finished yet and 3 requests that ended without a vector"),
+            "{both}"
+        );
+    }
 
     #[test]
     fn a_result_line_tells_its_number() {

@@ -7,10 +7,11 @@ use std::{
 };
 
 use async_compression::tokio::bufread::GzipDecoder;
-use domain::{RequestLine, job::JobParams, line::LONGEST_LINE, money::Total};
+use domain::{job::JobParams, line::LONGEST_LINE, money::Total};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
+use wire::{BadLine, RequestLine};
 
 use super::{Submit, file, upload};
 use crate::cli::{
@@ -50,8 +51,10 @@ struct DryRun {
 }
 
 pub async fn run(args: &Submit, mut query: Vec<(&'static str, String)>, common: &Common) -> Outcome {
-    let input = file::open(&args.file).await?;
-    let is_pipe = input.bytes.is_none();
+    // A pipe can be read once, and it is read twice here.
+    let kept = file::keep_pipe(&args.file).await?;
+    let path = kept.as_ref().map_or(&*args.file, |kept| kept.path());
+    let input = file::open(path).await?;
     let found = if input.is_gzip {
         let mut gzip = GzipDecoder::new(input.reader);
         gzip.multiple_members(true);
@@ -63,12 +66,12 @@ pub async fn run(args: &Submit, mut query: Vec<(&'static str, String)>, common: 
     if found.requests == 0 && found.bad_lines == 0 {
         return Err(Failure::new(Exit::Refused, format_args!("{} holds no requests", args.file.display())));
     }
-    // A pipe can be read once; and what is bad here, the gateway would refuse as well.
-    let quote = if is_pipe || found.bad_lines > 0 {
+    // What is bad here, the gateway would refuse as well.
+    let quote = if found.bad_lines > 0 {
         None
     } else {
         query.push(("dry_run", "true".to_owned()));
-        match upload::send::<DryRun>(&Client::find()?, args.upload(), &query).await {
+        match upload::send::<DryRun>(&Client::find()?, upload::Upload { file: path, ..args.upload() }, &query).await {
             Ok(quote) => Some(quote),
             Err(failure) if failure.exit == Exit::Unavailable => None,
             Err(failure) => return Err(failure),
@@ -97,9 +100,9 @@ async fn read(mut input: impl AsyncBufRead + Unpin) -> std::io::Result<Findings>
             continue;
         }
         let checked = match () {
-            () if length > LONGEST_LINE => Err(domain::line::BadLine::TooLong(length).to_string()),
+            () if length > LONGEST_LINE => Err(BadLine::TooLong { bytes: length, limit: LONGEST_LINE }.to_string()),
             () if number == 1 && is_job_line(&text) => {
-                serde_json::from_slice::<JobLine>(&text).map_err(|error| error.to_string()).map(|_| None)
+                wire::object::from_slice::<JobLine>(&text).map_err(|error| error.to_string()).map(|_| None)
             }
             () => RequestLine::parse(&text).map_err(|error| error.to_string()).map(Some),
         };
@@ -107,9 +110,9 @@ async fn read(mut input: impl AsyncBufRead + Unpin) -> std::io::Result<Findings>
             Ok(None) => continue,
             Ok(Some(request)) => {
                 found.requests += 1;
-                match found.models.get_mut(&*request.model) {
+                match found.models.get_mut(&*request.call.model) {
                     Some(requests) => *requests += 1,
-                    None => drop(found.models.insert(request.model.to_string(), 1)),
+                    None => drop(found.models.insert(request.call.model.to_string(), 1)),
                 }
                 let id = request.custom_id_bytes();
                 match () {
@@ -169,7 +172,7 @@ fn is_job_line(text: &[u8]) -> bool {
         job: Option<Value>,
         custom_id: Option<Value>,
     }
-    serde_json::from_slice::<Outer>(text).is_ok_and(|outer| outer.job.is_some() && outer.custom_id.is_none())
+    wire::object::from_slice::<Outer>(text).is_ok_and(|outer| outer.job.is_some() && outer.custom_id.is_none())
 }
 
 fn show(found: &Findings, quote: Option<&DryRun>) -> std::io::Result<()> {

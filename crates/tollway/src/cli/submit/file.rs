@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tempfile::NamedTempFile;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 use crate::cli::{Exit, Failure, Outcome};
@@ -13,6 +14,20 @@ pub struct Input {
     /// `None`: standard input, a pipe.
     pub bytes: Option<u64>,
     pub is_gzip: bool,
+}
+
+/// Standard input or another pipe, copied into a file that goes when it is dropped; `None`: it is a file already.
+pub async fn keep_pipe(path: &Path) -> Outcome<Option<NamedTempFile>> {
+    let mut input = open(path).await?;
+    if input.bytes.is_some() {
+        return Ok(None);
+    }
+    let failed = |error| Failure::new(Exit::Failed, format_args!("cannot keep {} in a file: {error}", path.display()));
+    let kept = NamedTempFile::new().map_err(failed)?;
+    let mut copy = tokio::fs::File::from_std(kept.reopen().map_err(failed)?);
+    tokio::io::copy_buf(&mut input.reader, &mut copy).await.map_err(failed)?;
+    tokio::io::AsyncWriteExt::flush(&mut copy).await.map_err(failed)?;
+    Ok(Some(kept))
 }
 
 pub async fn open(path: &Path) -> Outcome<Input> {
