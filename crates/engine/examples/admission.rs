@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
-use domain::{Catalog, Endpoint};
-use engine::{
+use admission::{
     budgets::{Ask, Budgets, Pressing},
     catalog::{ActiveCatalog, ActiveDeployment},
 };
+use chrono::{DateTime, Utc};
+use domain::{Catalog, Endpoint};
 use serde_json::json;
 use store::budget::BudgetRow;
 

@@ -6,6 +6,10 @@ mod figures;
 
 use std::collections::BTreeMap;
 
+use admission::{
+    budgets::{self, Whose},
+    catalog::ActiveCatalog,
+};
 use domain::{Action, AttemptId, LedgerRow, Money, Object, Usage, ledger::RecordKind};
 use pricing::{Charge, Terms};
 use serde_json::json;
@@ -17,11 +21,7 @@ use store::{
 };
 
 use self::figures::Figures;
-use crate::{
-    Engine,
-    budgets::{self, Whose},
-    catalog::ActiveCatalog,
-};
+use crate::Engine;
 
 /// More of one attempt would be a loop, not a correction.
 const MOST: usize = 100;
@@ -117,8 +117,8 @@ pub async fn correct(engine: &Engine, correction: Correction<'_>) -> Result<Corr
     // What comes back may do for requests that wait.
     store::budget::wake_held(&mut tx).await?;
     tx.commit().await?;
-    engine.budgets.freed();
-    engine.bell.ring();
+    engine.control.budgets.freed();
+    engine.work.notify();
     Ok(Corrected { attempt_id, correction_id: Some(delta.attempt_id), before, after })
 }
 
@@ -189,7 +189,7 @@ fn adjustment(row: &LedgerRow, delta: &Figures, id: AttemptId) -> LedgerRow {
 async fn book(engine: &Engine, conn: &mut PgConnection, row: &LedgerRow, delta: &LedgerRow) -> store::Result<()> {
     if let Some(revision) = store::ledger::insert(conn, &[delta]).await? {
         let rows = std::iter::once(delta);
-        budgets::book_rows(conn, &engine.budgets, rows, revision, Whose::Others).await?;
+        budgets::book_rows(conn, &engine.control.budgets, rows, revision, Whose::Others).await?;
     }
     let Some(job_id) = row.job_id else { return Ok(()) };
     // Its counts are gone with it.

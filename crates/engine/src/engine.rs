@@ -5,22 +5,26 @@ use std::{
     time::{Duration, Instant},
 };
 
+use admission::{
+    AdmissionControl, WorkNotifier,
+    catalog::{ActiveCatalog, CatalogWatch},
+    clock::Clock,
+};
 use chrono::{DateTime, Utc};
+use notify::{
+    Notifier,
+    alerts::{Notices, Receiver},
+};
+use scheduler::Slots;
 use secrecy::SecretBox;
 use store::Pools;
 use tracing::warn;
 
 use crate::{
     admit::KeyCache,
-    alerts::{Notices, Receiver},
-    budgets::Budgets,
     call::Providers,
-    catalog::{ActiveCatalog, CatalogWatch},
-    claim::{Bell, Slots},
-    clock::Clock,
     direct::{Calls, IntentQueue, Intents},
     fence::{Fence, Live},
-    limits::Limiter,
     route::Health,
     settle::{Queue, Settler},
     submit::{Places, Required},
@@ -107,22 +111,32 @@ impl Engine {
         let (intents, intent_queue) = Intents::new();
         let slots = worker_slots(&roles, &settings);
         catalog.odd_prices.iter().for_each(|odd| warn!("{odd}"));
+        let (clock, catalog, work) = (Clock::new(now), CatalogWatch::new(catalog), WorkNotifier::default());
+        let control = AdmissionControl::new(pools.clone(), worker_id, clock.clone(), catalog.clone(), work.clone());
+        let control = Arc::new(control);
+        let notifier = Arc::new(Notifier {
+            pools: pools.clone(),
+            clock: clock.clone(),
+            receivers: settings.alerts.clone(),
+            private_hosts: settings.webhooks_to_private_hosts,
+            pepper: Arc::clone(&pepper),
+            notices: Notices::default(),
+        });
         let engine = Self {
             pools,
             worker_id,
             roles,
             fence: Fence::new(settings.lease, asked),
             live: Live::default(),
-            clock: Clock::new(now),
-            catalog: CatalogWatch::new(catalog),
+            clock,
+            catalog,
             keys: KeyCache::new(),
-            limits: Limiter::default(),
-            budgets: Budgets::default(),
+            control,
             places: Places::new(settings.max_uploads, settings.uploads),
             health: Health::default(),
-            notices: Notices::default(),
+            notifier,
             slots: Slots::new(slots),
-            bell: Bell::default(),
+            work,
             settler,
             intents,
             calls: Calls::default(),
@@ -156,16 +170,16 @@ pub struct Engine {
     pub clock: Clock,
     pub catalog: CatalogWatch,
     pub keys: KeyCache,
-    pub limits: Limiter,
-    pub budgets: Budgets,
+    /// Limits and budgets.
+    pub control: Arc<AdmissionControl>,
     /// Uploads that this process has room for.
     pub places: Places,
     pub health: Health,
-    /// What calls say of their providers that somebody is to be told of.
-    pub notices: Notices,
+    /// Webhooks and alerts.
+    pub notifier: Arc<Notifier>,
     pub slots: Arc<Slots>,
-    /// Rings when there may be something to claim.
-    pub bell: Bell,
+    /// Notified when there may be something to claim.
+    pub work: WorkNotifier,
     pub settler: Settler,
     pub intents: Intents,
     /// Synchronous calls under way.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use admission::limits::{self, CheckError, Contradiction};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{Action, Lane, Object, Role, catalog::Caps};
 use secrecy::ExposeSecret;
@@ -14,7 +15,6 @@ use store::{
 use crate::{
     Engine,
     admit::{Minted, mint},
-    limits::{self, CheckError, Contradiction},
 };
 
 const LONGEST_NAME: usize = 128;
@@ -97,7 +97,7 @@ pub async fn create(engine: &Engine, new: NewKey, by: &str) -> Result<(Minted, K
     audit::record_change(&mut tx, line(&row, Action::Create, by)).await?;
     tx.commit().await?;
     // Its caps before the key itself: it may be used the moment it is known.
-    let _ = limits::reload(engine).await;
+    let _ = limits::reload(&engine.control).await;
     see_changes(engine).await;
     Ok((minted, row))
 }

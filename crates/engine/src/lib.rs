@@ -1,17 +1,12 @@
 //! The way of a request. Modules stand in the order in which it meets them; `Engine` is what they share.
 
-pub mod catalog;
-pub mod clock;
 pub mod engine;
 pub mod fence;
-pub mod fit;
 pub mod roles;
 pub mod running;
 pub mod stops;
 
 pub mod admit;
-pub mod alerts;
-pub mod budgets;
 pub mod call;
 pub mod claim;
 pub mod correct;
@@ -20,19 +15,15 @@ mod failover;
 pub mod jobs;
 pub mod keys;
 pub mod lanes;
-pub mod limits;
 pub mod meter;
-mod notify;
 pub mod quote;
 pub mod results;
 pub mod route;
 pub mod schedules;
-mod seal;
 pub mod settle;
 pub mod submit;
 pub mod teams;
 pub mod upkeep;
-pub mod webhook;
 pub mod work;
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use admission::{budgets, limits};
+use notify::alerts;
 use tokio::{
     sync::mpsc,
     task::{JoinHandle, JoinSet},
@@ -11,8 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::{
-    Engine, Roles, admit, alerts, budgets, claim, direct, direct::IntentQueue, limits, route, settle, settle::Queue,
-    upkeep, work,
+    Engine, Roles, admit, claim, direct, direct::IntentQueue, jobs, route, settle, settle::Queue, upkeep, work,
 };
 
 /// Everything of a process that runs by itself, until [`Running::end`].
@@ -36,22 +37,23 @@ impl Running {
         loops.spawn(upkeep::follow_catalog(e(), stop()));
         loops.spawn(admit::follow_keys(e()));
         loops.spawn(route::by_hand::follow(e(), stop()));
-        let ringer = e();
-        loops.spawn(limits::run(e(), move || ringer.bell.ring(), stop()));
-        let ringer = e();
-        loops.spawn(budgets::run(e(), move || ringer.bell.ring(), stop()));
-        loops.spawn(budgets::keep_guard(e(), stop()));
+        let (control, notifier) = (|| Arc::clone(&engine.control), || Arc::clone(&engine.notifier));
+        loops.spawn(limits::run(control(), stop()));
+        loops.spawn(budgets::run(control(), stop()));
+        loops.spawn(jobs::keep_guard(e(), stop()));
         loops.spawn(direct::write_intents(e(), intents));
         let settler = tokio::spawn(settle::run(e(), settlements, settling.clone()));
         if roles.worker || roles.maintenance {
             loops.spawn(upkeep::finish_jobs(e(), stop()));
             loops.spawn(upkeep::wake_retries(e(), stop()));
         }
-        loops.spawn(alerts::tell_of_outages(e(), stop()));
-        loops.spawn(alerts::tell_of_notices(e(), stop()));
+        let seen = e();
+        let down_for = move |least| seen.health.down_for(least);
+        loops.spawn(alerts::tell_of_outages(notifier(), down_for, stop()));
+        loops.spawn(alerts::tell_of_notices(notifier(), stop()));
         if roles.maintenance {
             loops.spawn(upkeep::reap(e(), stop()));
-            loops.spawn(alerts::deliver(e(), stop()));
+            loops.spawn(alerts::deliver(notifier(), stop()));
         }
         let working = roles.worker.then(|| {
             loops.spawn(upkeep::listen(e(), stop()));
@@ -102,11 +104,11 @@ async fn end_work(working: Option<(JoinHandle<()>, JoinHandle<()>)>, engine: &En
 
 /// Gives up the place among the workers, so that nobody waits for its lease to end. What is still held is left to the reaper.
 async fn leave(engine: &Engine) -> store::Result<()> {
-    budgets::give_back(engine).await?;
+    budgets::give_back(&engine.control).await?;
     let mut tx = engine.pools.work.begin().await?;
     // Calls whose caller went away and uploads of retries and schedules may be cut off; their intents and jobs are the reaper's.
     if engine.live.is_empty() && !store::worker::holds(&mut tx, engine.worker_id).await? {
-        budgets::prove_left(engine, &mut tx).await?;
+        budgets::prove_left(&engine.control, &mut tx).await?;
         store::worker::remove(&mut tx, engine.worker_id).await?;
     } else {
         store::worker::expire(&mut tx, engine.worker_id).await?;

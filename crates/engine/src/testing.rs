@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use admission::{catalog::ActiveCatalog, worst_case};
 use domain::{AttemptReason, Endpoint, JobId, Lane, LedgerRow, RequestId};
 use providers::HttpClients;
 use store::{PgPool, Pools};
@@ -12,7 +13,6 @@ use store::{PgPool, Pools};
 use crate::{
     Engine, Settings, Start,
     call::Providers,
-    catalog::ActiveCatalog,
     direct::IntentQueue,
     meter::{self, Attempt, Subject},
     submit::testing::{WORKER, catalog},
@@ -59,7 +59,7 @@ pub fn call_row(catalog: &ActiveCatalog, worker_id: i64) -> LedgerRow {
         max_out: Some(10),
     };
     let (id, reason) = (uuid::Uuid::now_v7(), AttemptReason::Primary);
-    let reserved = meter::worst_case(&deployment, subject.est_in, subject.max_out, now);
+    let reserved = worst_case::cost(&deployment, subject.est_in, subject.max_out, now);
     let endpoint = Endpoint::ChatCompletions;
     let attempt = Attempt { id, no: 1, reason, fallback_from: None, deployment, endpoint, reserved_at: now, reserved };
     meter::unknown_row(worker_id, &subject, &attempt, now, now)

@@ -3,14 +3,12 @@
 
 use std::{fmt, time::Duration};
 
+use admission::budgets::{Refusal, Why};
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use engine::{
-    admit::AuthError,
-    budgets::{Refusal, Why},
-};
+use engine::admit::AuthError;
 use serde_json::{Map, Value, json};
 
 macro_rules! kinds {

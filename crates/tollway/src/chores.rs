@@ -116,16 +116,16 @@ async fn work(chore: Chore, engine: &Engine, lake: &LakeStore) -> anyhow::Result
             Err(error) => return Err(error).context("the lake could not be compacted"),
         },
         Chore::Webhooks => {
-            engine::webhook::deliver_due(engine).await?;
+            notify::webhook::deliver_due(&engine.notifier).await?;
         }
         Chore::Budgets => {
-            engine::alerts::tell_of_budgets(engine).await?;
+            notify::alerts::tell_of_budgets(&engine.notifier).await?;
         }
-        Chore::Samples => engine::budgets::sample(engine).await?,
+        Chore::Samples => admission::budgets::sample(&engine.control).await?,
         Chore::Troubles => {
-            engine::alerts::tell_of_troubles(engine).await?;
+            notify::alerts::tell_of_troubles(&engine.notifier, &engine.catalog.get()).await?;
         }
-        Chore::Guards => engine::budgets::resume_guarded(engine).await?,
+        Chore::Guards => engine::jobs::resume_guarded(engine).await?,
         Chore::Schedules => {
             engine::schedules::run_due(engine).await?;
         }
@@ -141,7 +141,7 @@ async fn work(chore: Chore, engine: &Engine, lake: &LakeStore) -> anyhow::Result
             store::outbox::prune(&mut conn, engine.settings.retention).await?;
             store::alert::prune(&mut conn, KEPT_ALERTS).await?;
             drop(conn);
-            engine::budgets::sweep(engine).await?;
+            admission::budgets::sweep(&engine.control).await?;
         }
     }
     Ok(())

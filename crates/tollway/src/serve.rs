@@ -2,12 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration, time::Instant};
 
+use admission::catalog::ActiveCatalog;
 use anyhow::Context;
 use domain::ids::time_id;
-use engine::{
-    Engine, Roles, Running, Settings, Start, call::Providers, catalog::ActiveCatalog, direct::IntentQueue,
-    settle::Queue, upkeep,
-};
+use engine::{Engine, Roles, Running, Settings, Start, call::Providers, direct::IntentQueue, settle::Queue, upkeep};
 use gateway::{App, Children};
 use secrecy::ExposeSecret;
 use store::Pools;
@@ -141,8 +139,8 @@ async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, In
         pepper: Arc::new(config.pepper()?),
     });
     let engine = Arc::new(engine);
-    engine::limits::reload(&engine).await?;
-    engine::budgets::follow(&engine).await?;
+    admission::limits::reload(&engine.control).await?;
+    admission::budgets::follow(&engine.control).await?;
     engine.keys.refresh(&engine.pools.work).await?;
     Ok((engine, intents, settlements))
 }

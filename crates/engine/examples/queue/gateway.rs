@@ -5,10 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use admission::catalog::ActiveCatalog;
 use domain::{Catalog, ids::time_id};
-use engine::{
-    Engine, Settings, Start, call::Providers, catalog::ActiveCatalog, direct::IntentQueue, settle::Queue, upkeep,
-};
+use engine::{Engine, Settings, Start, call::Providers, direct::IntentQueue, settle::Queue, upkeep};
 use secrecy::SecretBox;
 use store::connect::PoolSizes;
 

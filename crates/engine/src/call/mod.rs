@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Instant};
 
-use domain::{AttemptId, Endpoint, ErrorClass, catalog::ProviderKind};
-use providers::{Answer, AnswerStream, Call, CallError, HttpClients, Provider};
-
-use crate::{
-    Engine,
+use admission::{
     catalog::ActiveDeployment,
     limits::{self, Kind},
 };
+use domain::{AttemptId, Endpoint, ErrorClass, catalog::ProviderKind};
+use providers::{Answer, AnswerStream, Call, CallError, HttpClients, Provider};
+
+use crate::Engine;
 
 /// The providers' wire formats, made once for the process.
 pub struct Providers {
@@ -65,11 +65,11 @@ pub async fn stream(
 fn keep_pace(engine: &Engine, deployment: &ActiveDeployment, error: Option<&CallError>) {
     match error.map(|error| error.class) {
         None => {
-            let most = || engine.limits.cap(&limits::deployment_scope(&deployment.name), Kind::Slots);
-            engine.limits.paces.answered(&deployment.name, most);
+            let most = || engine.control.limits.cap(&limits::deployment_scope(&deployment.name), Kind::Slots);
+            engine.control.limits.paces.answered(&deployment.name, most);
         }
         Some(ErrorClass::Throttled | ErrorClass::Overloaded) => {
-            engine.limits.paces.refused(&deployment.name, Instant::now());
+            engine.control.limits.paces.refused(&deployment.name, Instant::now());
         }
         Some(_) => {}
     }

@@ -8,29 +8,33 @@ use std::{
     time::{Duration, Instant},
 };
 
+use admission::Admission;
+use admission::{
+    budgets::{Ask, Pressing},
+    catalog::{ActiveCatalog, ActiveDeployment},
+    fit::{self, Ceilings, rate_tokens},
+    limits::{Rule, Waiter},
+};
 use domain::{
     Endpoint, Lane, Tags,
     catalog::LaneClass,
     waits::{Obstacle, WaitReason},
 };
+use scheduler::{
+    Bill,
+    account::per_weight,
+    fill::{LaneState, ShareState, fill},
+    pause,
+    turns::Asking,
+};
 use store::claim::{FlowRow, ShareRow};
 
 use super::{
     JobInfo,
-    account::per_weight,
     by_turns::{Turns, turns, waiting},
-    fill::{LaneState, ShareState, fill},
-    pause,
-    slots::Bill,
-    turns::Asking,
 };
 use crate::{
     Engine,
-    budgets::{Ask, Pressing},
-    catalog::{ActiveCatalog, ActiveDeployment},
-    failover::Admission,
-    fit::{self, Ceilings, rate_tokens},
-    limits::{Rule, Waiter},
     route::{self, Backoff, Choice, Next},
 };
 
@@ -92,7 +96,8 @@ pub(super) fn decide(
     let caller_rules: Vec<Vec<Arc<Rule>>> = jobs
         .iter()
         .map(|job| {
-            job.as_ref().map_or_else(Vec::new, |job| engine.limits.caller_rules(job.team_id, &job.lane, &job.key_id))
+            job.as_ref()
+                .map_or_else(Vec::new, |job| engine.control.limits.caller_rules(job.team_id, &job.lane, &job.key_id))
         })
         .collect();
     let mut charges = vec![0; flows.len()];
@@ -127,7 +132,7 @@ pub(super) fn decide(
                         if matches!(obstacle.reason, WaitReason::Budget | WaitReason::Guard | WaitReason::MaxCost) {
                             lacking += requests;
                         }
-                        (if pause == route::LIMIT_PAUSE { pause::at_limit(charges[n]) } else { pause }, obstacle)
+                        (if pause == pause::LIMIT_PAUSE { pause::at_limit(charges[n]) } else { pause }, obstacle)
                     }
                 }
             }
@@ -245,7 +250,7 @@ fn admit_or_shrink(
     // A limit in tokens lets through what is larger than all of it, once it is full; see `Rule::amount`.
     let known = oversized.or_insert_with(|| {
         let tokens = (rate_tokens(size.0, size.1), &*job.team);
-        let fits = fit::check_rates(&engine.limits, rules, &job.route, job.endpoint, &job.lane, tokens);
+        let fits = fit::check_rates(&engine.control.limits, rules, &job.route, job.endpoint, &job.lane, tokens);
         fits.is_err().then(|| Arc::new(ceilings()))
     });
     if known.is_none() {
@@ -277,12 +282,12 @@ fn admit(
     let tokens = shrunk.map_or(tokens, |ceilings| ceilings.shrink(tokens));
     let ask = job.ask(i64::from(flow.max_in), flow.max_out.map(i64::from));
     let (lane, reserves) = (&job.lane, &job.catalog.reserves);
-    let caller = engine.limits.try_take(rules, tokens).map_err(|refused| {
+    let caller = engine.control.limits.try_take(rules, tokens).map_err(|refused| {
         // What it lacks comes in one round.
-        if let Some(first) = route::candidates(&job.route, job.endpoint).next() {
-            engine.limits.want_deployment(&first.name, lane, reserves, tokens, Waiter::Job);
+        if let Some(first) = job.route.candidates(job.endpoint).next() {
+            engine.control.limits.want_deployment(&first.name, lane, reserves, tokens, Waiter::Job);
         }
-        (route::LIMIT_PAUSE, refused.obstacle(&job.team))
+        (pause::LIMIT_PAUSE, refused.obstacle(&job.team))
     })?;
     let now = engine.clock.now();
     let choice = Choice {
@@ -296,12 +301,12 @@ fn admit(
         now,
         pressing: Pressing::Patient,
     };
-    match route::next(choice, &engine.health, &engine.limits, &engine.budgets) {
+    match route::next(choice, &engine.health, &engine.control.limits, &engine.control.budgets) {
         Next::Use(placement) => Ok((Arc::clone(&placement.deployment), Admission::placed(caller, placement))),
         Next::Broke(refusal) => {
             caller.cancel();
-            engine.budgets.missed(&refusal, job.job_id, flow.flow_id, requests);
-            let pause = if refusal.is_final() { refusal.pause() } else { route::LIMIT_PAUSE };
+            engine.control.budgets.missed(&refusal, job.job_id, flow.flow_id, requests);
+            let pause = if refusal.is_final() { refusal.pause() } else { pause::LIMIT_PAUSE };
             Err((pause, refusal.obstacle()))
         }
         Next::Wait { after, obstacle, .. } => {

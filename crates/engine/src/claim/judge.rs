@@ -4,12 +4,10 @@ use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::waits::{Obstacle, WaitReason};
+use scheduler::pause;
 use store::claim::{FlowRow, RetryRow, ShareRow, Verdicts};
 
-use super::{
-    decide::{Decision, flows_of},
-    pause,
-};
+use super::decide::{Decision, flows_of};
 
 /// Of one flow.
 pub(super) struct Verdict {

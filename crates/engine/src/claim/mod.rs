@@ -2,17 +2,11 @@
 //! in one transaction, which `decide` and `judge` are parts of; what comes to nothing goes back (`uncommitted`); `pause` is for how long
 //! who was refused is left alone; `run` keeps the slots full.
 
-pub mod account;
 mod by_turns;
-mod calls;
 mod decide;
-pub mod fill;
 mod judge;
 mod once;
-pub mod pause;
 mod request;
-mod slots;
-pub mod turns;
 mod uncommitted;
 
 use std::{
@@ -21,12 +15,11 @@ use std::{
 };
 
 use metrics::{counter, histogram};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 pub use request::{JobInfo, Request};
-pub use slots::{CallGuard, SlotGuard, Slots};
 
 use crate::Engine;
 
@@ -37,19 +30,6 @@ const CONTENDED: Duration = Duration::from_millis(10);
 const AFTER_ERROR: Duration = Duration::from_millis(250);
 /// The most that a claim looks at beyond the usual, in multiples of it.
 const REACH: i64 = 64;
-
-/// Wakes an idle claimer: work came, a slot or a grant was had.
-#[derive(Debug, Default)]
-pub struct Bell(Notify);
-
-impl Bell {
-    pub fn ring(&self) {
-        self.0.notify_one();
-    }
-    async fn heard(&self) {
-        self.0.notified().await;
-    }
-}
 
 /// What a claim found.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,7 +56,7 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
         if engine.slots.free() < enough && !rung {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = engine.bell.heard() => {}
+                () = engine.work.notified() => {}
                 () = engine.slots.freed(enough) => {}
                 () = tokio::time::sleep(engine.slots.gather()) => {}
             }
@@ -122,7 +102,7 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
         };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = engine.bell.heard() => rung = true,
+            () = engine.work.notified() => rung = true,
             // What is free now may be reserved for others; what becomes free need not be.
             () = engine.slots.freed((free + enough).min(engine.settings.slots)), if free < engine.settings.slots => {}
             () = left(&engine) => {}

@@ -2,16 +2,18 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use admission::Admission;
+use admission::{
+    budgets::Ask,
+    catalog::{ActiveCatalog, ActiveDeployment, ActiveRoute},
+    fit::{Bounds, Ceilings, NeverFits},
+};
 use chrono::{DateTime, Utc};
 use domain::{AttemptReason, Endpoint, JobId, Lane, RequestId, Tags, ids::attempt_id};
 use store::{claim::Body, lease::LeaseKey};
 
 use crate::{
     Engine,
-    budgets::Ask,
-    catalog::{ActiveCatalog, ActiveDeployment, ActiveRoute},
-    failover::Admission,
-    fit::{Bounds, Ceilings, NeverFits},
     meter::{Attempt, Subject},
     route::Backoff,
 };
@@ -57,8 +59,8 @@ impl JobInfo {
     /// What one call of it has to fit into.
     pub(super) fn ceilings(&self, engine: &Engine, now: DateTime<Utc>) -> Ceilings {
         let bounds = Bounds {
-            limits: &engine.limits,
-            budgets: &engine.budgets,
+            limits: &engine.control.limits,
+            budgets: &engine.control.budgets,
             team_id: self.team_id,
             team: &self.team,
             key_id: &self.key_id,

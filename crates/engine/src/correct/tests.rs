@@ -11,14 +11,14 @@ const USD: i64 = 1_000_000_000_000;
 async fn booked(pool: &PgPool) -> (std::sync::Arc<Engine>, LedgerRow) {
     let (engine, _) = testing::engine(pool, std::time::Duration::from_secs(30)).await;
     let budget: Declared = serde_json::from_value(json!({"limit_usd": "10", "window": "total"})).unwrap();
-    budgets::set(&engine, "b", &budget, "k").await.unwrap();
+    budgets::set(&engine.control, "b", &budget, "k").await.unwrap();
     let mut row = testing::call_row(&engine.catalog.get(), 9);
     row.contracted_cost = Some(4 * USD);
     row.cost_other = Some(4 * USD);
     row.price_status = "estimated".to_owned();
     let mut tx = pool.begin().await.unwrap();
     let revision = store::ledger::insert(&mut tx, &[&row]).await.unwrap().unwrap();
-    budgets::book_rows(&mut tx, &engine.budgets, std::iter::once(&row), revision, Whose::Others).await.unwrap();
+    budgets::book_rows(&mut tx, &engine.control.budgets, std::iter::once(&row), revision, Whose::Others).await.unwrap();
     tx.commit().await.unwrap();
     (engine, row)
 }
@@ -29,7 +29,7 @@ async fn say(engine: &Engine, of: &str, wanted: Wanted) -> Result<Corrected, Cor
 
 /// What the ledger adds up to, and what the budget says of it, in pico-USD.
 async fn sums(engine: &Engine) -> (i128, i128) {
-    let shown = budgets::verify(engine).await.unwrap().remove(0);
+    let shown = budgets::verify(&engine.control).await.unwrap().remove(0);
     let verified = shown.verified.unwrap();
     assert_eq!(verified.ledger, verified.counted);
     (verified.ledger, shown.standing.taken)
@@ -136,7 +136,7 @@ async fn the_cost_of_a_job_follows_a_correction_of_its_calls(pool: PgPool) {
     row.job_id = Some(job.0);
     let mut tx = pool.begin().await.unwrap();
     let revision = store::ledger::insert(&mut tx, &[&row]).await.unwrap().unwrap();
-    budgets::book_rows(&mut tx, &engine.budgets, std::iter::once(&row), revision, Whose::Others).await.unwrap();
+    budgets::book_rows(&mut tx, &engine.control.budgets, std::iter::once(&row), revision, Whose::Others).await.unwrap();
     let tally = Tally { succeeded: 1, attempts: 1, cost_pico: (4 * USD).into(), ..Tally::default() };
     store::complete::add_tallies(&mut tx, 9, &BTreeMap::from([(job.0, tally)])).await.unwrap();
     tx.commit().await.unwrap();

@@ -5,21 +5,24 @@ use std::{
     time::{Duration, Instant},
 };
 
+use admission::{Admission, Placement};
+use admission::{
+    budgets::{self, Ask, Pressing},
+    fit::{self, SizeRule},
+    limits::{Permit, Verdict, Waiter},
+};
 use domain::{
     Lane,
     catalog::LaneRule,
     waits::{Obstacle, WaitReason},
 };
+use scheduler::CallGuard;
 
 use super::{Direct, DirectError, place::Place, sync_call::SyncCall};
 use crate::{
     Engine,
     admit::Caller,
-    budgets::{self, Ask, Pressing},
-    claim::CallGuard,
-    failover::{Admission, Placement, Request, Stuck},
-    fit::{self, SizeRule},
-    limits::{Permit, Verdict, Waiter},
+    failover::{Request, Stuck},
     meter::Subject,
     route::Next,
 };
@@ -54,9 +57,9 @@ pub(super) async fn admit(
         return Err(DirectError::LaneClosed { lane, open: catalog.open_lanes() });
     }
     let (est_in, max_out) = SizeRule::of(&route, direct.endpoint).size(&call);
-    let rules = engine.limits.caller_rules(caller.team_id, &lane, &caller.key_id);
+    let rules = engine.control.limits.caller_rules(caller.team_id, &lane, &caller.key_id);
     let tokens = fit::rate_tokens(est_in, max_out);
-    fit::check_rates(&engine.limits, &rules, &route, direct.endpoint, &lane, (tokens, &*caller.team))
+    fit::check_rates(&engine.control.limits, &rules, &route, direct.endpoint, &lane, (tokens, &*caller.team))
         .map_err(|never| DirectError::Invalid(never.to_string()))?;
     let now = engine.clock.now();
     let subject = Subject {
@@ -132,15 +135,15 @@ async fn take(engine: &Engine, caller: &Caller, place: Place<'_>, began: Instant
     let mut has_asked = false;
     loop {
         // Before the try: what comes free during it is not missed.
-        let turn = engine.limits.turn();
+        let turn = engine.control.limits.turn();
         // A limit may be set while it waits.
-        let rules = engine.limits.caller_rules(caller.team_id, place.lane, &caller.key_id);
-        let refused = match engine.limits.take(&rules, place.tokens, Waiter::Caller) {
+        let rules = engine.control.limits.caller_rules(caller.team_id, place.lane, &caller.key_id);
+        let refused = match engine.control.limits.take(&rules, place.tokens, Waiter::Caller) {
             Ok(permit) => return Ok(permit),
             Err(refused) => refused,
         };
-        match engine.limits.verdict(refused, began, Instant::now()) {
-            Verdict::Again if has_asked => engine.limits.wait(turn).await,
+        match engine.control.limits.verdict(refused, began, Instant::now()) {
+            Verdict::Again if has_asked => engine.control.limits.wait(turn).await,
             Verdict::Again => {
                 has_asked = true;
                 place.wait(engine, turn).await;
@@ -161,18 +164,18 @@ pub(super) async fn next(engine: &Engine, request: &Request<'_>, tried: &[Arc<st
     let mut has_asked = false;
     loop {
         // Before the try: what comes free during it is not missed.
-        let (turn, limits_turn) = (engine.budgets.turn(), engine.limits.turn());
+        let (turn, limits_turn) = (engine.control.budgets.turn(), engine.control.limits.turn());
         let pressing = if Instant::now() < give_up { Pressing::Patient } else { Pressing::Now };
         match request.choose(engine, tried, pressing) {
             Next::Use(placement) => return Ok(placement),
             Next::Broke(refusal) if refusal.is_final() || Instant::now() >= give_up => {
                 return Err(Stuck::Broke(refusal));
             }
-            Next::Broke(refusal) => engine.budgets.wait(&refusal, turn).await,
+            Next::Broke(refusal) => engine.control.budgets.wait(&refusal, turn).await,
             Next::Wait { obstacle, .. } if obstacle.reason == WaitReason::DeploymentLimit => {
                 let place = Place::of(request, tried);
                 match place.verdict(engine, began) {
-                    Verdict::Again if has_asked => engine.limits.wait(limits_turn).await,
+                    Verdict::Again if has_asked => engine.control.limits.wait(limits_turn).await,
                     Verdict::Again => {
                         has_asked = true;
                         place.wait(engine, limits_turn).await;

@@ -18,10 +18,11 @@ use domain::{Endpoint, ErrorClass, JobId, Lane, Money, RequestId, Tags};
 use futures::Stream;
 use tokio::sync::oneshot;
 
+use admission::budgets::Refusal;
 pub use calls::Calls;
 pub use intents::{Durable, IntentQueue, Intents, run as write_intents};
 
-use crate::{Engine, admit::Caller, budgets::Refusal};
+use crate::{Engine, admit::Caller};
 
 /// A call as the gateway received it.
 #[derive(Debug, Clone)]

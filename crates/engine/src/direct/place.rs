@@ -3,17 +3,15 @@
 
 use std::{sync::Arc, time::Instant};
 
+use admission::{
+    budgets::{Ask, Pressing},
+    catalog::{ActiveDeployment, ActiveRoute},
+    limits::{Full, Reserves, Verdict, Waiter},
+};
 use domain::{Endpoint, Lane};
 use tokio::sync::watch;
 
-use crate::{
-    Engine,
-    budgets::{Ask, Pressing},
-    catalog::{ActiveDeployment, ActiveRoute},
-    failover::Request,
-    limits::{Full, Reserves, Verdict, Waiter},
-    route,
-};
+use crate::{Engine, failover::Request};
 
 /// Where a call may go, and what it takes of limits and budgets there.
 #[derive(Clone, Copy)]
@@ -43,24 +41,24 @@ impl<'a> Place<'a> {
     /// The deployments that may still take it.
     fn candidates(self) -> impl Iterator<Item = &'a Arc<ActiveDeployment>> {
         let is_tried = move |name: &str| self.tried.iter().any(|tried| **tried == *name);
-        route::candidates(self.route, self.endpoint).filter(move |deployment| !is_tried(&deployment.name))
+        self.route.candidates(self.endpoint).filter(move |deployment| !is_tried(&deployment.name))
     }
 
     /// Waits until it is worth trying again, having asked for all that the call lacks: what its limits and its budgets lack comes at the
     /// same time, and not one after the other.
     pub async fn wait(self, engine: &Engine, turn: watch::Receiver<u64>) {
-        let Some(deployment) = self.candidates().next() else { return engine.limits.wait(turn).await };
-        engine.limits.want_deployment(&deployment.name, self.lane, self.reserves, self.tokens, Waiter::Caller);
-        let money = engine.budgets.turn();
-        match engine.budgets.reserve(self.ask, deployment, engine.clock.now(), Pressing::Patient) {
+        let Some(deployment) = self.candidates().next() else { return engine.control.limits.wait(turn).await };
+        engine.control.limits.want_deployment(&deployment.name, self.lane, self.reserves, self.tokens, Waiter::Caller);
+        let money = engine.control.budgets.turn();
+        match engine.control.budgets.reserve(self.ask, deployment, engine.clock.now(), Pressing::Patient) {
             Ok(reservation) => reservation.release(),
             Err(refusal) if !refusal.is_final() => {
-                tokio::join!(engine.limits.wait(turn), engine.budgets.wait(&refusal, money));
+                tokio::join!(engine.control.limits.wait(turn), engine.control.budgets.wait(&refusal, money));
                 return;
             }
             Err(_) => {}
         }
-        engine.limits.wait(turn).await;
+        engine.control.limits.wait(turn).await;
     }
 
     /// What the limits of the deployments say of a call that began at `since`: all of them are full, or it waits.
@@ -69,8 +67,9 @@ impl<'a> Place<'a> {
         for deployment in
             self.candidates().filter(|deployment| engine.health.ready(&deployment.name, &self.ask.team).is_ok())
         {
-            let checked = engine.limits.check_deployment(&deployment.name, self.lane, self.reserves, self.tokens);
-            match checked.map_err(|refused| engine.limits.verdict(refused, since, now)) {
+            let checked =
+                engine.control.limits.check_deployment(&deployment.name, self.lane, self.reserves, self.tokens);
+            match checked.map_err(|refused| engine.control.limits.verdict(refused, since, now)) {
                 Ok(()) => return Verdict::Again,
                 Err(Verdict::Full(full)) => {
                     if soonest.as_ref().is_none_or(|known| full.retry_after < known.retry_after) {

@@ -2,6 +2,11 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use admission::{Admission, Placement};
+use admission::{
+    budgets::Ask,
+    catalog::{ActiveCatalog, ActiveRoute},
+};
 use bytes::Bytes;
 use domain::{Endpoint, ErrorClass, LedgerRow, Money, attempt::Fault, catalog::LaneRule};
 use futures::FutureExt;
@@ -16,13 +21,8 @@ use super::{
     whole::{give_up, refused, render},
 };
 use crate::{
-    Engine,
-    budgets::Ask,
-    call,
-    catalog::{ActiveCatalog, ActiveRoute},
-    failover::{
-        self, Admission, Booking, Call, Durable, End, Flight, Origin, Placement, Reply, Request, RowEnd, Stuck, Tries,
-    },
+    Engine, call,
+    failover::{self, Booking, Call, Durable, End, Flight, Origin, Reply, Request, RowEnd, Stuck, Tries},
     meter::{Ended, Subject},
     settle::{Direct as Settled, Op},
 };

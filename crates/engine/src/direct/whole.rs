@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
+use admission::budgets::{Refusal, Why};
 use bytes::Bytes;
 use domain::{ErrorClass, waits::WaitReason};
 use providers::{Answer, CallError};
 
 use super::DirectError;
-use crate::{
-    budgets::{Refusal, Why},
-    failover::Stuck,
-};
+use crate::failover::Stuck;
 
 /// No caller is told to wait for longer: whoever waits on it asks again, and may be served by then.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);

@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Instant};
 
+use admission::{Admission, Placement};
 use domain::{AttemptReason, Endpoint, ErrorClass, LedgerRow, ids::attempt_id};
 use providers::CallError;
 
 use super::{
     Origin, Request,
-    admission::{Admission, Placement},
     tries::{Blame, Failed, Tries},
 };
 use crate::{

@@ -3,7 +3,6 @@
 //!
 //! Each call has a ledger row from before it starts, as it stands if nobody learns how it ended. The row ends with the call.
 
-mod admission;
 mod flight;
 mod tries;
 
@@ -18,15 +17,17 @@ use foldhash::fast::RandomState;
 use providers::CallError;
 use tracing::info;
 
-pub use admission::{Admission, Placement};
+use admission::{
+    Admission, Placement,
+    budgets::{Ask, Pressing, Refusal},
+    catalog::{ActiveCatalog, ActiveRoute},
+    fit,
+};
 pub(crate) use flight::{Call, Flight, RowEnd};
 pub use tries::{Blame, Failed, Tries};
 
 use crate::{
     Engine,
-    budgets::{Ask, Pressing, Refusal},
-    catalog::{ActiveCatalog, ActiveRoute},
-    fit,
     meter::{Ended, Subject},
     route::{self, Choice, Next},
 };
@@ -55,7 +56,7 @@ impl Request<'_> {
             now: engine.clock.now(),
             pressing,
         };
-        route::next(choice, &engine.health, &engine.limits, &engine.budgets)
+        route::next(choice, &engine.health, &engine.control.limits, &engine.control.budgets)
     }
 
     /// For limits in tokens.
@@ -64,7 +65,7 @@ impl Request<'_> {
     }
 
     pub fn is_exhausted(&self, tried: &[Arc<str>]) -> bool {
-        route::candidates(self.route, self.endpoint).all(|d| tried.iter().any(|t| **t == *d.name))
+        self.route.candidates(self.endpoint).all(|d| tried.iter().any(|t| **t == *d.name))
     }
 }
 

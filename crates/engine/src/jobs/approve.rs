@@ -39,7 +39,7 @@ pub async fn approve(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobE
     audit::record(&mut tx, Entry { job_id: id.0, key_id: Some(by.key_id), action: Action::Approve, details }).await?;
     go_on(engine, &mut tx, id, &others).await?;
     tx.commit().await?;
-    engine.bell.ring();
+    engine.work.notify();
     reread(engine, by.scope, id).await
 }
 

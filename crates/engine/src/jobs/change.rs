@@ -73,7 +73,7 @@ pub async fn change(engine: &Engine, by: By<'_>, id: JobId, change: Change) -> R
         audit::record(&mut tx, entry).await?;
     }
     tx.commit().await?;
-    engine.bell.ring();
+    engine.work.notify();
     reread(engine, by.scope, id).await
 }
 

@@ -61,7 +61,7 @@ pub(crate) async fn finish_plain(engine: &Engine, conn: &mut PgConnection, jobs:
 async fn tell(conn: &mut PgConnection, id: JobId) -> store::Result<()> {
     let Some((team_id, url)) = store::job::webhook_of(conn, id).await? else { return Ok(()) };
     let Some(job) = store::job::get(conn, Scope::All, id).await? else { return Ok(()) };
-    let payload = crate::webhook::job_ended(&job);
+    let payload = notify::webhook::job_ended(&job);
     let webhook = store::outbox::NewWebhook {
         webhook_id: uuid::Uuid::now_v7(),
         job_id: id.0,

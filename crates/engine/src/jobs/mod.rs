@@ -5,6 +5,7 @@ mod approve;
 mod change;
 mod failures;
 mod finish;
+mod guard;
 
 use domain::{Action, AuditLine, HoldReason, Job, JobId, JobState};
 use serde_json::json;
@@ -23,6 +24,7 @@ pub use self::{
     approve::approve,
     change::{Change, change},
     failures::failures,
+    guard::{keep_guard, resume_guarded},
 };
 use crate::Engine;
 
@@ -113,7 +115,7 @@ pub async fn resume(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobEr
         state => return Err(JobError::Conflict { state: state.as_str(), wanted: "resumed" }),
     }
     tx.commit().await?;
-    engine.bell.ring();
+    engine.work.notify();
     reread(engine, by.scope, id).await
 }
 

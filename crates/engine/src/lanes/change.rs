@@ -1,5 +1,6 @@
 //! A change of one lane: checked against the others, and made part of the active configuration, which all replicas follow.
 
+use admission::limits;
 use domain::{
     Action, Catalog, Lane, Object,
     catalog::{BadLanes, LaneRule, check_lanes},
@@ -11,7 +12,7 @@ use store::{
 };
 
 use super::{merged, with_closing};
-use crate::{Engine, limits, upkeep};
+use crate::{Engine, upkeep};
 
 /// Keys that a refusal names.
 const NAMED: i64 = 5;

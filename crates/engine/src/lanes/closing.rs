@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use admission::limits;
 use domain::{
     Action, Catalog, Lane, Object,
     catalog::{LaneClass, LaneRule},
@@ -11,7 +12,7 @@ use serde_json::json;
 use store::audit::{self, Change};
 
 use super::merged;
-use crate::{Engine, limits, upkeep};
+use crate::{Engine, upkeep};
 
 /// A replica that has not heard of the removal yet may still take a job: for so long a lane stays whatever is in it.
 const GRACE: Duration = Duration::from_secs(60);

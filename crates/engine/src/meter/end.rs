@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
+use admission::{catalog::ActiveCatalog, clock::Clock, worst_case};
 use chrono::{DateTime, Utc};
 use domain::{AttemptStatus, LedgerRow, Usage, ledger::PriceStatus};
 
-use super::{
-    Attempt, Ended, Subject, charge_of, price, put_charge, put_usage, queue_ms, storable, usage_of, worst_output,
-};
-use crate::{catalog::ActiveCatalog, clock::Clock};
+use super::{Attempt, Ended, Subject, charge_of, put_charge, put_usage, queue_ms, storable, usage_of};
 
 /// Turns the row of an attempt whose end nobody knew, [`super::unknown_row`], into that of one that ended.
 pub fn finish(
@@ -55,7 +53,8 @@ pub fn finish(
 /// can have made in that time, flagged as an estimate, and never more than was reserved.
 pub fn finish_hung_up(row: LedgerRow, (subject, attempt): (&Subject, &Attempt), hung_up: &HungUp) -> LedgerRow {
     let usage = Usage::estimated(subject.est_in, made_within(subject, attempt, hung_up));
-    let charge = price(&attempt.deployment, attempt.reserved_at).and_then(|price| pricing::charge(&price, &usage).ok());
+    let charge = worst_case::price(&attempt.deployment, attempt.reserved_at)
+        .and_then(|price| pricing::charge(&price, &usage).ok());
     let mut row = LedgerRow {
         completed_at: hung_up.at,
         recorded_at: hung_up.at,
@@ -85,7 +84,7 @@ pub struct HungUp {
 const FASTEST: u64 = 1_000;
 
 fn made_within(subject: &Subject, attempt: &Attempt, hung_up: &HungUp) -> i64 {
-    let most = worst_output(&attempt.deployment, attempt.endpoint, subject.max_out);
+    let most = worst_case::output(&attempt.deployment, attempt.endpoint, subject.max_out);
     let made = hung_up.after.as_millis().saturating_mul(FASTEST.into()) / 1_000;
     i64::try_from(made).unwrap_or(i64::MAX).min(most)
 }

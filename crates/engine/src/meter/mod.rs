@@ -12,16 +12,15 @@ use chrono::{DateTime, Utc};
 use domain::{
     AttemptId, AttemptReason, AttemptStatus, Endpoint, ErrorClass, Lane, LedgerRow, Money, Tags, Usage, UsageSource,
     ledger::{PriceStatus, RecordKind},
-    line::estimate_tokens,
 };
 use plausible::{Seen, judged};
-use pricing::{Charge, DEFAULT_MAX_OUTPUT, Price, PricedModel, Terms};
+use pricing::{Charge, Price, PricedModel, Terms};
 use providers::{Answer, CallError, StreamEnd};
 use tracing::warn;
 
 pub use self::end::{HungUp, finish, finish_hung_up};
 
-use crate::catalog::{ActiveCatalog, ActiveDeployment};
+use admission::catalog::{ActiveCatalog, ActiveDeployment};
 
 /// For whom a call is made: what its ledger row says of the request.
 #[derive(Debug, Clone)]
@@ -129,44 +128,6 @@ impl<'a> Ended<'a> {
 /// A provider's text as PostgreSQL can store it: its JSON may hold escaped NULs. Bounded, for it is hostile.
 pub fn storable(text: &str) -> String {
     text.chars().filter(|c| *c != '\0').take(512).collect()
-}
-
-/// Input tokens that a provider may count beyond those of the caller's body, which asks for no usage and has another model's name.
-fn added_in(deployment: &ActiveDeployment) -> i64 {
-    16 + estimate_tokens(deployment.spec.model.len())
-}
-
-/// What a call may cost at most; `None` when no price is known.
-pub fn worst_case(
-    deployment: &ActiveDeployment,
-    est_in: i64,
-    max_out: Option<i64>,
-    at: DateTime<Utc>,
-) -> Option<Money> {
-    Some(worst_at(&price(deployment, at)?, deployment, est_in, max_out))
-}
-
-/// The deployment's price at a moment, for many calls of [`worst_at`].
-pub fn price(deployment: &ActiveDeployment, at: DateTime<Utc>) -> Option<Price> {
-    deployment.price.as_ref()?.at(at, Terms::sync()).ok()
-}
-
-/// What a call may cost at most, at the deployment's `price`.
-pub fn worst_at(price: &Price, deployment: &ActiveDeployment, est_in: i64, max_out: Option<i64>) -> Money {
-    pricing::estimate(price, est_in.saturating_add(added_in(deployment)), max_out)
-}
-
-/// The tokens that it may use at most, input and output.
-pub fn worst_tokens(deployment: &ActiveDeployment, endpoint: Endpoint, est_in: i64, max_out: Option<i64>) -> i64 {
-    est_in.saturating_add(added_in(deployment)).saturating_add(worst_output(deployment, endpoint, max_out))
-}
-
-fn worst_output(deployment: &ActiveDeployment, endpoint: Endpoint, max_out: Option<i64>) -> i64 {
-    let context = deployment.price.as_ref().and_then(PricedModel::context).unwrap_or(DEFAULT_MAX_OUTPUT);
-    match endpoint {
-        Endpoint::Embeddings => 0,
-        Endpoint::ChatCompletions => max_out.unwrap_or(context.min(DEFAULT_MAX_OUTPUT)),
-    }
 }
 
 /// The row of an attempt of which nobody learned how it ended: charged at what was held for it.

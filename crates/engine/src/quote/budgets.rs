@@ -1,5 +1,6 @@
 //! What a job would take of the budgets that it is under.
 
+use admission::budgets::Shown;
 use chrono::{DateTime, SecondsFormat, Utc};
 use domain::{
     Tags,
@@ -8,7 +9,6 @@ use domain::{
 use serde::Serialize;
 
 use super::sums::Sums;
-use crate::budgets::Shown;
 
 /// Amounts are USD as decimal text, or tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

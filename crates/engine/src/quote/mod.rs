@@ -8,6 +8,7 @@ mod sums;
 
 use std::collections::BTreeSet;
 
+use admission::catalog::ActiveCatalog;
 use chrono::{DateTime, Utc};
 use domain::{Lane, money::Total};
 use store::{job::Scope, lane::LaneView, recent::RecentCalls};
@@ -21,7 +22,6 @@ pub use self::{
 use self::{budgets::By, pace::Pace, sums::Sums};
 use crate::{
     Engine,
-    catalog::ActiveCatalog,
     submit::{Intake, Plan, Submission, SubmitError, Submitter, survey},
 };
 
@@ -54,7 +54,7 @@ pub async fn quote<R: AsyncRead + Unpin + Send>(
     let others = who.lanes.iter().filter(|lane| **lane != plan.lane).filter(is_open);
     let lanes = others.map(|lane| LaneQuote { lane: lane.clone(), duration_s: duration_in(lane) }).collect();
     let by = By { team, key: who.key_id, tags: &plan.tags };
-    let budgets = budgets::touched(crate::budgets::show(engine).await?, by, &sums);
+    let budgets = budgets::touched(admission::budgets::show(&engine.control).await?, by, &sums);
     let mut quote = assemble(plan, now, bytes, sums, duration, lanes, budgets);
     let above = intake.catalog.approval_above(team);
     quote.warnings.extend(odd_prices(&intake.catalog, &quote.routes));
@@ -133,6 +133,6 @@ impl Queue {
     }
 
     fn pace<'a>(&self, engine: &'a Engine, catalog: &ActiveCatalog, who: Submitter<'_>, lane: &Lane) -> Pace<'a> {
-        pace::of(&engine.limits, catalog, &self.all, &self.own, self.slots, who, lane)
+        pace::of(&engine.control.limits, catalog, &self.all, &self.own, self.slots, who, lane)
     }
 }

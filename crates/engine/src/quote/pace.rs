@@ -1,14 +1,14 @@
 //! How long a job takes under the limits in force: with all that they leave to it, and with its fair share beside others.
 
+use admission::{
+    catalog::ActiveCatalog,
+    limits::{Kind, Limiter, deployment_scope, key_scope, lane_scope, team_scope},
+};
 use domain::{Lane, catalog::LaneClass};
 use store::lane::LaneView;
 
 use super::{answer::DurationRange, sums::Sums};
-use crate::{
-    catalog::ActiveCatalog,
-    limits::{Kind, Limiter, deployment_scope, key_scope, lane_scope, team_scope},
-    submit::Submitter,
-};
+use crate::submit::Submitter;
 
 /// Calls at once, and requests and tokens in a second; infinite where there is no limit.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
+use admission::{
+    catalog::{ActiveDeployment, ActiveRoute},
+    worst_case,
+};
 use chrono::{DateTime, Utc};
 use domain::{Endpoint, Usage, money::Total};
 use pricing::Price;
 use store::recent::RecentCalls;
 
 use super::answer::{Basis, DeploymentQuote, RouteQuote};
-use crate::{
-    catalog::{ActiveDeployment, ActiveRoute},
-    meter,
-    submit::{Flow, Request},
-};
+use crate::submit::{Flow, Request};
 
 /// Output tokens of a request whose model nobody called of late.
 pub const ASSUMED_OUTPUT: i64 = 512;
@@ -84,7 +84,7 @@ impl Sums {
         self.max_out = self.max_out.zip(max_out.filter(|_| request.is_bounded)).map(|(sum, most)| sum + most);
         self.limit_tokens += est_in + max_out.unwrap_or(0);
         if let Some(first) = self.deployments.first() {
-            self.worst_tokens += meter::worst_tokens(&first.deployment, self.endpoint, est_in, max_out);
+            self.worst_tokens += worst_case::tokens(&first.deployment, self.endpoint, est_in, max_out);
         }
         let mut dearest = Some(0);
         for one in &mut self.deployments {
@@ -158,7 +158,7 @@ impl Sums {
 
 impl ByDeployment {
     fn new(deployment: &Arc<ActiveDeployment>, endpoint: Endpoint, now: DateTime<Utc>) -> Self {
-        let price = meter::price(deployment, now).filter(|_| deployment.is_priced(endpoint, now));
+        let price = worst_case::price(deployment, now).filter(|_| deployment.is_priced(endpoint, now));
         let expected = price.is_some().then_some(Total(0));
         Self { deployment: Arc::clone(deployment), price, expected, worst: Total(0) }
     }
@@ -171,7 +171,7 @@ impl ByDeployment {
         let usage = Usage { output_text, ..Usage::estimated(est_in, 0) };
         let charge = pricing::charge(price, &usage).ok().and_then(|charge| charge.contracted_cost);
         self.expected = self.expected.zip(charge).map(|(sum, cost)| sum + cost);
-        let worst = i128::from(meter::worst_at(price, &self.deployment, est_in, max_out).pico());
+        let worst = i128::from(worst_case::cost_at(price, &self.deployment, est_in, max_out).pico());
         self.worst = Total(self.worst.0 + worst);
         Some(worst)
     }

@@ -78,7 +78,7 @@ fn check(engine: &Engine, name: &str) -> Result<(), OrderError> {
 /// This replica at once; the others look by themselves, and so would this one.
 async fn follow_soon(engine: &Engine) {
     let _ = look(engine).await;
-    engine.bell.ring();
+    engine.work.notify();
 }
 
 /// Follows what is ordered on any replica.
@@ -101,7 +101,7 @@ async fn look(engine: &Engine) -> store::Result<()> {
         info!(deployment = name, "A deployment was put back in by hand");
     }
     if !released.is_empty() {
-        engine.bell.ring();
+        engine.work.notify();
     }
     Ok(())
 }

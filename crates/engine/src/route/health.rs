@@ -188,12 +188,12 @@ impl Health {
     }
 
     /// Deployments whose every probe failed for at least so long, with that time. Of one that nobody calls any more nothing is known.
-    pub fn down_for(&self, least: Duration) -> Vec<(Arc<str>, Duration)> {
+    pub fn down_for(&self, least: Duration) -> Vec<String> {
         let (now, records) = (Instant::now(), self.records());
-        let lasted = |record: &Record| {
-            record.circuits().filter_map(|(_, circuit)| circuit.down_for(now)).max().filter(|lasted| *lasted >= least)
+        let is_down = |record: &Record| {
+            record.circuits().filter_map(|(_, circuit)| circuit.down_for(now)).any(|lasted| lasted >= least)
         };
-        records.of.iter().filter_map(|(name, record)| Some((Arc::clone(name), lasted(record)?))).collect()
+        records.of.iter().filter(|(_, record)| is_down(record)).map(|(name, _)| name.to_string()).collect()
     }
 
     /// Deployments that take no calls now.

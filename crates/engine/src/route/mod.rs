@@ -12,14 +12,15 @@ use domain::{
     budget::Policy,
     waits::{Obstacle, WaitReason},
 };
+use scheduler::pause::LIMIT_PAUSE;
 
 pub use circuit::Backoff;
 pub use health::{Failure, Health, Shut, Standing, obstacle};
 
-use crate::{
+use admission::{
+    Placement,
     budgets::{Ask, Budgets, Pressing, Refusal},
-    catalog::{ActiveDeployment, ActiveRoute},
-    failover::Placement,
+    catalog::ActiveRoute,
     limits::{Limiter, Refused, Reserves, Waiter},
 };
 
@@ -56,9 +57,6 @@ pub struct Choice<'a> {
     pub pressing: Pressing,
 }
 
-/// How long a request waits for a deployment whose limit refused: a grant comes within milliseconds, a slot when a call ends.
-pub const LIMIT_PAUSE: Duration = Duration::from_millis(25);
-
 pub fn next(choice: Choice<'_>, health: &Health, limits: &Limiter, budgets: &Budgets) -> Next {
     match first_fit(choice, health, limits, budgets) {
         Next::Broke(refusal) if refusal.is_final() && refusal.rule.budget.soft => {
@@ -77,7 +75,7 @@ fn first_fit(choice: Choice<'_>, health: &Health, limits: &Limiter, budgets: &Bu
         }
     };
     let waiter = if choice.ask.job.is_some() { Waiter::Job } else { Waiter::Caller };
-    for deployment in candidates(choice.route, choice.endpoint) {
+    for deployment in choice.route.candidates(choice.endpoint) {
         if choice.tried.iter().any(|tried| **tried == *deployment.name) {
             continue;
         }
@@ -126,10 +124,4 @@ fn first_fit(choice: Choice<'_>, health: &Health, limits: &Limiter, budgets: &Bu
 enum Hindrance<'a> {
     Shut(&'a str, Shut),
     Limit(Refused),
-}
-
-/// The deployments that may serve this. Vectors of two models are not comparable: embeddings keep to the first one's model.
-pub fn candidates(route: &ActiveRoute, endpoint: Endpoint) -> impl Iterator<Item = &Arc<ActiveDeployment>> {
-    let first = route.deployments.first().map(|d| d.spec.model.as_str());
-    route.deployments.iter().filter(move |d| endpoint != Endpoint::Embeddings || Some(d.spec.model.as_str()) == first)
 }

@@ -7,6 +7,7 @@ mod when;
 
 use async_compression::tokio::bufread::GzipEncoder;
 use domain::{Action, JobId, Object, Schedule, ScheduleId, ids::time_id, job::JobParams};
+use notify::webhook;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use store::{
@@ -23,7 +24,6 @@ pub use self::{
 use crate::{
     Engine,
     submit::{self, Format, Intake, Submission, SubmitError, Submitter},
-    webhook,
 };
 
 /// Of a schedule's lines, unzipped. They are read into memory at each tick.

@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::{JobId, Lane, ScheduleId};
+use notify::webhook;
 use secrecy::ExposeSecret;
 use store::schedule::{self, Due, Ticked};
 use tracing::{info, warn};
@@ -11,7 +12,6 @@ use super::{BadWhen, When};
 use crate::{
     Engine,
     submit::{self, Format, Submission, SubmitError, Submitter},
-    webhook,
 };
 
 /// Submits what is due; gives the number of ticks. Ticks that were missed, because no gateway ran, become one.

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use admission::budgets::{self, Whose};
 use domain::{
     AttemptId, AttemptStatus, LedgerRow,
     ledger::{PriceStatus, RecordKind},
@@ -17,10 +18,7 @@ use store::{
 use tracing::warn;
 
 use super::op::{Op, Then};
-use crate::{
-    Engine,
-    budgets::{self, Whose},
-};
+use crate::Engine;
 
 pub(super) struct Done {
     /// Jobs of which a request ended.
@@ -84,7 +82,7 @@ async fn write(conn: &mut PgConnection, engine: &Engine, ops: &[Op], again: bool
     store::retry::insert(conn, &sorted.retries).await?;
     if let Some(revision) = store::ledger::insert(conn, &sorted.ledger).await? {
         let rows = sorted.ledger.iter().map(AsRef::as_ref);
-        budgets::book_rows(conn, &engine.budgets, rows, revision, Whose::Ours).await?;
+        budgets::book_rows(conn, &engine.control.budgets, rows, revision, Whose::Ours).await?;
     }
     // Last: the settlers of this process all add to the same rows, so each waits here until the one before it has committed.
     store::complete::add_tallies(conn, engine.worker_id, &sorted.tallies).await?;

@@ -150,9 +150,9 @@ fn finish(engine: &Engine, ops: Vec<Op>, done: &Done) {
     counter!("tollway_stale_writes_total").increment(done.stale);
     engine.settler.touched(done.jobs.iter().copied());
     engine.live.remove(ops.iter().filter_map(Op::ended));
-    engine.notices.see(ops.iter().filter_map(Op::ledger));
+    engine.notifier.notices.see(ops.iter().filter_map(Op::ledger));
     for op in ops {
         op.done(&done.lost);
     }
-    engine.budgets.freed();
+    engine.control.budgets.freed();
 }

@@ -9,7 +9,7 @@ use store::{
 };
 use tokio::sync::oneshot;
 
-use crate::failover::Admission;
+use admission::Admission;
 
 /// How a lease ends.
 #[derive(Debug)]

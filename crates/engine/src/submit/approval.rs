@@ -1,15 +1,13 @@
 //! Jobs that are expected to cost much wait until somebody approves them.
 
+use admission::catalog::{ActiveCatalog, ActiveRoute};
 use chrono::{DateTime, Utc};
 use domain::{Endpoint, Money, Usage, money::Total};
 use pricing::Terms;
 use store::{PgPool, recent::RecentCalls};
 
 use super::{Flow, copy::Target};
-use crate::{
-    catalog::{ActiveCatalog, ActiveRoute},
-    quote,
-};
+use crate::quote;
 
 /// The requests of one route together.
 pub struct Load<'a> {

@@ -2,16 +2,16 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use admission::{
+    catalog::{ActiveCatalog, ActiveRoute},
+    fit::{Bounds, Ceilings, SizeRule},
+};
 use chrono::{DateTime, Utc};
 use domain::{Endpoint, ids::time_id};
 use store::ingest::NewFlow;
 use wire::RequestLine;
 
 use super::{LineError, ids::CustomIds};
-use crate::{
-    catalog::{ActiveCatalog, ActiveRoute},
-    fit::{Bounds, Ceilings, SizeRule},
-};
 
 /// Flows of one job: requests that share model and endpoint.
 pub const MOST_ROUTES: usize = 32;

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
+use admission::{
+    catalog::{ActiveDeployment, ActiveRoute},
+    worst_case,
+};
 use chrono::{DateTime, Utc};
 use domain::{Endpoint, Lane, Money, money::Total};
 use pricing::Price;
 use serde::Serialize;
 
 use super::checker::{Flow, Request};
-use crate::{
-    catalog::{ActiveDeployment, ActiveRoute},
-    meter,
-};
 
 /// A job that would be accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -65,8 +65,9 @@ impl Tally {
         let said = max_out.filter(|_| request.is_bounded);
         self.sum.max_output_tokens = self.sum.max_output_tokens.zip(said).map(|(sum, most)| sum + most);
         // Whichever deployment serves it: the dearest.
-        let worst =
-            |(deployment, price): &(Arc<ActiveDeployment>, Price)| meter::worst_at(price, deployment, est_in, max_out);
+        let worst = |(deployment, price): &(Arc<ActiveDeployment>, Price)| {
+            worst_case::cost_at(price, deployment, est_in, max_out)
+        };
         let cost = self.prices.iter().flatten().map(worst).max().unwrap_or(Money::ZERO);
         self.sum.max_cost_usd = self.sum.max_cost_usd.map(|sum| sum + cost);
     }
@@ -75,7 +76,7 @@ impl Tally {
 /// The price of each deployment; `None` when one of them has none.
 fn prices(route: &ActiveRoute, endpoint: Endpoint, now: DateTime<Utc>) -> Option<Vec<(Arc<ActiveDeployment>, Price)>> {
     let priced = |deployment: &Arc<ActiveDeployment>| {
-        let price = meter::price(deployment, now).filter(|_| deployment.is_priced(endpoint, now))?;
+        let price = worst_case::price(deployment, now).filter(|_| deployment.is_priced(endpoint, now))?;
         Some((Arc::clone(deployment), price))
     };
     route.deployments.iter().map(priced).collect()

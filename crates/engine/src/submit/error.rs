@@ -2,12 +2,12 @@
 
 use std::{fmt, io};
 
+use admission::{budgets::Refusal, fit::NeverFits};
 use domain::JobId;
 use store::quota::Over;
 use wire::BadLine;
 
 use super::{MOST_ROUTES, places::Share, rate::Slow};
-use crate::{budgets::Refusal, fit::NeverFits};
 
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {

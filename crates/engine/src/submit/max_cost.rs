@@ -1,16 +1,16 @@
 //! The most that a job may cost.
 
+use admission::worst_case;
 use chrono::{DateTime, Utc};
 use domain::money::Total;
 
 use super::{Flow, SubmitError};
-use crate::meter;
 
 /// Refuses a job of which some request could never begin.
 pub fn check(max_cost: Total, flows: &[Flow<'_>], now: DateTime<Utc>) -> Result<(), SubmitError> {
     for flow in flows {
         let (est_in, max_out) = (i64::from(flow.max_in), flow.max_out.map(i64::from));
-        let worst = |deployment: &_| meter::worst_case(deployment, est_in, max_out, now);
+        let worst = |deployment: &_| worst_case::cost(deployment, est_in, max_out, now);
         // The cheapest that may serve it.
         let priced = flow.route.deployments.iter().filter(|deployment| deployment.is_priced(flow.endpoint, now));
         let Some(least) = priced.filter_map(|deployment| worst(deployment)).min() else {

@@ -33,8 +33,16 @@ mod tests;
 
 use std::sync::Arc;
 
+use admission::{
+    budgets::{self, Asker, Budgets},
+    catalog::ActiveCatalog,
+    clock::Clock,
+    fit::Bounds,
+    limits::Limiter,
+};
 use chrono::{DateTime, Utc};
 use domain::{JobId, Lane, job::JobParams, line::LONGEST_LINE};
+use notify::webhook;
 use secrecy::ExposeSecret;
 use store::{
     PgPool,
@@ -66,15 +74,7 @@ pub(crate) use self::{
     checker::{Flow, Request},
     params::Plan,
 };
-use crate::{
-    Engine, Settings,
-    budgets::{self, Asker, Budgets},
-    catalog::ActiveCatalog,
-    clock::Clock,
-    fit::Bounds,
-    limits::Limiter,
-    webhook,
-};
+use crate::{Engine, Settings};
 
 /// Who submits.
 #[derive(Debug, Clone, Copy)]
@@ -131,8 +131,8 @@ impl<'e> From<&'e Engine> for Intake<'e> {
             pool: &engine.pools.api,
             catalog: engine.catalog.get(),
             clock: &engine.clock,
-            budgets: &engine.budgets,
-            limits: &engine.limits,
+            budgets: &engine.control.budgets,
+            limits: &engine.control.limits,
             worker_id: engine.worker_id,
             settings: &engine.settings,
             pepper: engine.pepper.expose_secret(),

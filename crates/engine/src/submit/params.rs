@@ -1,10 +1,12 @@
 //! What was said of the job as a whole, checked and completed.
 
+use admission::catalog::ActiveCatalog;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{After, Lane, Tags, catalog::LaneRule, job::JobParams, money::Total};
+use notify::webhook;
 
 use super::{SubmitError, Submitter};
-use crate::{catalog::ActiveCatalog, engine::Settings, webhook};
+use crate::engine::Settings;
 
 const LONGEST_NAME: usize = 200;
 

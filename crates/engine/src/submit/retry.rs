@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use admission::catalog::ActiveCatalog;
 use chrono::{DateTime, Utc};
 use domain::{Endpoint, JobId, Lane, RetryFilter, ids::time_id};
 use sha2::{Digest, Sha256};
@@ -24,7 +25,7 @@ use super::{
     upload::{Spending, Upload},
     writer::Room,
 };
-use crate::{Engine, catalog::ActiveCatalog};
+use crate::Engine;
 
 /// The answer waits so long for the copies; then it says that the job is `uploading`.
 const ANSWER: Duration = Duration::from_secs(10);

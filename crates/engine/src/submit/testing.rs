@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use admission::{budgets::Budgets, catalog::ActiveCatalog, clock::Clock, limits::Limiter};
 use chrono::Utc;
 use domain::{
     Catalog, Deployment, Lane, Route,
@@ -12,7 +13,7 @@ use store::PgPool;
 use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream};
 
 use super::{Accepted, Format, Intake, Submission, SubmitError, Submitter, submit_to};
-use crate::{Settings, budgets::Budgets, catalog::ActiveCatalog, clock::Clock, limits::Limiter};
+use crate::Settings;
 
 /// Routes `e5` and `chat` at a price of their own, `dear` without any, `mixed` over two models, and `r00` to `r32`.
 pub fn catalog() -> ActiveCatalog {

@@ -322,7 +322,7 @@ async fn an_upload_of_blank_lines_lets_other_tasks_run(pool: PgPool) {
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_line_that_can_never_fit_is_refused_with_its_figures(pool: PgPool) {
     let gateway = Gateway::new(pool).await;
-    gateway.limits.declare("deployment:priced-model", crate::limits::Kind::Tpm, 10_000);
+    gateway.limits.declare("deployment:priced-model", admission::limits::Kind::Tpm, 10_000);
     let chat = |id: &str, members: &str| {
         let body = format!(r#"{{"model":"chat","messages":[{{}}]{members}}}"#);
         format!("{{\"custom_id\":\"{id}\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{body}}}\n")

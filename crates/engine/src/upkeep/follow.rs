@@ -2,6 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use admission::{
+    budgets,
+    catalog::{ActiveCatalog, BadCatalog},
+    limits::{self, CheckError, Contradiction},
+};
 use domain::{
     Action, Catalog, Object,
     catalog::{BadLanes, check_lanes},
@@ -15,12 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::changed;
-use crate::{
-    Engine, budgets,
-    catalog::{ActiveCatalog, BadCatalog},
-    lanes,
-    limits::{self, CheckError, Contradiction},
-};
+use crate::{Engine, lanes};
 
 const LOOK: Duration = Duration::from_secs(1);
 /// Changes of a file that its line of the audit names.
@@ -104,10 +104,10 @@ async fn look(engine: &Engine) -> store::Result<()> {
         Ok(active) => {
             info!(version = next.version, "Following a new configuration");
             // The caps of a new deployment before the deployment itself. An error leaves both for the next look.
-            limits::reload(engine).await?;
+            limits::reload(&engine.control).await?;
             active.odd_prices.iter().for_each(|odd| warn!("{odd}"));
             engine.catalog.replace(active);
-            engine.bell.ring();
+            engine.work.notify();
         }
         // Such as a credential that this replica was not given. It goes on as it was, and says so until it is mended.
         Err(reason) => complain(next.version, &reason),

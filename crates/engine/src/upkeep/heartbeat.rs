@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use admission::budgets;
 use store::retry::NewRetry;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::{Engine, budgets};
+use crate::Engine;
 
 /// Leases younger than this may belong to a claim whose answer is still on its way.
 const GRACE: Duration = Duration::from_secs(15);
@@ -73,9 +74,9 @@ async fn beat(engine: &Engine, lease: Duration, given_up: &mut bool) -> store::R
     let now =
         store::worker::register(&mut conn, engine.worker_id, &hostname(), &engine.roles, engine.worker_slots(), lease)
             .await?;
-    engine.limits.start_afresh();
-    engine.budgets.start_afresh();
-    budgets::keep_following(engine, &mut conn).await?;
+    engine.control.limits.start_afresh();
+    engine.control.budgets.start_afresh();
+    budgets::keep_following(&engine.control, &mut conn).await?;
     engine.clock.set(now, asked + asked.elapsed() / 2);
     engine.fence.prolong(lease, asked);
     *given_up = false;

@@ -2,6 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use admission::{
+    budgets,
+    catalog::{ActiveCatalog, ActiveDeployment},
+    worst_case,
+};
 use domain::{AttemptReason, Endpoint, ErrorClass, JobId, LedgerRow, RequestId, Tags};
 use store::{
     complete::{NewResult, Tally},
@@ -12,8 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    Engine, budgets,
-    catalog::{ActiveCatalog, ActiveDeployment},
+    Engine,
     meter::{self, Attempt, Subject},
 };
 
@@ -113,7 +117,7 @@ async fn chunk(engine: &Engine, stuck: &mut Vec<i64>) -> store::Result<bool> {
     store::retry::insert(&mut tx, &retries).await?;
     store::complete::insert_results(&mut tx, &results.iter().collect::<Vec<_>>()).await?;
     if let Some(revision) = store::ledger::insert(&mut tx, &ledger).await? {
-        budgets::book_rows(&mut tx, &engine.budgets, ledger.iter(), revision, budgets::Whose::Others).await?;
+        budgets::book_rows(&mut tx, &engine.control.budgets, ledger.iter(), revision, budgets::Whose::Others).await?;
     }
     store::complete::add_tallies(&mut tx, engine.worker_id, &tallies).await?;
     tx.commit().await?;
@@ -157,7 +161,7 @@ fn unknown_row(
                 deployment: Arc::<ActiveDeployment>::clone(deployment),
                 endpoint: Endpoint::from_code(orphan.endpoint).unwrap_or(Endpoint::ChatCompletions),
                 reserved_at: orphan.claimed_at,
-                reserved: meter::worst_case(deployment, subject.est_in, subject.max_out, orphan.claimed_at),
+                reserved: worst_case::cost(deployment, subject.est_in, subject.max_out, orphan.claimed_at),
             };
             meter::unknown_row(dead, &subject, &attempt, started, now)
         }

@@ -1,13 +1,14 @@
 //! A file's catalog, applied while everything runs.
 
+use admission::{
+    budgets,
+    catalog::{ActiveCatalog, BadCatalog},
+    limits,
+};
 use domain::Catalog;
 
 use super::{ApplyError, apply_catalog, hostname};
-use crate::{
-    Engine, budgets,
-    catalog::{ActiveCatalog, BadCatalog},
-    keys, limits,
-};
+use crate::{Engine, keys};
 
 /// Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -30,13 +31,13 @@ pub async fn reload(engine: &Engine, catalog: &Catalog) -> Result<i64, ReloadErr
     let next = ActiveCatalog::build(version, active)?;
     tx.commit().await?;
     // The caps of a new deployment before the deployment itself; granters look again if this failed.
-    let _ = limits::reload(engine).await;
-    let _ = budgets::follow(engine).await;
+    let _ = limits::reload(&engine.control).await;
+    let _ = budgets::follow(&engine.control).await;
     // Somebody else's change may have been followed meanwhile.
     if engine.catalog.get().version <= version {
         engine.catalog.replace(next);
     }
-    engine.bell.ring();
+    engine.work.notify();
     keys::see_changes(engine).await;
     Ok(version)
 }

@@ -18,7 +18,7 @@ pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
         }
         match wake(&engine).await {
             Ok(0) => {}
-            Ok(_) => engine.bell.ring(),
+            Ok(_) => engine.work.notify(),
             Err(error) => {
                 warn!(%error, "Due retries could not be woken; trying again");
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -49,6 +49,6 @@ async fn hear(engine: &Engine) -> store::Result<Infallible> {
     let mut listener = store::connect::listen(&engine.pools.work, WORK_CHANNEL).await?;
     loop {
         listener.recv().await?;
-        engine.bell.ring();
+        engine.work.notify();
     }
 }

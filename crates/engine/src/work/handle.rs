@@ -6,6 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use admission::Placement;
+use admission::{
+    budgets::{Ask, Pressing},
+    fit::NeverFits,
+};
 use apalis::prelude::{BoxDynError, Data};
 use domain::{ErrorClass, LedgerRow, attempt::Fault};
 use futures::FutureExt;
@@ -14,14 +19,9 @@ use store::{complete::NewResult, lease::Advance, retry::NewRetry};
 use tokio::sync::oneshot;
 
 use crate::{
-    Engine,
-    budgets::{Ask, Pressing},
-    call,
+    Engine, call,
     claim::Request,
-    failover::{
-        self, Blame, Booking, Call, Durable, End, Failed, Flight, Origin, Placement, Reply, RowEnd, Stuck, Tries,
-    },
-    fit::NeverFits,
+    failover::{self, Blame, Booking, Call, Durable, End, Failed, Flight, Origin, Reply, RowEnd, Stuck, Tries},
     meter::{self, Ended, Subject},
     route::Next,
     settle::{Op, Release, Settlement, Then},

@@ -2,7 +2,7 @@
 
 use axum::{Json, body::Body, extract::State, http::StatusCode};
 use domain::Alert;
-use engine::alerts::{self, NoReceiver};
+use notify::alerts::{self, NoReceiver};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -54,7 +54,8 @@ pub async fn test(State(app): State<App>, Who(caller): Who, body: Body) -> Resul
         true => Wanted::default(),
         false => parse_json(&body)?,
     };
-    let made = alerts::try_out(&app.engine, wanted.receiver.as_deref(), &caller.key_id).await.map_err(refused)?;
+    let made =
+        alerts::try_out(&app.engine.notifier, wanted.receiver.as_deref(), &caller.key_id).await.map_err(refused)?;
     Ok((StatusCode::ACCEPTED, Json(made)))
 }
 

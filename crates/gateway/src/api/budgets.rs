@@ -1,5 +1,6 @@
 //! Budgets: how each stands, and declaring those that the file does not.
 
+use admission::budgets::{self, BudgetError, InForce, Shown};
 use axum::{
     Json,
     body::Body,
@@ -12,7 +13,6 @@ use domain::{
     Budget,
     budget::{BadBudget, Policy, Unit},
 };
-use engine::budgets::{self, BudgetError, InForce, Shown};
 use serde::{Deserialize, Serialize};
 use store::budget::{Follower, Over, OverCall};
 use tracing::info;
@@ -146,13 +146,17 @@ pub struct Wanted {
 }
 
 pub async fn list(State(app): State<App>, Params(wanted): Params<Wanted>) -> Result<Json<Page<BudgetView>>, Problem> {
-    let all = if wanted.verify { budgets::verify(&app.engine).await? } else { budgets::show(&app.engine).await? };
+    let all = if wanted.verify {
+        budgets::verify(&app.engine.control).await?
+    } else {
+        budgets::show(&app.engine.control).await?
+    };
     Ok(Json(Page { data: all.into_iter().map(BudgetView::of).collect(), next: None }))
 }
 
 pub async fn get(State(app): State<App>, Id(name): Id<String>) -> Result<Json<BudgetView>, Problem> {
     let mut view = one(&app, &name).await?.ok_or_else(|| not_found(&name))?;
-    view.in_force = budgets::standing_of(&app.engine, &name).await?.map(InForceView::from);
+    view.in_force = budgets::standing_of(&app.engine.control, &name).await?.map(InForceView::from);
     Ok(Json(view))
 }
 
@@ -163,7 +167,7 @@ pub async fn put(
     body: Body,
 ) -> Result<Json<BudgetView>, Problem> {
     let budget: Budget = read_json(body).await?;
-    let in_force = budgets::set(&app.engine, &name, &budget, &caller.key_id).await.map_err(refused)?;
+    let in_force = budgets::set(&app.engine.control, &name, &budget, &caller.key_id).await.map_err(refused)?;
     info!(key.id = %caller.key_id, budget = name, everywhere = in_force.is_everywhere(), "A budget was set");
     let mut view = one(&app, &name).await?.ok_or_else(|| not_found(&name))?;
     view.in_force = Some(in_force.into());
@@ -172,7 +176,7 @@ pub async fn put(
 
 /// 204 when no replica holds it any more; 202, with those that do, when some did not answer in time.
 pub async fn remove(State(app): State<App>, Who(caller): Who, Id(name): Id<String>) -> Result<Response, Problem> {
-    let in_force = budgets::remove(&app.engine, &name, &caller.key_id).await.map_err(refused)?;
+    let in_force = budgets::remove(&app.engine.control, &name, &caller.key_id).await.map_err(refused)?;
     info!(key.id = %caller.key_id, budget = name, everywhere = in_force.is_everywhere(), "A budget was removed");
     match in_force.is_everywhere() {
         true => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -181,7 +185,7 @@ pub async fn remove(State(app): State<App>, Who(caller): Who, Id(name): Id<Strin
 }
 
 async fn one(app: &App, name: &str) -> Result<Option<BudgetView>, Problem> {
-    Ok(budgets::show(&app.engine).await?.into_iter().find(|shown| shown.row.name == name).map(BudgetView::of))
+    Ok(budgets::show(&app.engine.control).await?.into_iter().find(|shown| shown.row.name == name).map(BudgetView::of))
 }
 
 fn not_found(name: &str) -> Problem {

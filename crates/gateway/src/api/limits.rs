@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use admission::limits::{self, LimitError, Scope, Target};
 use axum::{Json, body::Body, extract::State, http::StatusCode};
-use engine::limits::{self, LimitError, Scope, Target};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
@@ -61,7 +61,7 @@ pub async fn list(State(app): State<App>) -> Result<Json<Page<LimitView>>, Probl
         .map(|row| LimitView {
             scope: with_name(&row.scope, &teams),
             adapted: match row.scope.parse() {
-                Ok(Scope::Deployment(name)) if row.kind == "slots" => app.engine.limits.paces.ceiling(&name),
+                Ok(Scope::Deployment(name)) if row.kind == "slots" => app.engine.control.limits.paces.ceiling(&name),
                 _ => None,
             },
             kind: row.kind,
@@ -77,7 +77,7 @@ pub async fn list(State(app): State<App>) -> Result<Json<Page<LimitView>>, Probl
 pub async fn put(State(app): State<App>, Who(caller): Who, body: Body) -> Result<Json<LimitView>, Problem> {
     let NewLimit { scope, kind, cap } = read_json(body).await?;
     let target: Target = scope.parse().map_err(refused)?;
-    limits::set(&app.engine, &target, &kind, cap, &caller.key_id).await.map_err(refused)?;
+    limits::set(&app.engine.control, &target, &kind, cap, &caller.key_id).await.map_err(refused)?;
     info!(key.id = %caller.key_id, scope = %target, kind, cap, "A limit was set");
     if let Target::Key(_) = target {
         engine::keys::see_changes(&app.engine).await;
@@ -91,7 +91,7 @@ pub async fn remove(
     Params(which): Params<Which>,
 ) -> Result<StatusCode, Problem> {
     let target: Target = which.scope.parse().map_err(refused)?;
-    limits::lift(&app.engine, &target, &which.kind, &caller.key_id).await.map_err(refused)?;
+    limits::lift(&app.engine.control, &target, &which.kind, &caller.key_id).await.map_err(refused)?;
     info!(key.id = %caller.key_id, scope = %target, kind = which.kind, "A limit was removed");
     if let Target::Key(_) = target {
         engine::keys::see_changes(&app.engine).await;

@@ -10,10 +10,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
-use engine::{
-    admit::{Caller, Permission, Scope},
-    webhook::secrets::{self, Made, OVERLAP, SecretError, Turn},
-};
+use engine::admit::{Caller, Permission, Scope};
+use notify::webhook::secrets::{self, Made, OVERLAP, SecretError, Turn};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use store::webhook_secret::SecretRow;
@@ -62,7 +60,7 @@ pub async fn list(
     Id(team): Id<String>,
 ) -> Result<Json<Page<SecretView>>, Problem> {
     check_reach(&caller, &team)?;
-    let active = secrets::active(&app.engine, &team).await.map_err(|error| refused(error, &team))?;
+    let active = secrets::active(&app.engine.notifier, &team).await.map_err(|error| refused(error, &team))?;
     Ok(Json(Page { data: active.into_iter().map(SecretView::from).collect(), next: None }))
 }
 
@@ -80,8 +78,9 @@ pub async fn create(
     };
     let overlap = overlap_s.map_or(OVERLAP, Duration::from_secs);
     let turn = if rotate { Turn::Rotate { overlap } } else { Turn::First };
-    let Made { secret_id, secret, active } =
-        secrets::make(&app.engine, &team, turn, &caller.key_id).await.map_err(|error| refused(error, &team))?;
+    let Made { secret_id, secret, active } = secrets::make(&app.engine.notifier, &team, turn, &caller.key_id)
+        .await
+        .map_err(|error| refused(error, &team))?;
     info!(key.id = %caller.key_id, team, secret.id = %secret_id, "A webhook secret was made");
     let view = MadeView {
         id: secret_id,

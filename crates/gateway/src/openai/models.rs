@@ -1,7 +1,7 @@
 //! `/v1/models`: the routes, by the names that callers write as `model`.
 
+use admission::catalog::ActiveRoute;
 use axum::{Json, extract::State};
-use engine::catalog::ActiveRoute;
 use serde::Serialize;
 
 use super::Failure;

@@ -1,10 +1,10 @@
 //! Limits through the API.
 
+use admission::limits::Kind;
 use domain::{
     Catalog, Role,
     catalog::{Caps, TeamRule},
 };
-use engine::limits::Kind;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -54,9 +54,9 @@ async fn limits_are_set_changed_and_removed_while_all_runs(pool: PgPool) {
     ];
     assert_eq!(limits(&world, &key).await, shown);
     let scope = format!("team:{team}");
-    assert_eq!(world.app.engine.limits.cap(&scope, Kind::Slots), Some(10), "this replica follows at once");
+    assert_eq!(world.app.engine.control.limits.cap(&scope, Kind::Slots), Some(10), "this replica follows at once");
     put(&world, &key, "team:search", "slots", 5).await;
-    assert_eq!(world.app.engine.limits.cap(&scope, Kind::Slots), Some(5));
+    assert_eq!(world.app.engine.control.limits.cap(&scope, Kind::Slots), Some(5));
     let keys = world.ask("GET", &format!("/api/v1/keys/{id}"), Some(&key), "").await.json;
     assert_eq!(keys["rpm"], 60);
     for (scope, kind) in [("team:search", "slots"), (&format!("key:{id}"), "rpm"), ("deployment:sim", "slots")] {
@@ -64,7 +64,7 @@ async fn limits_are_set_changed_and_removed_while_all_runs(pool: PgPool) {
         assert_eq!(remove(&world, &key, scope, kind).await, 404);
     }
     assert_eq!(limits(&world, &key).await.len(), 2);
-    assert_eq!(world.app.engine.limits.cap(&scope, Kind::Slots), None);
+    assert_eq!(world.app.engine.control.limits.cap(&scope, Kind::Slots), None);
 }
 
 #[sqlx::test(migrations = "../../migrations")]

@@ -31,7 +31,7 @@ struct Ids {
 
 /// Makes the thing, anew for each question: an answer may have removed it.
 async fn ids(world: &World, route: &Route) -> Ids {
-    let team = format!("other-{}", &Uuid::new_v4().simple().to_string()[..12]);
+    let team = format!("other-{}", &Uuid::now_v7().simple().to_string()[..12]);
     let now = chrono::Utc::now();
     let of = |foreign: String, unknown: String| Ids { owner: Owner::Team, foreign, unknown };
     let ruled = |foreign: &str| Ids { owner: Owner::Nobody, foreign: foreign.into(), unknown: "nothing".into() };

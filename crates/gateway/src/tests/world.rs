@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use admission::catalog::ActiveCatalog;
 use axum::{
     Router,
     body::Body,
     http::{Request, Response},
 };
 use domain::{Catalog, JobId, Role, catalog::TeamRule};
-use engine::{Engine, Settings, Start, admit::mint, call::Providers, catalog::ActiveCatalog};
+use engine::{Engine, Settings, Start, admit::mint, call::Providers};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::Value;
 use sqlx::PgPool;

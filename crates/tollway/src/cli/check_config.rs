@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
+use admission::catalog::{ActiveCatalog, ActiveRoute};
 use clap::Args;
 use domain::Endpoint;
-use engine::{
-    Connections,
-    catalog::{ActiveCatalog, ActiveRoute},
-    upkeep,
-};
+use engine::{Connections, upkeep};
 use serde::Serialize;
 use serde_json::{Value, json};
 

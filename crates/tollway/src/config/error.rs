@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use engine::alerts::BadReceiver;
+use notify::alerts::BadReceiver;
 
 use super::secret::BadSecret;
 

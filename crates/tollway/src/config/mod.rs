@@ -16,7 +16,7 @@ use domain::{
     Budget, Catalog, Deployment, Lane, Route,
     catalog::{Approval, LaneRule, OwnPrice, Quotas, TeamRule},
 };
-use engine::alerts::{Receiver, Wanted};
+use notify::alerts::{Receiver, Wanted};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use serde::{Deserialize, Serialize};
 

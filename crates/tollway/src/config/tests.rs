@@ -170,7 +170,7 @@ fn every_key_of_the_example_is_taken_as_it_stands() {
     let mut catalog = config.catalog();
     // The example's variables are nobody's here.
     catalog.deployments.values_mut().for_each(|deployment| deployment.credential = None);
-    engine::catalog::ActiveCatalog::build(1, catalog).unwrap();
+    admission::catalog::ActiveCatalog::build(1, catalog).unwrap();
 }
 
 #[test]

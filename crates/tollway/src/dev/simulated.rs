@@ -130,7 +130,7 @@ mod tests {
     fn what_is_declared_makes_a_priced_catalog() {
         let mut config = Config::default();
         declare(&mut config, "http://127.0.0.1:8788");
-        let catalog = engine::catalog::ActiveCatalog::build(1, config.catalog()).unwrap();
+        let catalog = admission::catalog::ActiveCatalog::build(1, config.catalog()).unwrap();
         let now = chrono::Utc::now();
         for (model, endpoint) in [(CHAT, Endpoint::ChatCompletions), (EMBEDDINGS, Endpoint::Embeddings)] {
             assert!(catalog.route(model).unwrap().is_priced(endpoint, now), "{model}");

@@ -1,10 +1,11 @@
 //! Claims of a real queue.
 
+use admission::budgets;
 use serde_json::json;
 use store::PgPool;
 
 use super::*;
-use crate::{budgets, testing};
+use crate::testing;
 
 /// Jobs of one request each, all of one team: as many as this.
 async fn jobs_of_one(pool: &PgPool, count: i32) {
@@ -54,17 +55,17 @@ async fn a_share_of_which_all_flows_were_read_sleeps_at_once(pool: PgPool) {
 async fn what_is_left_of_a_budget_is_granted_for_all_that_could_start(pool: PgPool) {
     let (engine, _) = testing::engine(&pool, Duration::from_secs(30)).await;
     let budget = serde_json::from_value(json!({"limit_tokens": 100_000, "window": "total"})).unwrap();
-    budgets::set(&engine, "b", &budget, "k").await.unwrap();
-    budgets::look(&engine).await.unwrap();
+    budgets::set(&engine.control, "b", &budget, "k").await.unwrap();
+    budgets::look(&engine.control).await.unwrap();
     let spent = "insert into budget_use (budget_id, cell, worker_id, granted, spent)
                  select budget_id, to_timestamp(0), 0, 92000, 92000 from budget
                  on conflict (budget_id, cell, worker_id) do update set granted = 92000, spent = 92000";
     sqlx::query(spent).execute(&pool).await.unwrap();
-    budgets::look(&engine).await.unwrap();
+    budgets::look(&engine.control).await.unwrap();
     jobs_of_one(&pool, 8).await;
     sqlx::query("update flow set max_out = 10").execute(&pool).await.unwrap();
     assert_eq!(claim(&engine, 1).await.unwrap().0.len(), 0, "nothing is granted ahead of need");
-    budgets::look(&engine).await.unwrap();
+    budgets::look(&engine.control).await.unwrap();
     for table in ["flow", "share"] {
         let wake = sqlx::AssertSqlSafe(format!("update {table} set blocked_until = '-infinity'"));
         sqlx::query(wake).execute(&pool).await.unwrap();
@@ -77,8 +78,8 @@ async fn what_is_left_of_a_budget_is_granted_for_all_that_could_start(pool: PgPo
 async fn a_claim_that_fails_gives_everything_back(pool: PgPool) {
     let (engine, _) = testing::engine(&pool, Duration::from_secs(30)).await;
     store::limit::set(&mut pool.acquire().await.unwrap(), "deployment:priced-model", "rpm", 600).await.unwrap();
-    crate::limits::reload(&engine).await.unwrap();
-    let rules = engine.limits.rules(&["deployment:priced-model"]);
+    admission::limits::reload(&engine.control).await.unwrap();
+    let rules = engine.control.limits.rules(&["deployment:priced-model"]);
     rules[0].grant(5);
     let (deployment, team): (Arc<str>, Arc<str>) = ("priced-model".into(), "t".into());
     engine.health.failed(crate::route::Failure {
@@ -109,8 +110,8 @@ async fn a_claim_that_fails_gives_everything_back(pool: PgPool) {
 async fn a_request_larger_than_a_lowered_limit_is_failed_with_its_figures(pool: PgPool) {
     let (engine, _) = testing::engine(&pool, Duration::from_secs(30)).await;
     store::limit::set(&mut pool.acquire().await.unwrap(), "deployment:priced-model", "tpm", 100).await.unwrap();
-    crate::limits::reload(&engine).await.unwrap();
-    engine.limits.rules(&["deployment:priced-model"])[0].grant(200);
+    admission::limits::reload(&engine.control).await.unwrap();
+    engine.control.limits.rules(&["deployment:priced-model"])[0].grant(200);
     jobs_of_one(&pool, 2).await;
     for statement in [
         "update flow set max_out = 5000",

@@ -119,7 +119,7 @@ async fn each_failed_call_ends_as_one_final_row(pool: PgPool) {
     assert_eq!(number(&pool, "select count(*) from ledger where is_final").await, 5);
     assert_eq!(number(&pool, "select count(distinct request_id) from ledger where is_final").await, 5);
     assert_eq!(number(&pool, "select count(*) from intent").await, 0);
-    assert_eq!(engine.budgets.under_way(), 0, "nothing is left reserved");
+    assert_eq!(engine.control.budgets.under_way(), 0, "nothing is left reserved");
 }
 
 /// Who is throttled and who finds the deployment cooling hear the same, and whose limit it is.
@@ -163,7 +163,7 @@ async fn the_calls_of_a_cancelled_job_are_drained(pool: PgPool) {
     let exact = "select count(*) from ledger where status = 'succeeded' and usage_source = 'provider'";
     assert_eq!(world.number(exact).await, 3);
     let engine = world.end().await;
-    assert_eq!(engine.budgets.under_way(), 0);
+    assert_eq!(engine.control.budgets.under_way(), 0);
 }
 
 /// A drain waits for calls that nobody waits for any more, and cuts and books those that take longer.

@@ -190,7 +190,7 @@ async fn run(pool: PgPool, seeds: u64) {
     let engine = world.end().await;
     let booked = rows(&pool).await;
     check(&provider.seen.lock().unwrap(), &booked, &limits);
-    assert_eq!(engine.budgets.under_way(), 0, "nothing is reserved when nothing runs");
+    assert_eq!(engine.control.budgets.under_way(), 0, "nothing is reserved when nothing runs");
 }
 
 #[sqlx::test(migrations = "../../migrations")]

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use admission::catalog::ActiveCatalog;
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::{AttemptId, Endpoint, ErrorClass, Job, JobId, Lane, Role, Usage, catalog::Caps, job::JobParams};
@@ -16,7 +17,6 @@ use crate::{
     Engine, Running, Settings, Start,
     admit::Caller,
     call::Providers,
-    catalog::ActiveCatalog,
     direct::{self, Direct, DirectAnswer, DirectError},
     submit::{Format, Submission, Submitter, submit},
     upkeep,
@@ -170,8 +170,8 @@ impl World {
             pepper: Arc::new(secrecy::SecretBox::new(Box::new([0; 32]))),
         });
         let engine = Arc::new(engine);
-        crate::limits::reload(&engine).await.unwrap();
-        crate::budgets::follow(&engine).await.unwrap();
+        admission::limits::reload(&engine.control).await.unwrap();
+        admission::budgets::follow(&engine.control).await.unwrap();
         let running = Running::start(&engine, "worker".parse().unwrap(), intents, settlements);
         Self { engine, pool: pool.clone(), running }
     }

@@ -1,0 +1,209 @@
+//! Budgets that cannot be overshot: a call holds the most that it can cost before it starts, of every budget that it is under, and
+//! is settled to what it did cost when its ledger row is committed. Held and spent is what this replica was granted: the granter
+//! takes grants from Postgres, and gives back what is not needed.
+
+mod account;
+mod admit;
+mod book;
+mod burn;
+mod change;
+mod follow;
+mod gather;
+mod granter;
+mod hard;
+mod held_back;
+mod in_force;
+mod part;
+mod prove;
+mod refusal;
+mod reservation;
+mod round;
+mod rule;
+mod show;
+mod spend;
+mod sweep;
+mod tripped;
+
+use std::{
+    sync::{
+        Arc, Mutex, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{Notify, watch};
+
+pub use admit::{Asker, used_up};
+pub use burn::Burnt;
+pub use burn::sample;
+pub use change::{BudgetError, follow_file, remove, set, standing_of};
+pub use follow::{follow, keep_following};
+pub use granter::{give_back, look, run};
+pub use in_force::InForce;
+pub use part::{Part, PartOf};
+pub use prove::prove_left;
+pub use refusal::{Refusal, Why};
+pub use reservation::{Ask, Reservation};
+pub use show::{Shown, rolling, show, show_with_last, shown, verify, window};
+pub use spend::{Whose, book as book_rows};
+pub use sweep::sweep;
+
+use self::{
+    book::Book,
+    part::Parts,
+    reservation::{Call, Calls},
+    rule::{Ticket, Unmet},
+    tripped::Tripped,
+};
+use crate::catalog::ActiveDeployment;
+
+/// A caller is kept waiting no longer than this for money that others hold.
+pub const PATIENCE: Duration = Duration::from_millis(400);
+/// And a single look at whether it came takes no longer than this.
+const LOOK: Duration = Duration::from_millis(50);
+
+#[derive(Debug)]
+pub struct Budgets {
+    book: RwLock<Book>,
+    calls: Arc<Calls>,
+    parts: Parts,
+    tripped: Tripped,
+    /// The revision that Postgres knows this replica to follow; below zero: none.
+    followed: AtomicI64,
+    /// Some budget's past spend is not counted yet.
+    uncounted: AtomicBool,
+    /// Of some budget, little is left: what is free goes back at once.
+    any_tight: AtomicBool,
+    /// When the ledger was last asked what it says of what is used, or when this process began afresh.
+    proven: Mutex<Instant>,
+    /// Held by whoever talks to Postgres about grants.
+    exchange: tokio::sync::Mutex<()>,
+    /// Somebody was refused for want of a grant.
+    demand: Notify,
+    /// Raised whenever there may be something for those who wait.
+    turn: watch::Sender<u64>,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self {
+            book: RwLock::default(),
+            calls: Arc::default(),
+            parts: Parts::default(),
+            tripped: Tripped::default(),
+            followed: AtomicI64::new(-1),
+            uncounted: AtomicBool::new(false),
+            any_tight: AtomicBool::new(false),
+            proven: Mutex::new(Instant::now()),
+            exchange: tokio::sync::Mutex::default(),
+            demand: Notify::new(),
+            turn: watch::Sender::new(0),
+        }
+    }
+}
+
+/// How much it matters to the call that it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pressing {
+    /// Can wait for a moment, or come again.
+    Patient,
+    /// Waited long enough: what does not fit now is refused.
+    Now,
+    /// Nothing else fits: budgets that may be exceeded are.
+    Overdraw,
+}
+
+impl Budgets {
+    pub fn book(&self) -> RwLockReadGuard<'_, Book> {
+        self.book.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Holds what the call can cost at most, of all budgets that it is under, or of none.
+    pub fn reserve(
+        &self,
+        ask: &Ask,
+        deployment: &Arc<ActiveDeployment>,
+        at: DateTime<Utc>,
+        pressing: Pressing,
+    ) -> Result<Reservation, Refusal> {
+        let call = Call::new(ask, deployment, at);
+        // Held until the call is among those under way: a book that comes after finds it there.
+        let book = self.book();
+        call.hold(book.of(&call.facts()), &self.parts, pressing)?;
+        Ok(self.calls.enter(call))
+    }
+
+    /// A request of a job was refused: the granter is asked for what it lacks, and others of its flow that could start with it, so many
+    /// in all; and the claimer hears of it. Whom a part refuses for good is paused.
+    pub fn missed(&self, refusal: &Refusal, job: i64, flow: i64, requests: usize) {
+        if refusal.rule.part.is_some() && refusal.is_for_long() {
+            self.tripped.push(job, refusal.clone());
+        } else if !refusal.is_final() {
+            // What it lacks is granted for it, and kept until it comes again.
+            let mut state = refusal.rule.state();
+            state.unmet.insert(flow, Unmet { asked: refusal.asked, requests });
+            if refusal.rule.part.is_some() {
+                state.asking.insert(job, refusal.asked);
+            }
+            drop(state);
+            self.demand.notify_one();
+        }
+    }
+
+    /// To be taken before the try that [`Self::wait`] follows.
+    pub fn turn(&self) -> watch::Receiver<u64> {
+        self.turn.subscribe()
+    }
+
+    /// Waits until it is worth trying again.
+    pub async fn wait(&self, refusal: &Refusal, mut turn: watch::Receiver<u64>) {
+        let _ticket = Ticket::take(&refusal.rule, refusal.asked);
+        self.demand.notify_one();
+        let _ = tokio::time::timeout(LOOK, turn.changed()).await;
+    }
+
+    /// Calls ended: what they held may do for others.
+    pub fn freed(&self) {
+        if self.book().is_empty() && self.parts.is_empty() {
+            return;
+        }
+        self.turn.send_modify(|turn| *turn += 1);
+        if self.any_tight.load(Ordering::Acquire) {
+            self.demand.notify_one();
+        }
+    }
+
+    /// Calls for which something is reserved.
+    pub fn under_way(&self) -> usize {
+        self.calls.all().len()
+    }
+
+    /// Another replica is short of these: what is free here goes back.
+    pub fn asked_for(&self, budgets: &[i64]) {
+        let parts = self.parts.in_use();
+        for rule in self.book().rules.iter().chain(&parts) {
+            if rule.known_id().is_some_and(|id| budgets.contains(&id)) {
+                rule.state().is_asked = true;
+            }
+        }
+        self.demand.notify_one();
+    }
+
+    /// Postgres booked what this process held; it begins afresh.
+    pub fn start_afresh(&self) {
+        let parts = self.parts.all();
+        self.book().rules.iter().chain(&parts).for_each(|rule| rule.state().start_afresh());
+        // Others book what it held; until that is done, the ledger says nothing of it.
+        *self.proven.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now() + prove::SETTLED_AFTER;
+    }
+
+    /// The revision that the replica follows; what a process that begins afresh still does.
+    pub fn followed(&self) -> Option<i64> {
+        Some(self.followed.load(Ordering::Acquire)).filter(|revision| *revision >= 0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

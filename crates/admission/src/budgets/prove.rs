@@ -1,0 +1,106 @@
+//! What was held for calls of which this replica did not learn what they cost is set right by what the ledger says, a moment later:
+//! its own calls are in the ledger, whoever booked them, and whoever corrected them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use store::{
+    PgConnection,
+    budget::{self, OwnRow},
+};
+
+use super::{Budgets, account::Account, rule::Rule};
+use crate::AdmissionControl;
+
+const PROVE_EVERY: Duration = Duration::from_secs(10);
+/// By then, whoever took a call's lease or intent has booked it.
+pub(super) const SETTLED_AFTER: Duration = Duration::from_secs(30);
+
+/// A cell in use, as it stood before the ledger was asked.
+struct Seen {
+    rule: Arc<Rule>,
+    account: Account,
+    /// Of what is used, what the ledger need not know yet.
+    doubtful: i128,
+    epoch: u64,
+    is_loaded: bool,
+}
+
+/// Compares what this replica used with what the ledger says, every [`PROVE_EVERY`].
+pub(super) async fn prove(control: &AdmissionControl) -> store::Result<()> {
+    let budgets = &control.budgets;
+    {
+        let mut proven = budgets.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        if *proven > Instant::now() || proven.elapsed() < PROVE_EVERY {
+            return Ok(());
+        }
+        *proven = Instant::now();
+    }
+    let _alone = budgets.exchange.lock().await;
+    let mut conn = control.pools.work.acquire().await?;
+    compare(budgets, &mut conn, control.worker_id).await
+}
+
+/// Before the ledger is asked: what ends meanwhile is then in both, and nothing is taken for unspent.
+pub(super) async fn compare(budgets: &Budgets, conn: &mut PgConnection, worker_id: i64) -> store::Result<()> {
+    let seen = budgets.seen();
+    let mut left = Vec::new();
+    for row in budget::mismatched(conn, worker_id).await? {
+        match seen.get(&(row.budget_id, row.cell)) {
+            Some(seen) => seen.set_right(&row),
+            // Of a cell that is over, and in which nothing is held any more.
+            None => left.push(row),
+        }
+    }
+    budget::prove(conn, worker_id, &left).await
+}
+
+/// At the end of a process that has nothing under way, and nothing that others must book: the ledger knows all of its calls.
+pub async fn prove_left(control: &AdmissionControl, conn: &mut PgConnection) -> store::Result<()> {
+    if control.budgets.calls.all().is_empty() {
+        budget::prove_all(conn, control.worker_id).await?;
+    }
+    Ok(())
+}
+
+impl Budgets {
+    fn seen(&self) -> HashMap<(i64, DateTime<Utc>), Seen> {
+        let mut rules = self.book().rules.clone();
+        rules.extend(self.parts.all());
+        let mut seen = HashMap::new();
+        for rule in rules {
+            let Some(id) = rule.known_id() else { continue };
+            let mut state = rule.state();
+            let epoch = state.epoch;
+            for cell in &mut state.cells {
+                cell.doubts.retain(|(since, _)| since.elapsed() < SETTLED_AFTER);
+                let doubtful = cell.unknown + cell.doubts.iter().map(|(_, amount)| amount).sum::<i128>();
+                let (account, is_loaded) = (cell.account, cell.is_loaded);
+                seen.insert(
+                    (id, cell.span.start),
+                    Seen { rule: Arc::clone(&rule), account, doubtful, epoch, is_loaded },
+                );
+            }
+        }
+        seen
+    }
+}
+
+impl Seen {
+    fn set_right(&self, row: &OwnRow) {
+        let mut state = self.rule.state();
+        if !self.is_loaded || state.epoch != self.epoch {
+            return;
+        }
+        let Some(cell) = state.cells.iter_mut().find(|cell| cell.span.start == row.cell) else { return };
+        cell.account.used -= self.account.unconfirmed(row.spent, self.doubtful);
+        // A call that is committed and not settled yet looks like one that somebody else booked; the next time it does not.
+        let missing = cell.account.missing(row.spent);
+        cell.account.used += missing.min(cell.missing);
+        cell.missing = missing;
+    }
+}

@@ -1,0 +1,130 @@
+//! A call that does not fit into what is left of a budget, and what its caller is told.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use domain::waits::{Obstacle, WaitReason};
+
+use super::{PartOf, rule::Rule};
+
+/// Requests of jobs are looked at again after this, though their budget says that it resets later: it may be raised, or money that
+/// was held for the calls of a replica that is gone may come back.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// A job that is to be paused is looked at again after this.
+const BLINK: Duration = Duration::from_millis(50);
+/// When others hold what is needed, it may be free in a moment.
+const MOMENT: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It is more than can come back before the reset.
+    Short,
+    /// Calls under way, or other replicas, hold what is needed.
+    Held,
+    /// The same, of a guard, and it has been so for long: see [`super::held_back`].
+    HeldBack,
+    /// Postgres was not asked lately: a grant is on its way, or it cannot be reached.
+    Unasked,
+    /// It was declared a moment ago, and what was spent before is being counted.
+    Counting,
+    /// So little is left that no new job is taken.
+    UsedUp,
+    /// The model has no price, so nobody can say what fits.
+    Unpriced,
+}
+
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    pub rule: Arc<Rule>,
+    /// The most that the call can cost.
+    pub asked: i128,
+    pub left: i128,
+    /// When it refused.
+    pub at: DateTime<Utc>,
+    pub resets_at: Option<DateTime<Utc>>,
+    pub why: Why,
+    /// The call waits no longer.
+    pub is_pressed: bool,
+}
+
+impl Refusal {
+    /// Waiting for a moment changes nothing.
+    pub fn is_final(&self) -> bool {
+        self.is_pressed || self.is_for_long()
+    }
+
+    /// The part of a budget that refused lets the job alone until then.
+    pub fn lift(&self, job: i64, until: DateTime<Utc>) {
+        self.rule.state().lift(job, until);
+    }
+
+    pub(super) fn is_for_long(&self) -> bool {
+        matches!(self.why, Why::Short | Why::UsedUp | Why::Unpriced)
+    }
+
+    /// `None`: never, by itself.
+    pub fn retry_after(&self) -> Option<Duration> {
+        if self.is_for_long() { (self.resets_at? - self.at).to_std().ok() } else { Some(MOMENT) }
+    }
+
+    /// How long a flow is left alone that it refused for good.
+    pub fn pause(&self) -> Duration {
+        if self.rule.part.is_some() {
+            // Its job is paused by then, or passes because it was approved.
+            return BLINK;
+        }
+        self.retry_after().unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)
+    }
+
+    pub fn obstacle(&self) -> Obstacle {
+        let reason = match self.rule.part.as_ref().map(|part| &part.of) {
+            Some(PartOf::Guard { .. }) => WaitReason::Guard,
+            Some(PartOf::Job { .. }) => WaitReason::MaxCost,
+            None => WaitReason::Budget,
+        };
+        Obstacle::new(reason, self.to_string())
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { rule, asked, left, resets_at, why, .. } = self;
+        let said = |amount: i128| rule.unit.said(amount);
+        match rule.part.as_ref().map(|part| &part.of) {
+            None => write!(f, "budget {}: ", rule.name)?,
+            Some(PartOf::Guard { guard, .. }) => {
+                let (rate, per, by) = (said(rule.budget.cap()), guard.per, guard.by.as_str());
+                let name = &rule.name;
+                return write!(
+                    f,
+                    "budget {name}: its guard lets a {by} spend {rate} in {per}; this call may cost {}",
+                    said(*asked)
+                );
+            }
+            Some(PartOf::Job { .. }) => {
+                return write!(f, "its max_cost is {}; this call may cost {}", said(rule.budget.cap()), said(*asked));
+            }
+        }
+        match why {
+            Why::Unpriced => {
+                write!(f, "the model has no price, so nothing can be reserved; the operator can declare one")?;
+            }
+            Why::Counting => write!(f, "what was spent before it was declared is being counted")?,
+            Why::Unasked => write!(f, "its part of it is on the way; this call may cost {}", said(*asked))?,
+            Why::Held | Why::HeldBack => {
+                write!(f, "what is left is held for others; this call may cost {}", said(*asked))?;
+            }
+            Why::UsedUp => write!(f, "{} of {} is left", said(*left), said(rule.budget.cap()))?,
+            Why::Short => {
+                let limit = said(rule.budget.cap());
+                write!(f, "{} of {limit} is left, and this call may cost {}", said(*left), said(*asked))?;
+            }
+        }
+        match resets_at {
+            Some(at) if matches!(why, Why::Short | Why::UsedUp) => {
+                write!(f, "; it resets at {}", at.format("%Y-%m-%dT%H:%M:%SZ"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What one call holds of all budgets that it is under, from before it starts until its ledger row is committed.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use chrono::{DateTime, Utc};
+use domain::{
+    Endpoint, LedgerRow, Money, Tags,
+    budget::{Facts, Unit},
+};
+use foldhash::HashMap;
+use pricing::Price;
+
+use super::{
+    Pressing, Refusal,
+    book::charged,
+    part::Parts,
+    rule::{Held, Outcome, Rule},
+};
+use crate::{catalog::ActiveDeployment, worst_case};
+
+/// For whom a call is to be made, and how large it can get.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub team: Arc<str>,
+    pub key: Arc<str>,
+    pub job: Option<i64>,
+    /// The most that the job may cost.
+    pub max_cost: Option<i128>,
+    pub tags: Arc<Tags>,
+    pub endpoint: Endpoint,
+    pub est_in: i64,
+    pub max_out: Option<i64>,
+    /// Its size is the largest of a flow of which a request can never fit into a whole budget: at most the whole budget is held, and
+    /// whoever takes it checks the request itself before it is called.
+    pub is_oversized: bool,
+}
+
+impl Ask {
+    pub(super) fn facts<'a>(&'a self, deployment: &'a ActiveDeployment) -> Facts<'a> {
+        Facts {
+            team: &self.team,
+            key: Some(&self.key),
+            job: self.job,
+            deployment: &deployment.name,
+            provider: deployment.spec.provider_name(),
+            tags: &self.tags,
+        }
+    }
+
+    /// The most that it can use; no money, when there is no price.
+    fn worst(&self, deployment: &ActiveDeployment, at: DateTime<Utc>) -> Worst {
+        // A price for input alone says nothing about a call with output: such a call has no known worst case.
+        let covers = |price: &Price| self.endpoint == Endpoint::Embeddings || price.covers_output();
+        let price = worst_case::price(deployment, at).filter(covers);
+        let usd = price.map(|price| worst_case::cost_at(&price, deployment, self.est_in, self.max_out));
+        Worst {
+            usd: usd.map(|usd| i128::from(usd.pico())),
+            tokens: worst_case::tokens(deployment, self.endpoint, self.est_in, self.max_out).into(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Worst {
+    usd: Option<i128>,
+    tokens: i128,
+}
+
+impl Worst {
+    pub fn of(self, rule: &Rule) -> Option<i128> {
+        match rule.unit {
+            Unit::Usd => self.usd,
+            Unit::Tokens => Some(self.tokens),
+        }
+    }
+}
+
+/// A call that has not ended.
+#[derive(Debug)]
+pub(super) struct Call {
+    ask: Ask,
+    deployment: Arc<ActiveDeployment>,
+    at: DateTime<Utc>,
+    worst: Worst,
+    is_sent: AtomicBool,
+    holds: Mutex<Vec<Held>>,
+}
+
+impl Call {
+    pub fn new(ask: &Ask, deployment: &Arc<ActiveDeployment>, at: DateTime<Utc>) -> Self {
+        Self {
+            ask: ask.clone(),
+            deployment: Arc::clone(deployment),
+            at,
+            worst: ask.worst(deployment, at),
+            is_sent: AtomicBool::new(false),
+            holds: Mutex::default(),
+        }
+    }
+
+    pub fn facts(&self) -> Facts<'_> {
+        self.ask.facts(&self.deployment)
+    }
+
+    fn holds(&self) -> MutexGuard<'_, Vec<Held>> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A budget that came after it: it is held whatever is left.
+    pub fn adopt(&self, rule: &Arc<Rule>) {
+        let held = rule.force(self.worst.of(rule).unwrap_or(0), self.at);
+        self.holds().push(held);
+    }
+
+    /// Holds it of all of the rules and their parts, or of none.
+    pub fn hold<'r>(
+        &self,
+        rules: impl Iterator<Item = &'r Arc<Rule>>,
+        parts: &Parts,
+        pressing: Pressing,
+    ) -> Result<(), Refusal> {
+        let mut holds = self.holds();
+        let taken = self.take_all(rules, parts, pressing, &mut holds);
+        if taken.is_err() {
+            holds.drain(..).for_each(|held| held.end(Outcome::Charged(0)));
+        }
+        taken
+    }
+
+    fn take_all<'r>(
+        &self,
+        rules: impl Iterator<Item = &'r Arc<Rule>>,
+        parts: &Parts,
+        pressing: Pressing,
+        holds: &mut Vec<Held>,
+    ) -> Result<(), Refusal> {
+        if let (Some(job), Some(most)) = (self.ask.job, self.ask.max_cost) {
+            let part = parts.of_job(job, most);
+            holds.push(part.take(self.worst.of(&part), self.at, pressing)?);
+        }
+        for rule in rules {
+            let most = if self.ask.is_oversized { rule.budget.cap() } else { i128::MAX };
+            let worst = self.worst.of(rule).map(|worst| worst.min(most));
+            holds.push(rule.take(worst, self.at, pressing)?);
+            if let Some(part) = parts.of(rule, &self.facts()) {
+                holds.push(part.take_part(worst, self.at, self.ask.job, pressing)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&self, outcome: impl Fn(&Rule) -> Outcome) {
+        for held in self.holds().drain(..) {
+            held.end(outcome(&held.rule));
+        }
+    }
+}
+
+/// All calls of this process that have not ended, so that a budget that comes while they run can count them.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    next: AtomicU64,
+    under_way: Mutex<HashMap<u64, Arc<Call>>>,
+}
+
+impl Calls {
+    pub fn all(&self) -> MutexGuard<'_, HashMap<u64, Arc<Call>>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn enter(self: &Arc<Self>, call: Call) -> Reservation {
+        let (number, worst, call) = (self.next.fetch_add(1, Ordering::Relaxed), call.worst, Arc::new(call));
+        self.all().insert(number, Arc::clone(&call));
+        Reservation(Some(Open { number, call, worst, calls: Arc::clone(self) }))
+    }
+}
+
+#[derive(Debug)]
+struct Open {
+    number: u64,
+    call: Arc<Call>,
+    /// Of the call as it turned out to be.
+    worst: Worst,
+    calls: Arc<Calls>,
+}
+
+/// Ends by being settled, released or forfeited. Dropped, it is released if the call was not sent; else what it holds stays used: of a
+/// job's request until the ledger says what it cost, of a synchronous call for good, for nobody knows.
+#[derive(Debug, Default)]
+pub struct Reservation(Option<Open>);
+
+impl Reservation {
+    /// When it was made: to this moment's window the call is charged.
+    pub fn at(&self) -> Option<DateTime<Utc>> {
+        self.0.as_ref().map(|open| open.call.at)
+    }
+
+    /// The most that the call can cost; `None` when there is no price.
+    pub fn worst_usd(&self) -> Option<Money> {
+        let usd = self.0.as_ref()?.worst.usd?;
+        Some(Money(i64::try_from(usd).unwrap_or(i64::MAX)))
+    }
+
+    /// From here on the call may cost something.
+    pub fn mark_sent(&self) {
+        if let Some(open) = &self.0 {
+            open.call.is_sent.store(true, Ordering::Release);
+        }
+    }
+
+    /// The call turned out to be smaller than what it was held for.
+    pub fn lower(&mut self, est_in: i64, max_out: Option<i64>) {
+        let Some(Open { call, worst, .. }) = &mut self.0 else { return };
+        if (call.ask.est_in, call.ask.max_out) == (est_in, max_out) {
+            return;
+        }
+        let ask = Ask { est_in, max_out, ..call.ask.clone() };
+        *worst = ask.worst(&call.deployment, call.at);
+        for held in call.holds().iter_mut() {
+            if let Some(amount) = worst.of(&held.rule) {
+                held.lower(amount);
+            }
+        }
+    }
+
+    /// Its ledger row is committed.
+    pub fn settle(mut self, row: &LedgerRow) {
+        self.end(|rule| charged(rule.unit, row).map_or(Outcome::Unknown, Outcome::Charged));
+    }
+
+    /// The call was not made.
+    pub fn release(mut self) {
+        self.end(|_| Outcome::Charged(0));
+    }
+
+    /// Somebody else books it, or has done so: whoever took its lease.
+    pub fn forfeit(mut self) {
+        self.end(|_| Outcome::BookedByOthers);
+    }
+
+    fn end(&mut self, outcome: impl Fn(&Rule) -> Outcome) {
+        if let Some(Open { number, call, calls, .. }) = self.0.take() {
+            // Before it ends: a budget that comes meanwhile counts it, or finds its row in the ledger.
+            call.end(outcome);
+            calls.all().remove(&number);
+            // One that found it in between.
+            call.end(|_| Outcome::Charged(0));
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let Some(call) = self.0.as_ref().map(|open| &open.call) else { return };
+        let outcome = match (call.is_sent.load(Ordering::Acquire), call.ask.job) {
+            (false, _) => Outcome::Charged(0),
+            // What a task of a job leaves when it fails is booked by its layer, or by the reaper.
+            (true, Some(_)) => Outcome::BookedByOthers,
+            (true, None) => Outcome::Unknown,
+        };
+        self.end(|_| outcome);
+    }
+}

@@ -1,0 +1,207 @@
+//! Takes grants from Postgres as they are asked for, and gives back what is not needed.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use store::limit::{CHANNEL, LimitRow, Want, Word};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{
+    Limiter, Rule,
+    gather::{Pending, gather},
+    rule::Kind,
+};
+use crate::AdmissionControl;
+
+pub(super) const TICK: Duration = Duration::from_millis(250);
+/// Between two rounds that demand alone starts.
+const SHORTEST: Duration = Duration::from_millis(5);
+/// The longest that a round may take, and reading the limits.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// Time has passed.
+    Tick,
+    /// Somebody was refused, or another replica told something.
+    Demand,
+}
+
+/// Runs until cancelled. The claimer is notified whenever requests of jobs that were refused may try again.
+pub async fn run(control: Arc<AdmissionControl>, stop: CancellationToken) {
+    tokio::join!(grant(&control, &stop), hear(&control, &stop));
+}
+
+async fn grant(control: &AdmissionControl, stop: &CancellationToken) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let occasion = tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {
+                if let Err(error) = in_time(reload(control)).await {
+                    control.limits.signals.answered(false);
+                    warn!(%error, "Limits could not be read; the known ones hold");
+                    continue;
+                }
+                control.limits.signals.answered(true);
+                Occasion::Tick
+            }
+            () = control.limits.signals.demand.notified() => Occasion::Demand,
+        };
+        match round(control, occasion).await {
+            Ok(true) => control.work.notify(),
+            Ok(false) => {}
+            Err(error) => {
+                control.limits.signals.answered(false);
+                warn!(%error, "No grants could be taken; what is limited waits");
+            }
+        }
+        tokio::time::sleep(SHORTEST).await;
+    }
+}
+
+/// Listens to other replicas. Should the connection be lost, what they say is found at the next tick.
+async fn hear(control: &AdmissionControl, stop: &CancellationToken) {
+    loop {
+        let heard = async {
+            let mut listener = store::connect::listen(&control.pools.work, CHANNEL).await?;
+            loop {
+                if let Some(word) = Word::parse(listener.recv().await?.payload()) {
+                    heard(control, &word);
+                }
+            }
+        };
+        let lost: store::Result<()> = tokio::select! {
+            () = stop.cancelled() => return,
+            lost = heard => lost,
+        };
+        if let Err(error) = lost {
+            warn!(%error, "Other replicas' words on limits are not heard; trying again");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}
+
+/// Takes in another replica's word.
+fn heard(control: &AdmissionControl, word: &Word) {
+    match word {
+        Word::Asked { by, .. } | Word::Freed { by, .. } | Word::Short { by, .. } if *by == control.worker_id => {}
+        Word::Asked { limits, .. } => control.limits.asked_for(limits),
+        Word::Freed { limits, .. } => control.limits.freed(limits),
+        Word::Short { budgets, .. } => control.budgets.asked_for(budgets),
+    }
+}
+
+/// Those who wait for an answer are told soon that there is none.
+async fn in_time<T>(work: impl Future<Output = store::Result<T>>) -> store::Result<T> {
+    tokio::time::timeout(ROUND_TIMEOUT, work).await.unwrap_or_else(|_| Err(store::Error::PoolTimedOut))
+}
+
+/// Follows the rules in force, keeping the state of those that stay.
+pub async fn reload(control: &AdmissionControl) -> store::Result<()> {
+    // Two of them would each make a rule of a new limit, and what was taken from one of these would be forgotten.
+    let _one = control.limits.reloading.lock().await;
+    let mut conn = control.pools.work.acquire().await?;
+    let rows = store::limit::active(&mut conn).await?;
+    drop(conn);
+    let limits = &control.limits;
+    let known: HashMap<i64, Arc<Rule>> = limits.all().into_iter().map(|rule| (rule.id, rule)).collect();
+    let mut next: HashMap<Arc<str>, Vec<Arc<Rule>>> = HashMap::new();
+    for LimitRow { limit_id, scope, kind, cap, generation, .. } in rows {
+        let Some(kind) = Kind::from_word(&kind) else { continue };
+        // Slots are held by calls under way, whatever the limit was when they began; what was held of a rate, or is owed, is forgotten.
+        let is_same = |rule: &&Arc<Rule>| kind == Kind::Slots || rule.generation == generation;
+        let rule = known.get(&limit_id).filter(is_same).cloned().unwrap_or_else(|| {
+            let rule = Rule::of(limit_id, generation, &scope, kind, Arc::clone(&limits.signals));
+            // Others may count what this replica held of it before.
+            rule.follow(cap, generation > 0);
+            Arc::new(rule)
+        });
+        let is_changed = rule.state().cap != cap;
+        rule.follow(cap, is_changed);
+        next.entry(scope.into()).or_default().push(rule);
+    }
+    *limits.by_scope.write().unwrap_or_else(PoisonError::into_inner) = next;
+    Ok(())
+}
+
+impl Limiter {
+    /// The database no longer knows what this replica was granted. What calls still hold is told anew before anything is taken.
+    pub fn start_afresh(&self) {
+        for rule in self.all() {
+            let mut state = rule.state();
+            match rule.kind {
+                Kind::Slots => {
+                    state.granted = state.granted.min(state.used);
+                    (state.recorded, state.is_news) = (state.used, true);
+                }
+                Kind::Rpm | Kind::Tpm => (state.granted, state.recorded) = (0, 0),
+            }
+            state.view = None;
+        }
+    }
+
+    /// Another replica is short of these limits.
+    fn asked_for(&self, limits: &[i64]) {
+        for rule in self.all().iter().filter(|rule| limits.contains(&rule.id)) {
+            let mut state = rule.state();
+            if state.holds_anything() {
+                state.is_asked = true;
+                self.signals.demand.notify_one();
+            }
+        }
+    }
+
+    /// Another replica gave something of these limits back.
+    fn freed(&self, limits: &[i64]) {
+        for rule in self.all().iter().filter(|rule| limits.contains(&rule.id)) {
+            let mut state = rule.state();
+            if state.refused_at.is_some() {
+                state.is_freed = true;
+                self.signals.demand.notify_one();
+                self.signals.changed();
+            }
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<Rule>> {
+        self.by_scope.read().unwrap_or_else(PoisonError::into_inner).values().flatten().cloned().collect()
+    }
+}
+
+/// One exchange with Postgres about all limits together, if anything is wanted or to be given back. Tells whether requests of jobs wanted
+/// something.
+async fn round(control: &AdmissionControl, occasion: Occasion) -> store::Result<bool> {
+    let pending: Vec<Pending> = control.limits.all().iter().filter_map(|rule| gather(rule, occasion)).collect();
+    if pending.is_empty() {
+        return Ok(false);
+    }
+    let wants: Vec<Want> = pending.iter().map(|one| one.want).collect();
+    let done = in_time(async {
+        let mut tx = control.pools.work.begin().await?;
+        let answers = store::limit::exchange(&mut tx, control.worker_id, &wants).await?;
+        tx.commit().await?;
+        Ok(answers)
+    });
+    let answers = done.await.inspect_err(|_| pending.iter().for_each(Pending::fail))?;
+    let answers: HashMap<i64, _> = answers.into_iter().map(|answer| (answer.limit_id, answer)).collect();
+    for one in &pending {
+        if let Some(answer) = answers.get(&one.want.limit_id) {
+            one.take_in(answer);
+        }
+    }
+    control.limits.signals.changed();
+    Ok(pending.iter().any(|one| one.is_for_jobs))
+}
+
+#[cfg(test)]
+mod tests;

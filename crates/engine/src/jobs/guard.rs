@@ -1,0 +1,178 @@
+//! Jobs that may not spend more are paused, and say why. One that would spend a budget faster than its guard lets it is told of, and
+//! goes on when somebody approves it, or when its spend of the time that the guard looks back on has fallen. One at its own limit
+//! goes on when that is raised.
+
+use std::sync::Arc;
+
+use admission::budgets::{self, PartOf, Refusal, Why};
+use domain::{Action, HoldReason, JobId, JobState};
+use notify::alerts::{self, Burn};
+use serde_json::json;
+use store::{
+    PgConnection,
+    audit::{self, Entry},
+    budget::Guarded,
+    hold::{self, NewHold, Put},
+    job::Scope,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::go_on;
+use crate::Engine;
+
+/// A job goes on when its spend has fallen below so many percent of what it may: not at each call that leaves the window.
+const FALLEN: i128 = 90;
+/// Pauses jobs that parts refused here, until cancelled.
+pub async fn keep_guard(engine: Arc<Engine>, stop: CancellationToken) {
+    loop {
+        let tripped = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            tripped = engine.control.budgets.tripped() => tripped,
+        };
+        for (job, refusal) in tripped {
+            if let Err(error) = trip(&engine, JobId(job), &refusal).await {
+                // It was refused, so nothing is spent; it asks again in a moment.
+                warn!(%error, job = %JobId(job), "A job that may spend no more could not be paused");
+            }
+        }
+    }
+}
+
+/// Pauses the job, unless it was approved. Whoever is first of the replicas that see it does.
+async fn trip(engine: &Engine, job: JobId, refusal: &Refusal) -> store::Result<()> {
+    let Some((part, id)) = refusal.rule.part.as_ref().and_then(|part| Some((part, part.id()?))) else { return Ok(()) };
+    let now = engine.clock.now();
+    let mut tx = engine.pools.work.begin().await?;
+    let state = match store::job::lock(&mut tx, Scope::All, job).await? {
+        Some(state @ (JobState::Queued | JobState::Running | JobState::Paused)) => state,
+        _ => return Ok(()),
+    };
+    let (rule, needs) = (&refusal.rule, refusal.asked);
+    let window = budgets::window(id, &rule.budget, now);
+    let Some(locked) = store::budget::lock_parts(&mut tx, &[id]).await?.pop() else { return Ok(()) };
+    let standing = store::budget::standing(&mut tx, &[window]).await?.pop().unwrap_or_default();
+    let spent = standing.spent;
+    let left = locked.cap - spent - standing.unproven;
+    // It was refused by how things stood: meanwhile its limit may have been raised, or what it spent may have passed.
+    let may_go_on = match refusal.why {
+        Why::Unpriced => false,
+        Why::HeldBack => left * 2 > locked.cap,
+        _ => needs <= left,
+    };
+    if may_go_on || !locked.is_open {
+        return Ok(());
+    }
+    let burn = match &part.of {
+        PartOf::Guard { guard, whole } => {
+            let held = standing.reserved;
+            Some(Burn { job, name: &rule.name, guard, whole, part_id: id, spent, held, asked: needs })
+        }
+        PartOf::Job { .. } => None,
+    };
+    let (reason, part_id) = if burn.is_some() { (HoldReason::Guard, id) } else { (HoldReason::MaxCost, 0) };
+    let detail = burn.as_ref().map_or_else(|| at_its_most(refusal, spent), Burn::said);
+    match hold::put(&mut tx, NewHold { job, reason, part_id, detail: &detail, needs, at: now }).await? {
+        Put::New => {}
+        Put::Before => return Ok(()),
+        Put::Lifted(until) => {
+            refusal.lift(job.0, until);
+            engine.work.notify();
+            return Ok(());
+        }
+    }
+    if state != JobState::Paused {
+        store::job::pause(&mut tx, job).await?;
+    }
+    let details = json!({ "by": reason, "reason": &detail });
+    audit::record(&mut tx, Entry { job_id: job.0, key_id: None, action: Action::Pause, details }).await?;
+    if let Some(burn) = &burn {
+        alerts::tell_of_burn(&engine.notifier, &mut tx, burn, now).await?;
+    }
+    tx.commit().await?;
+    info!(job.id = %job, by = reason.as_str(), "A job was paused: it may spend no more");
+    Ok(())
+}
+
+/// Why a job waits that has a limit of its own.
+fn at_its_most(refusal: &Refusal, spent: i128) -> String {
+    let said = |amount: i128| refusal.rule.unit.said(amount);
+    let most = said(refusal.rule.budget.cap());
+    match refusal.why {
+        Why::Unpriced => {
+            format!("its max_cost is {most}, and the model has no price, so nobody knows what a request costs")
+        }
+        _ => format!(
+            "its max_cost is {most}; {} is spent, and the next request may cost {}",
+            said(spent),
+            said(refusal.asked)
+        ),
+    }
+}
+
+/// Lets jobs go on whose spend has fallen. A chore.
+pub async fn resume_guarded(engine: &Engine) -> store::Result<()> {
+    let mut conn = engine.pools.work.acquire().await?;
+    let held = store::budget::guarded(&mut conn).await?;
+    if held.is_empty() {
+        return Ok(());
+    }
+    let now = engine.clock.now();
+    let window = |one: &Guarded| budgets::rolling(one.part_id, one.per, now);
+    let standings = store::budget::standing(&mut conn, &held.iter().map(window).collect::<Vec<_>>()).await?;
+    for (one, standing) in held.iter().zip(standings) {
+        if one.rate.is_none_or(|rate| may_go_on(rate, standing.taken, one.needs)) {
+            let mut tx = store::begin(&mut conn).await?;
+            resume(engine, &mut tx, one).await?;
+            tx.commit().await?;
+        }
+    }
+    Ok(())
+}
+
+/// Both enough below what it may spend not to be paused at once, and with room for its next request.
+fn may_go_on(rate: i128, taken: i128, needs: i128) -> bool {
+    taken * 100 <= rate * FALLEN && taken + needs <= rate
+}
+
+async fn resume(engine: &Engine, conn: &mut PgConnection, one: &Guarded) -> store::Result<()> {
+    let job = JobId(one.job_id);
+    let state = store::job::lock(conn, Scope::All, job).await?;
+    if !hold::remove(conn, job, HoldReason::Guard, one.part_id).await? || state != Some(JobState::Paused) {
+        return Ok(());
+    }
+    let holds = hold::of_job(conn, job).await?;
+    go_on(engine, conn, job, &holds).await?;
+    let details = json!({ "by": "guard", "budget": one.budget });
+    audit::record(conn, Entry { job_id: job.0, key_id: None, action: Action::Resume, details }).await
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_job_goes_on_when_its_spend_has_fallen_and_its_next_request_fits() {
+        for (taken, needs, expected) in [
+            (1_000, 1, false),
+            (901, 1, false),
+            (900, 100, true),
+            (900, 101, false),
+            (0, 1_000, true),
+            (0, 1_001, false),
+        ] {
+            assert_eq!(may_go_on(1_000, taken, needs), expected, "{taken} {needs}");
+        }
+    }
+
+    proptest! {
+        /// Whoever goes on has room for at least one request: it is not paused before it made a call.
+        #[test]
+        fn who_goes_on_makes_a_call(rate in 1i128..1_000_000, taken in 0i128..1_000_000, needs in 0i128..1_000_000) {
+            prop_assert!(!may_go_on(rate, taken, needs) || taken + needs <= rate);
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Telling others: one sender and one retry policy for job webhooks and alerts. Each has an outbox of its own in the database; what is
+//! here takes what is due, sends it, and says how it went.
+
+pub mod policy;
+mod sender;
+
+pub use self::{
+    policy::Reason,
+    sender::{BATCH, LEASE, Letter, Outbox, Sender},
+};
