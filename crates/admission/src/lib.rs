@@ -7,8 +7,10 @@ pub mod catalog;
 pub mod clock;
 mod control;
 pub mod fit;
+pub mod granter;
 pub mod limits;
 mod notifier;
+mod peers;
 pub mod worst_case;
 
 #[cfg(test)]

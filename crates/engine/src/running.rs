@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use admission::{budgets, limits};
+use admission::{budgets, granter};
 use notify::alerts;
 use tokio::{
     sync::mpsc,
@@ -37,9 +37,8 @@ impl Running {
         loops.spawn(upkeep::follow_catalog(e(), stop()));
         loops.spawn(admit::follow_keys(e()));
         loops.spawn(route::by_hand::follow(e(), stop()));
-        let (control, notifier) = (|| Arc::clone(&engine.control), || Arc::clone(&engine.notifier));
-        loops.spawn(limits::run(control(), stop()));
-        loops.spawn(budgets::run(control(), stop()));
+        let notifier = || Arc::clone(&engine.notifier);
+        loops.spawn(granter::run(Arc::clone(&engine.control), stop()));
         loops.spawn(jobs::keep_guard(e(), stop()));
         loops.spawn(direct::write_intents(e(), intents));
         let settler = tokio::spawn(settle::run(e(), settlements, settling.clone()));

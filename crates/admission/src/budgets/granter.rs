@@ -1,45 +1,33 @@
 //! Keeps this replica in grants: follows the budgets in force, asks as calls need it, and gives back what is not needed.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::atomic::Ordering;
 
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 use tracing::warn;
 
 use super::{
+    Budgets,
     follow::{count, follow},
     prove::prove,
     round::{Occasion, exchange},
 };
-use crate::AdmissionControl;
+use crate::{AdmissionControl, granter::Grants};
 
-pub(super) const TICK: Duration = Duration::from_millis(250);
-/// Between two rounds that demand alone starts.
-const SHORTEST: Duration = Duration::from_millis(5);
+impl Grants for Budgets {
+    fn demand(&self) -> &Notify {
+        &self.demand
+    }
 
-/// Runs until cancelled. The claimer is notified whenever a request of a job that was refused may try again.
-pub async fn run(control: Arc<AdmissionControl>, stop: CancellationToken) {
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        let occasion = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            _ = tick.tick() => Occasion::Tick,
-            () = control.budgets.demand.notified() => Occasion::Demand,
-        };
-        let done = match occasion {
-            Occasion::Tick => look(&control).await,
-            _ => round(&control, occasion).await,
-        };
-        match done {
-            Ok(true) => control.work.notify(),
-            Ok(false) => {}
-            Err(error) => warn!(%error, "Budgets could not be asked; what they limit waits"),
-        }
-        tokio::time::sleep(SHORTEST).await;
+    async fn tick(&self, control: &AdmissionControl) -> store::Result<bool> {
+        look(control).await
+    }
+
+    async fn meet_demand(&self, control: &AdmissionControl) -> store::Result<bool> {
+        round(control, Occasion::Demand).await
+    }
+
+    fn failed(&self, error: &store::Error) {
+        warn!(%error, "Budgets could not be exchanged with the database; what they limit waits");
     }
 }
 

@@ -40,7 +40,7 @@ pub use burn::Burnt;
 pub use burn::sample;
 pub use change::{BudgetError, follow_file, remove, set, standing_of};
 pub use follow::{follow, keep_following};
-pub use granter::{give_back, look, run};
+pub use granter::{give_back, look};
 pub use in_force::InForce;
 pub use part::{Part, PartOf};
 pub use prove::prove_left;

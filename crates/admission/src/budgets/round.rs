@@ -7,7 +7,6 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use scheduler::pause;
 use store::{
     budget::{Ask, Locked, Put, Taken},
     limit::Word,
@@ -16,16 +15,11 @@ use store::{
 use super::{
     account::{self, Account, Room},
     gather::{Pending, gather},
-    granter::TICK,
     part::{self, Part, PartOf},
     refusal::{Refusal, Why},
     rule::{Rule, State, View},
 };
-use crate::AdmissionControl;
-
-/// What was granted for requests of jobs is theirs for so many ticks. They come again within this, however long they were refused: were it
-/// given back before, they would find nothing each time, and wait for ever.
-const KEPT: u32 = (pause::LONGEST.as_millis() / TICK.as_millis()) as u32 + 4;
+use crate::{AdmissionControl, granter::KEPT_TICKS};
 
 /// Between two questions to other replicas for what they have free.
 const ASKED_EVERY: Duration = Duration::from_millis(20);
@@ -197,7 +191,7 @@ impl State {
             self.view = Some(view);
             self.kept = self.kept.max(one.for_jobs).min(after.free());
             if one.for_jobs > 0 {
-                self.kept_ticks = KEPT;
+                self.kept_ticks = KEPT_TICKS;
             }
         }
         let Some(cell) = self.cells.iter_mut().find(|cell| cell.span.start == one.ask.cell) else { return };

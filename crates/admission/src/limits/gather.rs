@@ -5,21 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use scheduler::pause;
 use store::limit::{Answer, Want};
 
-use super::{
-    Kind, Rule,
-    granter::{Occasion, TICK},
-    refused::View,
-    rule::State,
-};
+use crate::granter::KEPT_TICKS;
+
+use super::{Kind, Rule, granter::Occasion, refused::View, rule::State};
 
 /// After so many ticks without use, what is held beyond the allotment goes back.
 const EXPIRES: u32 = 4;
-/// What a job's request that was refused waits for is kept for so many ticks. It comes again within this, however long it was refused:
-/// were it given back before, it would find nothing each time, and wait for ever.
-pub(super) const KEPT: u32 = (pause::LONGEST.as_millis() / TICK.as_millis()) as u32 + 4;
 /// The highest use is halved every so many ticks, that is, each minute.
 const FADES: u32 = 240;
 /// An allotment, at the least: so many calls.
@@ -126,7 +119,7 @@ impl State {
 
     /// Promised to a job's request that comes again.
     fn promised(&self) -> i64 {
-        if self.idle_ticks <= KEPT { self.waited_for } else { 0 }
+        if self.idle_ticks <= KEPT_TICKS { self.waited_for } else { 0 }
     }
 
     /// Slots in use, and waited for or promised.

@@ -6,9 +6,8 @@ use std::{
     time::Duration,
 };
 
-use store::limit::{CHANNEL, LimitRow, Want, Word};
-use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
+use store::limit::{LimitRow, Want};
+use tokio::sync::Notify;
 use tracing::warn;
 
 use super::{
@@ -16,11 +15,8 @@ use super::{
     gather::{Pending, gather},
     rule::Kind,
 };
-use crate::AdmissionControl;
+use crate::{AdmissionControl, granter::Grants};
 
-pub(super) const TICK: Duration = Duration::from_millis(250);
-/// Between two rounds that demand alone starts.
-const SHORTEST: Duration = Duration::from_millis(5);
 /// The longest that a round may take, and reading the limits.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -30,75 +26,6 @@ pub(super) enum Occasion {
     Tick,
     /// Somebody was refused, or another replica told something.
     Demand,
-}
-
-/// Runs until cancelled. The claimer is notified whenever requests of jobs that were refused may try again.
-pub async fn run(control: Arc<AdmissionControl>, stop: CancellationToken) {
-    tokio::join!(grant(&control, &stop), hear(&control, &stop));
-}
-
-async fn grant(control: &AdmissionControl, stop: &CancellationToken) {
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let occasion = tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {
-                if let Err(error) = in_time(reload(control)).await {
-                    control.limits.signals.answered(false);
-                    warn!(%error, "Limits could not be read; the known ones hold");
-                    continue;
-                }
-                control.limits.signals.answered(true);
-                Occasion::Tick
-            }
-            () = control.limits.signals.demand.notified() => Occasion::Demand,
-        };
-        match round(control, occasion).await {
-            Ok(true) => control.work.notify(),
-            Ok(false) => {}
-            Err(error) => {
-                control.limits.signals.answered(false);
-                warn!(%error, "No grants could be taken; what is limited waits");
-            }
-        }
-        tokio::time::sleep(SHORTEST).await;
-    }
-}
-
-/// Listens to other replicas. Should the connection be lost, what they say is found at the next tick.
-async fn hear(control: &AdmissionControl, stop: &CancellationToken) {
-    loop {
-        let heard = async {
-            let mut listener = store::connect::listen(&control.pools.work, CHANNEL).await?;
-            loop {
-                if let Some(word) = Word::parse(listener.recv().await?.payload()) {
-                    heard(control, &word);
-                }
-            }
-        };
-        let lost: store::Result<()> = tokio::select! {
-            () = stop.cancelled() => return,
-            lost = heard => lost,
-        };
-        if let Err(error) = lost {
-            warn!(%error, "Other replicas' words on limits are not heard; trying again");
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
-        }
-    }
-}
-
-/// Takes in another replica's word.
-fn heard(control: &AdmissionControl, word: &Word) {
-    match word {
-        Word::Asked { by, .. } | Word::Freed { by, .. } | Word::Short { by, .. } if *by == control.worker_id => {}
-        Word::Asked { limits, .. } => control.limits.asked_for(limits),
-        Word::Freed { limits, .. } => control.limits.freed(limits),
-        Word::Short { budgets, .. } => control.budgets.asked_for(budgets),
-    }
 }
 
 /// Those who wait for an answer are told soon that there is none.
@@ -134,6 +61,27 @@ pub async fn reload(control: &AdmissionControl) -> store::Result<()> {
     Ok(())
 }
 
+impl Grants for Limiter {
+    fn demand(&self) -> &Notify {
+        &self.signals.demand
+    }
+
+    async fn tick(&self, control: &AdmissionControl) -> store::Result<bool> {
+        in_time(reload(control)).await?;
+        self.signals.answered(true);
+        round(control, Occasion::Tick).await
+    }
+
+    async fn meet_demand(&self, control: &AdmissionControl) -> store::Result<bool> {
+        round(control, Occasion::Demand).await
+    }
+
+    fn failed(&self, error: &store::Error) {
+        self.signals.answered(false);
+        warn!(%error, "Limits could not be exchanged with the database; the known ones hold");
+    }
+}
+
 impl Limiter {
     /// The database no longer knows what this replica was granted. What calls still hold is told anew before anything is taken.
     pub fn start_afresh(&self) {
@@ -151,7 +99,7 @@ impl Limiter {
     }
 
     /// Another replica is short of these limits.
-    fn asked_for(&self, limits: &[i64]) {
+    pub(crate) fn asked_for(&self, limits: &[i64]) {
         for rule in self.all().iter().filter(|rule| limits.contains(&rule.id)) {
             let mut state = rule.state();
             if state.holds_anything() {
@@ -162,7 +110,7 @@ impl Limiter {
     }
 
     /// Another replica gave something of these limits back.
-    fn freed(&self, limits: &[i64]) {
+    pub(crate) fn freed(&self, limits: &[i64]) {
         for rule in self.all().iter().filter(|rule| limits.contains(&rule.id)) {
             let mut state = rule.state();
             if state.refused_at.is_some() {

@@ -30,7 +30,7 @@ use store::limit::Declared;
 pub use beside::check_key;
 pub use beside::{CheckError, Contradiction, check};
 pub use change::{LimitError, lift, set};
-pub use granter::{reload, run};
+pub use granter::reload;
 pub use most::most_of;
 pub use pace::Paces;
 pub use parts::{Reserves, reserves};

@@ -7,7 +7,8 @@ use store::PgPool;
 
 use super::*;
 use crate::{
-    limits::{Permit, Refused, Waiter, gather::KEPT, refused::Standing},
+    granter::{KEPT_TICKS, TICK},
+    limits::{Permit, Refused, Waiter, refused::Standing},
     testing,
 };
 
@@ -114,7 +115,7 @@ async fn what_was_granted_to_one_who_waits_is_there_when_it_comes_again(pool: Pg
 
     assert!(take(&control, &rules).is_none());
     demand(&control).await;
-    ticks(&control, KEPT + 1).await;
+    ticks(&control, KEPT_TICKS + 1).await;
     assert_eq!((rules[0].left(), recorded(&pool, &control).await), (0, 0), "who does not come again gets nothing kept");
 }
 

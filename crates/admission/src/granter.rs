@@ -1,0 +1,60 @@
+//! Keeps this replica in grants, of limits and of budgets: one loop for each, with the same rhythm. A tick reads what is in force and
+//! exchanges what is needed and not needed with PostgreSQL; between ticks, demand starts a round at once.
+
+use std::{sync::Arc, time::Duration};
+
+use scheduler::pause;
+use tokio::{sync::Notify, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::{AdmissionControl, peers};
+
+pub(crate) const TICK: Duration = Duration::from_millis(250);
+/// A grant for a request of a job is kept for this many ticks: longer than the longest back-off. Returned earlier, it would be gone at
+/// every retry, and the job would never start.
+pub(crate) const KEPT_TICKS: u32 = (pause::LONGEST.as_millis() / TICK.as_millis()) as u32 + 4;
+/// Between two rounds that demand alone starts.
+const MIN_ROUND_INTERVAL: Duration = Duration::from_millis(5);
+
+/// What is granted to replicas by PostgreSQL and spent by them in memory.
+pub(crate) trait Grants {
+    /// Notified when somebody was refused for want of a grant.
+    fn demand(&self) -> &Notify;
+
+    /// Follows what is in force, then makes a round. Tells whether requests of jobs wanted something.
+    fn tick(&self, control: &AdmissionControl) -> impl Future<Output = store::Result<bool>> + Send;
+
+    /// One round for those who wait. Tells whether requests of jobs wanted something.
+    fn meet_demand(&self, control: &AdmissionControl) -> impl Future<Output = store::Result<bool>> + Send;
+
+    /// The database did not answer.
+    fn failed(&self, error: &store::Error);
+}
+
+/// Runs until cancelled. The claimer is notified whenever requests of jobs that were refused may try again.
+pub async fn run(control: Arc<AdmissionControl>, stop: CancellationToken) {
+    tokio::join!(
+        keep(&control.limits, &control, &stop),
+        keep(&control.budgets, &control, &stop),
+        peers::listen(&control, &stop),
+    );
+}
+
+async fn keep(grants: &impl Grants, control: &AdmissionControl, stop: &CancellationToken) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let done = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => grants.tick(control).await,
+            () = grants.demand().notified() => grants.meet_demand(control).await,
+        };
+        match done {
+            Ok(true) => control.work.notify(),
+            Ok(false) => {}
+            Err(error) => grants.failed(&error),
+        }
+        tokio::time::sleep(MIN_ROUND_INTERVAL).await;
+    }
+}
