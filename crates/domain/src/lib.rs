@@ -6,6 +6,7 @@ pub mod attempt;
 pub mod audit;
 pub mod budget;
 pub mod catalog;
+pub mod cron;
 pub mod failure;
 pub mod hold;
 pub mod ids;

@@ -1,12 +1,14 @@
 //! Recurring jobs: lines that are kept, and submitted whenever a cron expression says so.
 
-mod expression;
-mod field;
 mod tick;
-mod when;
 
 use async_compression::tokio::bufread::GzipEncoder;
-use domain::{Action, JobId, Object, Schedule, ScheduleId, ids::time_id, job::JobParams};
+use domain::{
+    Action, JobId, Object, Schedule, ScheduleId,
+    cron::{BadWhen, When},
+    ids::time_id,
+    job::JobParams,
+};
 use notify::webhook;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -17,10 +19,7 @@ use store::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-pub use self::{
-    tick::run_due,
-    when::{BadWhen, When},
-};
+pub use self::tick::run_due;
 use crate::{
     Engine,
     submit::{self, Format, Intake, Submission, SubmitError, Submitter},

@@ -2,13 +2,15 @@
 //! died half way and its successor, make one job.
 
 use chrono::{DateTime, Utc};
-use domain::{JobId, Lane, ScheduleId};
+use domain::{
+    JobId, Lane, ScheduleId,
+    cron::{BadWhen, When},
+};
 use notify::webhook;
 use secrecy::ExposeSecret;
 use store::schedule::{self, Due, Ticked};
 use tracing::{info, warn};
 
-use super::{BadWhen, When};
 use crate::{
     Engine,
     submit::{self, Format, Submission, SubmitError, Submitter},

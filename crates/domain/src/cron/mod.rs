@@ -3,12 +3,15 @@
 //! Each wall-clock time fires once. Where clocks go back, a time that comes twice fires at its first; where they go forward, the
 //! times that are skipped fire together, once, at the first moment after the gap.
 
+mod expression;
+mod field;
+
 use std::str::FromStr;
 
 use chrono::{DateTime, LocalResult, NaiveDateTime, TimeZone, Utc};
 use chrono_tz::{GapInfo, Tz};
 
-use super::expression::Expression;
+use self::expression::Expression;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadWhen {
