@@ -52,8 +52,14 @@ async fn a_cancelled_job_hangs_up_on_its_calls_and_calls_no_more() {
     world.simulator.has_seen(30).await;
     // These will not end by themselves.
     world.simulator.set_latency("first", 600_000).await;
-    // One of the eight slots is kept for prod.
-    let hanging = async || (world.simulator.stats().await.all.in_flight == 7).then_some(());
+    // One of the eight slots is kept for prod. Those that began before hang only if none ends, and so none begins, in many times the
+    // latency that they had.
+    let hanging = async || {
+        let before = world.simulator.calls().await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let stats = world.simulator.stats().await;
+        (stats.all.in_flight == 7 && world.simulator.calls().await == before).then_some(())
+    };
     until("calls that hang", SOON, hanging).await;
     act(&world, &id, "cancel").await.expect(200);
     let job = world.admin.ended(&id).await;
