@@ -171,12 +171,12 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{Kind, Rule};
+    use crate::limits::Kind;
 
     #[test]
     fn a_call_that_never_reached_its_deployment_burns_none_of_its_rates() {
         for (class, left) in [(ErrorClass::Connect, 5), (ErrorClass::Throttled, 5), (ErrorClass::ServerError, 4)] {
-            let (rule, permit) = Rule::granted(Kind::Rpm, 5);
+            let (rule, permit) = Permit::granted(Kind::Rpm, 5);
             let mut admission = Admission { deployment: permit, ..Admission::default() };
             admission.call_failed(class, None);
             assert_eq!(rule.left(), left, "{class:?}");
@@ -187,7 +187,7 @@ mod tests {
     fn what_is_released_was_never_taken_and_what_is_forfeit_stays_spent() {
         let ends: [(fn(Admission), i64); 2] = [(Admission::release, 5), (Admission::forfeit, 4)];
         for (end, left) in ends {
-            let (rule, caller) = Rule::granted(Kind::Rpm, 5);
+            let (rule, caller) = Permit::granted(Kind::Rpm, 5);
             end(Admission { caller, ..Admission::default() });
             assert_eq!(rule.left(), left);
         }

@@ -14,7 +14,7 @@ use wire::{Call, ImageRule, UNKNOWN_MAX_OUTPUT};
 use crate::{
     budgets::Budgets,
     catalog::{ActiveDeployment, ActiveRoute},
-    limits::{Limiter, Refused, Rule, most_of},
+    limits::{Limiter, Rule, most_of},
     worst_case,
 };
 
@@ -69,7 +69,7 @@ pub struct NeverFits {
 
 impl NeverFits {
     fn rate(tokens: i64, most: i64, rule: &Rule, team: &str) -> Self {
-        let refused = Refused::by(rule, tokens);
+        let refused = rule.refuses(tokens);
         let of = refused.obstacle(team).detail;
         let of = of.strip_prefix("limit ").unwrap_or(&of).to_owned();
         Self { asks: format!("{tokens} tokens"), most: format!("{most} tokens a minute"), of }

@@ -33,10 +33,10 @@ pub fn call_row(worker_id: i64) -> LedgerRow {
     let (now, id) = (Utc::now(), uuid::Uuid::now_v7());
     serde_json::from_value(json!({
         "attempt_id": id, "request_id": id.to_string(), "attempt_no": 1, "attempt_reason": "primary", "is_final": true,
-        "record_kind": "call", "requested_at": now, "completed_at": now, "recorded_at": now, "usage_date": now.date_naive(),
+        "record_kind": "original", "requested_at": now, "completed_at": now, "recorded_at": now, "usage_date": now.date_naive(),
         "reserved_at": now, "team": "t", "environment": "", "feature": "", "key_id": "k", "worker_id": worker_id,
         "provider": "openai", "deployment": "d", "model_requested": "r", "model_billed": "m", "processing": "sync",
-        "lane": "prod", "status": "ok", "billable": true, "cache_hit": false, "price_status": "known",
+        "lane": "prod", "status": "succeeded", "billable": true, "cache_hit": false, "price_status": "unpriced",
     }))
     .unwrap()
 }

@@ -13,8 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::{
-    Engine, Roles, admit, claim, direct, direct::IntentQueue, jobs, route, settle, settle::Queue, upkeep, work,
+    Engine, Roles, admit, claim, config,
+    intents::{self, IntentQueue},
+    jobs, settle,
+    settle::Queue,
+    upkeep, work,
 };
+use admission::route;
 
 /// Everything of a process that runs by itself, until [`Running::end`].
 pub struct Running {
@@ -34,20 +39,20 @@ impl Running {
         let mut loops = JoinSet::new();
         let (e, stop) = (|| Arc::clone(engine), || background.clone());
         loops.spawn(upkeep::heartbeat(e(), stop()));
-        loops.spawn(upkeep::follow_catalog(e(), stop()));
+        loops.spawn(config::follow_catalog(e(), stop()));
         loops.spawn(admit::follow_keys(e()));
-        loops.spawn(route::by_hand::follow(e(), stop()));
+        loops.spawn(route::by_hand::follow(Arc::clone(&engine.control), stop()));
         let notifier = || Arc::clone(&engine.notifier);
         loops.spawn(granter::run(Arc::clone(&engine.control), stop()));
         loops.spawn(jobs::keep_guard(e(), stop()));
-        loops.spawn(direct::write_intents(e(), intents));
+        loops.spawn(intents::run(e(), intents));
         let settler = tokio::spawn(settle::run(e(), settlements, settling.clone()));
         if roles.worker || roles.maintenance {
             loops.spawn(upkeep::finish_jobs(e(), stop()));
             loops.spawn(upkeep::wake_retries(e(), stop()));
         }
         let seen = e();
-        let down_for = move |least| seen.health.down_for(least);
+        let down_for = move |least| seen.control.health.down_for(least);
         loops.spawn(alerts::tell_of_outages(notifier(), down_for, stop()));
         loops.spawn(alerts::tell_of_notices(notifier(), stop()));
         if roles.maintenance {

@@ -13,7 +13,7 @@ use store::{PgPool, Pools};
 use crate::{
     Engine, Settings, Start,
     call::Providers,
-    direct::IntentQueue,
+    intents::IntentQueue,
     meter::{self, Attempt, Subject},
     submit::testing::{WORKER, catalog},
 };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use engine::{
     Engine,
-    upkeep::{self, changed},
+    config::{changed, reload as apply},
 };
 use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +40,7 @@ pub async fn run(mut reload: Reload, engine: &Engine, started: Config, stop: Can
 
 async fn read_again(reload: &Reload, engine: &Engine, started: &Config) -> anyhow::Result<i64> {
     let config = config::load(reload.given.as_deref(), std::env::vars())?.config;
-    let version = upkeep::reload(engine, &config.catalog()).await?;
+    let version = apply(engine, &config.catalog()).await?;
     for setting in takes_a_restart(started, &config) {
         warn!(setting, "A setting was changed that takes a restart; going on with the one before");
     }

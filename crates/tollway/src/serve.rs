@@ -111,7 +111,7 @@ async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, In
     // Before it becomes the active version for all: a file that cannot be used is refused here.
     ActiveCatalog::build(0, catalog.clone()).context("the configuration cannot be used")?;
     let mut tx = pools.work.begin().await?;
-    upkeep::apply_catalog(&mut tx, &catalog, &upkeep::hostname()).await.context("cannot apply the configuration")?;
+    config::apply_catalog(&mut tx, &catalog, &upkeep::hostname()).await.context("cannot apply the configuration")?;
     let active = store::config::load_active(&mut tx).await?.context("no configuration is active")?;
     store::retention::make_partitions(&mut tx).await?;
     tx.commit().await?;

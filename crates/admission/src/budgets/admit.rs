@@ -9,7 +9,7 @@ use domain::{
 };
 use store::{PgPool, budget::Standing};
 
-use super::{Budgets, Refusal, Why, rule::Rule, show};
+use super::{Budgets, Refusal, Why, rule::Rule, windows};
 
 /// Who submits.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +47,7 @@ pub async fn used_up(
         };
         book.of(&facts).filter(|rule| rule.policy == Policy::Reject).cloned().collect()
     };
-    let windows: Vec<_> = rules.iter().map(|rule| show::window(rule.id, &rule.budget, now)).collect();
+    let windows: Vec<_> = rules.iter().map(|rule| windows::cells(rule.id, &rule.budget, now)).collect();
     let standings = store::budget::standing(&mut conn, &windows).await?;
     // What calls under way hold may come back.
     let left = |(rule, now): &(Arc<Rule>, Standing)| rule.budget.cap() - now.spent - now.unproven;

@@ -8,7 +8,7 @@ use store::{
     budget::{BudgetRow, Sample, Standing},
 };
 
-use super::show;
+use super::windows::cells;
 use crate::AdmissionControl;
 
 const LATELY: TimeDelta = TimeDelta::hours(1);
@@ -73,7 +73,7 @@ pub(super) async fn lately(
 /// The cells of a window that rolls, as far as they are of the last hour.
 fn last_cells(row: &BudgetRow, at: DateTime<Utc>) -> (i64, DateTime<Utc>, DateTime<Utc>) {
     let (window, zone) = (row.budget.window, row.budget.time_zone);
-    let (id, _, until) = show::window(row.budget_id, &row.budget, at);
+    let (id, _, until) = cells(row.budget_id, &row.budget, at);
     let lately = window.elapsed(zone, at).min(LATELY);
     (id, window.span(zone, at - lately).start, until)
 }
@@ -97,7 +97,7 @@ pub async fn sample(control: &AdmissionControl) -> store::Result<()> {
     let mut conn = control.pools.work.acquire().await?;
     let mut rows = store::budget::active(&mut conn).await?;
     rows.retain(|row| row.is_counted && row.budget.window.length().is_none());
-    let windows: Vec<_> = rows.iter().map(|row| show::window(row.budget_id, &row.budget, now)).collect();
+    let windows: Vec<_> = rows.iter().map(|row| cells(row.budget_id, &row.budget, now)).collect();
     let standings = store::budget::standing(&mut conn, &windows).await?;
     let sample =
         |(row, standing): (&BudgetRow, &Standing)| Sample { budget_id: row.budget_id, at: now, spent: standing.spent };

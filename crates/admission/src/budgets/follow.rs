@@ -9,12 +9,7 @@ use std::{
 use domain::budget::Guard;
 use store::budget::BudgetRow;
 
-use super::{
-    Budgets,
-    book::Book,
-    round::{Occasion, exchange},
-    rule::Rule,
-};
+use super::{Budgets, book::Book, gather::Occasion, round::exchange, rule::Rule};
 use crate::AdmissionControl;
 
 /// Follows the budgets in force. Those that are new count the calls under way, and Postgres is told so before it hears that they are

@@ -8,12 +8,24 @@ use store::budget::Ask;
 
 use super::{
     account::Account,
-    round::Occasion,
     rule::{Rule, State, Unmet},
 };
 
 /// A replica that rests keeps enough for so many calls, as large as the last one was: the first after a pause costs what any costs.
 const ALLOTMENT: i128 = 2;
+
+/// Why a round is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// Time has passed.
+    Tick,
+    /// Somebody waits.
+    Demand,
+    /// Budgets are new here.
+    News,
+    /// The process ends.
+    End,
+}
 
 /// A cell that the round is about, as it stood when it was asked for.
 pub(super) struct Pending {
@@ -110,6 +122,11 @@ pub(super) fn gather(
             is_current,
         });
     }
+    forget_ended(state, rule, now);
+}
+
+/// Cells whose time is over, of which nothing is reserved or doubtful, and that the database knows as they are.
+fn forget_ended(state: &mut State, rule: &Rule, now: DateTime<Utc>) {
     state.cells.retain(|cell| {
         let is_over = cell.span.end <= now && cell.account.reserved == 0;
         // What nobody knows of a window that rolls counts as long as it looks back on it.

@@ -8,8 +8,9 @@ use tracing::warn;
 use super::{
     Budgets,
     follow::{count, follow},
+    gather::Occasion,
     prove::prove,
-    round::{Occasion, exchange},
+    round::exchange,
 };
 use crate::{AdmissionControl, granter::Grants};
 

@@ -14,6 +14,7 @@ mod hard;
 mod held_back;
 mod in_force;
 mod part;
+mod parts;
 mod prove;
 mod refusal;
 mod reservation;
@@ -22,7 +23,9 @@ mod rule;
 mod show;
 mod spend;
 mod sweep;
+mod take;
 mod tripped;
+mod windows;
 
 use std::{
     sync::{
@@ -46,13 +49,14 @@ pub use part::{Part, PartOf};
 pub use prove::prove_left;
 pub use refusal::{Refusal, Why};
 pub use reservation::{Ask, Reservation};
-pub use show::{Shown, rolling, show, show_with_last, shown, verify, window};
+pub use show::{Shown, show, show_with_last, shown, verify};
 pub use spend::{Whose, book as book_rows};
 pub use sweep::sweep;
+pub use windows::{cells, rolling_cells};
 
 use self::{
     book::Book,
-    part::Parts,
+    parts::Parts,
     reservation::{Call, Calls},
     rule::{Ticket, Unmet},
     tripped::Tripped,

@@ -16,7 +16,7 @@ use pricing::Price;
 use super::{
     Pressing, Refusal,
     book::charged,
-    part::Parts,
+    parts::Parts,
     rule::{Held, Outcome, Rule},
 };
 use crate::{catalog::ActiveDeployment, worst_case};

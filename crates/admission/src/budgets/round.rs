@@ -14,8 +14,9 @@ use store::{
 
 use super::{
     account::{self, Account, Room},
-    gather::{Pending, gather},
-    part::{self, Part, PartOf},
+    gather::{Occasion, Pending, gather},
+    part::{Part, PartOf},
+    parts,
     refusal::{Refusal, Why},
     rule::{Rule, State, View},
 };
@@ -23,18 +24,6 @@ use crate::{AdmissionControl, granter::KEPT_TICKS};
 
 /// Between two questions to other replicas for what they have free.
 const ASKED_EVERY: Duration = Duration::from_millis(20);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Occasion {
-    /// Time has passed.
-    Tick,
-    /// Somebody waits.
-    Demand,
-    /// Budgets are new here.
-    News,
-    /// The process ends.
-    End,
-}
 
 /// Asks Postgres, if anything is wanted, to be told or to be given back. Tells whether requests of jobs wanted something.
 pub(super) async fn exchange(control: &AdmissionControl, occasion: Occasion) -> store::Result<bool> {
@@ -100,7 +89,7 @@ async fn rules(control: &AdmissionControl) -> store::Result<Vec<Arc<Rule>>> {
     let nameless: Vec<Part> =
         parts.iter().filter_map(|rule| rule.part.clone()).filter(|part| part.id().is_none()).collect();
     if !nameless.is_empty() {
-        part::name(&mut *control.pools.work.acquire().await?, &nameless).await?;
+        parts::name(&mut *control.pools.work.acquire().await?, &nameless).await?;
     }
     rules.extend(parts);
     Ok(rules)

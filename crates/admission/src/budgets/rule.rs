@@ -15,16 +15,8 @@ use domain::{
 };
 use store::budget::PartKey;
 
-use super::{
-    Pressing,
-    account::Account,
-    held_back::HeldBack,
-    part::Part,
-    refusal::{Refusal, Why},
-};
+use super::{account::Account, held_back::HeldBack, part::Part};
 
-/// A view of the whole that is older does not refuse anybody for good.
-const FRESH: Duration = Duration::from_millis(600);
 /// A part that nobody used for so long is forgotten: the database knows what was spent of it. One that somebody was let pass is
 /// remembered longer, because to learn that again costs the job a refusal.
 const IDLE: Duration = Duration::from_secs(5);
@@ -162,84 +154,6 @@ impl Rule {
 
     pub(super) fn span(&self, at: DateTime<Utc>) -> Span {
         self.budget.window.span(self.budget.time_zone, at)
-    }
-
-    /// Holds an amount for a call that begins now. `None`: the call has no price.
-    pub(super) fn take(
-        self: &Arc<Self>,
-        amount: Option<i128>,
-        at: DateTime<Utc>,
-        pressing: Pressing,
-    ) -> Result<Held, Refusal> {
-        let Some(amount) = amount else {
-            return match self.budget.lets_through() {
-                true => Ok(self.force(0, at)),
-                false => Err(self.refusal(0, at, Why::Unpriced, &self.state())),
-            };
-        };
-        if self.policy == Policy::Alert || self.budget.soft && pressing == Pressing::Overdraw {
-            return Ok(self.force(amount, at));
-        }
-        let mut state = self.state();
-        let epoch = state.epoch;
-        let cell = state.cell(self, at);
-        if cell.account.take(amount) {
-            let cell = cell.span.start;
-            state.used_at = Some(Instant::now());
-            state.recent += amount;
-            state.kept = (state.kept - amount).max(0);
-            state.last = amount;
-            return Ok(Held { rule: Arc::clone(self), cell, amount, epoch });
-        }
-        state.was_refused = true;
-        let why = match state.view.filter(|view| view.at.elapsed() < FRESH) {
-            Some(view) if view.is_open && amount > view.possible => Why::Short,
-            Some(view) if !view.is_open => Why::Counting,
-            Some(_) => Why::Held,
-            None => Why::Unasked,
-        };
-        let refusal = self.refusal(amount, at, why, &state);
-        Err(Refusal { is_pressed: pressing != Pressing::Patient, ..refusal })
-    }
-
-    /// Holds it whatever is left.
-    pub(super) fn force(self: &Arc<Self>, amount: i128, at: DateTime<Utc>) -> Held {
-        let mut state = self.state();
-        let epoch = state.epoch;
-        let cell = state.cell(self, at);
-        cell.account.force(amount);
-        let cell = cell.span.start;
-        state.used_at = Some(Instant::now());
-        state.recent += amount;
-        Held { rule: Arc::clone(self), cell, amount, epoch }
-    }
-
-    /// As [`Self::take`], of a part: only jobs that nobody approved are refused.
-    pub(super) fn take_part(
-        self: &Arc<Self>,
-        amount: Option<i128>,
-        at: DateTime<Utc>,
-        job: Option<i64>,
-        pressing: Pressing,
-    ) -> Result<Held, Refusal> {
-        let is_lifted = |job| self.state().lifted.get(&job).is_some_and(|until| at < *until);
-        match (amount, job) {
-            (Some(amount), Some(job)) if !is_lifted(job) => self.take(Some(amount), at, pressing),
-            // What has no price does not burn anything that could be seen.
-            _ => Ok(self.force(amount.unwrap_or(0), at)),
-        }
-    }
-
-    fn refusal(self: &Arc<Self>, asked: i128, at: DateTime<Utc>, why: Why, state: &State) -> Refusal {
-        Refusal {
-            rule: Arc::clone(self),
-            asked,
-            left: state.view.map_or(0, |view| view.left.max(0)),
-            at,
-            resets_at: self.budget.window.resets_at(self.budget.time_zone, at),
-            why,
-            is_pressed: false,
-        }
     }
 }
 

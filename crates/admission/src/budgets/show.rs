@@ -1,17 +1,16 @@
 //! How budgets stand.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use chrono_tz::Tz;
-use domain::{
-    Budget,
-    budget::{Length, Unit, Window},
-};
+use domain::budget::{Unit, Window};
 use store::{
     PgConnection,
     budget::{BudgetRow, Over, Standing, Verified},
 };
 
-use super::burn::{self, Burnt};
+use super::{
+    burn::{self, Burnt},
+    windows::cells,
+};
 use crate::AdmissionControl;
 
 /// Of the calls that took a budget over its limit, so many are named.
@@ -63,7 +62,7 @@ pub async fn show_with_last(conn: &mut PgConnection, now: DateTime<Utc>) -> stor
 
 /// Each at a moment of its own.
 async fn show_at(conn: &mut PgConnection, asked: Vec<(BudgetRow, DateTime<Utc>)>) -> store::Result<Vec<Shown>> {
-    let windows: Vec<_> = asked.iter().map(|(row, at)| window(row.budget_id, &row.budget, *at)).collect();
+    let windows: Vec<_> = asked.iter().map(|(row, at)| cells(row.budget_id, &row.budget, *at)).collect();
     let standings = store::budget::standing(conn, &windows).await?;
     let burnt = burn::lately(conn, &asked, &standings).await?;
     let each = asked.into_iter().zip(standings).zip(burnt);
@@ -83,22 +82,6 @@ pub async fn verify(control: &AdmissionControl) -> store::Result<Vec<Shown>> {
         one.verified = Some(sums);
     }
     Ok(all)
-}
-
-/// The same of a part, which rolls.
-pub fn rolling(part_id: i64, per: Length, now: DateTime<Utc>) -> (i64, DateTime<Utc>, DateTime<Utc>) {
-    let span = Window::Rolling(per).span(Tz::UTC, now);
-    (part_id, span.since, span.end + TimeDelta::days(1))
-}
-
-/// The cells that count now, with both ends.
-pub fn window(budget_id: i64, budget: &Budget, now: DateTime<Utc>) -> (i64, DateTime<Utc>, DateTime<Utc>) {
-    let span = budget.window.span(budget.time_zone, now);
-    match budget.window {
-        // Replicas' clocks may be a little ahead.
-        Window::Rolling(_) => (budget_id, span.since, span.end + TimeDelta::days(1)),
-        _ => (budget_id, span.since, span.start),
-    }
 }
 
 pub fn shown(row: BudgetRow, standing: Standing, burnt: Option<Burnt>, now: DateTime<Utc>) -> Shown {

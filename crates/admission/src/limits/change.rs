@@ -9,7 +9,7 @@ use store::{
 };
 
 use super::{
-    Target,
+    BadScope, Target,
     beside::{Caps, Contradiction, Found},
     deployment_scope, key_scope, lane_scope, part, reload,
 };
@@ -17,8 +17,8 @@ use crate::AdmissionControl;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LimitError {
-    #[error("{0:?} is no scope: team:NAME, lane:LANE:team:NAME, key:ID or deployment:NAME")]
-    BadScope(String),
+    #[error(transparent)]
+    BadScope(#[from] BadScope),
     #[error("{kind:?} is no kind of limit here; {known} are")]
     BadKind { kind: String, known: &'static str },
     #[error("a limit is at least 1, not {0}; remove it, and there is none")]

@@ -9,7 +9,7 @@ use store::limit::{Answer, Want};
 
 use crate::granter::KEPT_TICKS;
 
-use super::{Kind, Rule, granter::Occasion, refused::View, rule::State};
+use super::{Kind, Rule, refused::View, rule::State};
 
 /// After so many ticks without use, what is held beyond the allotment goes back.
 const EXPIRES: u32 = 4;
@@ -17,6 +17,15 @@ const EXPIRES: u32 = 4;
 const FADES: u32 = 240;
 /// An allotment, at the least: so many calls.
 const ALLOTMENT: i64 = 2;
+
+/// Why a round is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// Time has passed.
+    Tick,
+    /// Somebody was refused, or another replica told something.
+    Demand,
+}
 
 /// One limit's part of a round.
 #[derive(Debug)]

@@ -12,21 +12,13 @@ use tracing::warn;
 
 use super::{
     Limiter, Rule,
-    gather::{Pending, gather},
-    rule::Kind,
+    gather::{Occasion, Pending, gather},
+    kind::Kind,
 };
 use crate::{AdmissionControl, granter::Grants};
 
 /// The longest that a round may take, and reading the limits.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(2);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Occasion {
-    /// Time has passed.
-    Tick,
-    /// Somebody was refused, or another replica told something.
-    Demand,
-}
 
 /// Those who wait for an answer are told soon that there is none.
 async fn in_time<T>(work: impl Future<Output = store::Result<T>>) -> store::Result<T> {

@@ -14,6 +14,14 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// By hand, as tests and benchmarks do that run no granter: a rule with this grant, and a permit of one call of it.
+    pub fn granted(kind: Kind, grant: i64) -> (Arc<Rule>, Self) {
+        let rule = Arc::new(Rule::new(1, "deployment:d", kind));
+        rule.grant(grant);
+        let permit = Self::take(&[Arc::clone(&rule)], 1, Waiter::Job).unwrap_or_default();
+        (rule, permit)
+    }
+
     /// Takes from all rules or from none. Refused by one, it asks for what it lacks of the others too, so that all of it comes in one
     /// round.
     pub(super) fn take(rules: &[Arc<Rule>], tokens: i64, waiter: Waiter) -> Result<Self, Refused> {

@@ -8,7 +8,7 @@ use std::{
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use domain::waits::{Obstacle, WaitReason};
 
-use super::{Kind, Rule, Scope, rule::State};
+use super::{Kind, Scope};
 
 /// A slot comes free when a call ends, and nobody knows when that is.
 const MOMENT: Duration = Duration::from_secs(1);
@@ -40,11 +40,11 @@ pub struct Refused {
     pub kind: Kind,
     pub cap: i64,
     /// What the call needed, and what of it was there.
-    amount: i64,
-    held: i64,
+    pub(super) amount: i64,
+    pub(super) held: i64,
     /// Of no table: what this replica knows is all that there is to know.
-    is_local: bool,
-    view: Option<View>,
+    pub(super) is_local: bool,
+    pub(super) view: Option<View>,
 }
 
 /// What is known of a limit that refused.
@@ -59,17 +59,6 @@ pub(super) enum Standing {
 }
 
 impl Refused {
-    pub(super) fn of(rule: &Rule, state: &State, amount: i64) -> Self {
-        let held = if rule.kind == Kind::Slots { 0 } else { state.granted };
-        let (scope, kind, cap, is_local) = (Arc::clone(&rule.scope), rule.kind, state.cap, rule.id == 0);
-        Self { scope, kind, cap, amount, held, is_local, view: state.view }
-    }
-
-    /// As if the rule refused `amount`.
-    pub fn by(rule: &Rule, amount: i64) -> Self {
-        Self::of(rule, &rule.state(), amount)
-    }
-
     /// By what was known when it refused, for a call that began at `since`.
     pub(super) fn standing(&self, since: Instant, now: Instant) -> Standing {
         if self.is_local {

@@ -5,32 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Permit, Refused, refused::View, signals::Signals};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Slots,
-    Rpm,
-    Tpm,
-}
-
-impl Kind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Slots => "slots",
-            Self::Rpm => "rpm",
-            Self::Tpm => "tpm",
-        }
-    }
-    pub(super) fn from_word(word: &str) -> Option<Self> {
-        match word {
-            "slots" => Some(Self::Slots),
-            "rpm" => Some(Self::Rpm),
-            "tpm" => Some(Self::Tpm),
-            _ => None,
-        }
-    }
-}
+use super::{Kind, Refused, refused::View, signals::Signals};
 
 /// What becomes of a request that a limit refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,14 +114,6 @@ impl Rule {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// By hand, as tests and benchmarks do that run no granter: a rule with this grant, and a permit of one call of it.
-    pub fn granted(kind: Kind, grant: i64) -> (Arc<Self>, Permit) {
-        let rule = Arc::new(Self::new(1, "deployment:d", kind));
-        rule.grant(grant);
-        let permit = Permit::take(&[Arc::clone(&rule)], 1, Waiter::Job).unwrap_or_default();
-        (rule, permit)
-    }
-
     /// By hand: all that the rule was granted.
     pub fn grant(&self, amount: i64) {
         let mut state = self.state();
@@ -184,7 +151,7 @@ impl Rule {
         state.idle_ticks = 0;
         if !self.fits(&state, amount) {
             state.refuse(amount, waiter);
-            return Err(Refused::of(self, &state, amount));
+            return Err(self.refusal(&state, amount));
         }
         (state.waited_for, state.last) = (0, amount);
         match self.kind {
@@ -216,7 +183,18 @@ impl Rule {
     pub(super) fn check(&self, tokens: i64) -> Result<(), Refused> {
         let state = self.state();
         let amount = self.amount(&state, tokens);
-        if self.fits(&state, amount) { Ok(()) } else { Err(Refused::of(self, &state, amount)) }
+        if self.fits(&state, amount) { Ok(()) } else { Err(self.refusal(&state, amount)) }
+    }
+
+    fn refusal(&self, state: &State, amount: i64) -> Refused {
+        let held = if self.kind == Kind::Slots { 0 } else { state.granted };
+        let (scope, kind, cap, is_local) = (Arc::clone(&self.scope), self.kind, state.cap, self.id == 0);
+        Refused { scope, kind, cap, amount, held, is_local, view: state.view }
+    }
+
+    /// As if this rule refused `amount`.
+    pub fn refuses(&self, amount: i64) -> Refused {
+        self.refusal(&self.state(), amount)
     }
 
     /// Undoes a take that led to no call: a refused call burns no limit.

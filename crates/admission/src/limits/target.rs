@@ -4,8 +4,6 @@ use std::{fmt, str::FromStr};
 
 use domain::Lane;
 
-use super::LimitError;
-
 /// What a limit is of, as people write it: `team:NAME`, `lane:LANE:team:NAME`, `key:ID`, `deployment:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -15,11 +13,15 @@ pub enum Target {
     Deployment(String),
 }
 
-impl FromStr for Target {
-    type Err = LimitError;
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no scope: team:NAME, lane:LANE:team:NAME, key:ID or deployment:NAME")]
+pub struct BadScope(String);
 
-    fn from_str(text: &str) -> Result<Self, LimitError> {
-        let bad = || LimitError::BadScope(text.chars().take(128).collect());
+impl FromStr for Target {
+    type Err = BadScope;
+
+    fn from_str(text: &str) -> Result<Self, BadScope> {
+        let bad = || BadScope(text.chars().take(128).collect());
         let (what, rest) = text.split_once(':').filter(|(_, rest)| !rest.is_empty()).ok_or_else(bad)?;
         match what {
             "team" => Ok(Self::Team(rest.to_owned())),

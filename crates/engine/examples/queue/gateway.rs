@@ -7,7 +7,7 @@ use std::{
 
 use admission::catalog::ActiveCatalog;
 use domain::{Catalog, ids::time_id};
-use engine::{Engine, Settings, Start, call::Providers, direct::IntentQueue, settle::Queue, upkeep};
+use engine::{Engine, Settings, Start, call::Providers, config, intents::IntentQueue, settle::Queue};
 use secrecy::SecretBox;
 use store::connect::PoolSizes;
 
@@ -25,7 +25,7 @@ pub async fn build(url: &str, slots: usize) -> Result<(Arc<Engine>, i64, IntentQ
     store::migrate(&pools.work).await?;
     let catalog: Catalog = serde_json::from_str(CATALOG)?;
     let mut tx = pools.work.begin().await?;
-    upkeep::apply_catalog(&mut tx, &catalog, "bench").await?;
+    config::apply_catalog(&mut tx, &catalog, "bench").await?;
     store::retention::make_partitions(&mut tx).await?;
     let team = store::team::create(&mut tx, "bench", 1).await?.ok_or("the database is not empty")?;
     let (worker_id, asked) = (time_id(store::worker::database_now(&mut tx).await?), Instant::now());

@@ -33,10 +33,8 @@ use super::{
     JobInfo,
     by_turns::{Turns, turns, waiting},
 };
-use crate::{
-    Engine,
-    route::{self, Backoff, Choice, Next},
-};
+use crate::Engine;
+use admission::route::{self, Backoff, Choice, Next};
 
 /// A flow whose route is not declared is looked at again after this.
 const NO_ROUTE: Duration = Duration::from_secs(5);
@@ -56,7 +54,7 @@ pub(super) struct Admitted {
 impl Admitted {
     /// It is not called: what it took of limits is there again, and if it was a probe, the next call is.
     pub fn give_back(self, engine: &Engine) {
-        engine.health.unheard(&self.deployment.name, &self.team, Instant::now());
+        engine.control.health.unheard(&self.deployment.name, &self.team, Instant::now());
         self.admission.release();
     }
 }
@@ -301,7 +299,7 @@ fn admit(
         now,
         pressing: Pressing::Patient,
     };
-    match route::next(choice, &engine.health, &engine.control.limits, &engine.control.budgets) {
+    match route::next(choice, &engine.control.health, &engine.control.limits, &engine.control.budgets) {
         Next::Use(placement) => Ok((Arc::clone(&placement.deployment), Admission::placed(caller, placement))),
         Next::Broke(refusal) => {
             caller.cancel();

@@ -3,7 +3,6 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use domain::AttemptReason;
 use store::{
     claim::{Body, FlowRow, RetryRow},
     lease::{LeaseKey, NewLease},
@@ -14,6 +13,7 @@ use super::{
     Found, JobInfo, Request,
     decide::{self, Admitted, decide, job_info},
     judge::{self, Verdict},
+    request::Try,
     uncommitted::Uncommitted,
 };
 use crate::Engine;
@@ -86,12 +86,7 @@ pub(super) async fn claim(engine: &Engine, reach: i64) -> store::Result<(Vec<Arc
     let requests = held.committed();
     decision.marks.iter().for_each(|(lane, mark)| engine.slots.served(lane, *mark));
 
-    let started: Vec<i64> = flows
-        .iter()
-        .zip(&of_flows)
-        .filter(|(flow, verdict)| flow.next_pos == 0 && verdict.advance > 0)
-        .map(|(flow, _)| flow.job_id)
-        .collect();
+    let started = started(&flows, &of_flows);
     if !started.is_empty()
         && let Err(error) = mark_running(engine, &started).await
     {
@@ -113,6 +108,12 @@ pub(super) async fn claim(engine: &Engine, reach: i64) -> store::Result<(Vec<Arc
         _ => Found::Some,
     };
     Ok((requests, found))
+}
+
+/// The jobs whose first requests were claimed.
+fn started(flows: &[FlowRow], verdicts: &[Verdict]) -> Vec<i64> {
+    let is_first = |(flow, verdict): &(&FlowRow, &Verdict)| flow.next_pos == 0 && verdict.advance > 0;
+    flows.iter().zip(verdicts).filter(is_first).map(|(flow, _)| flow.job_id).collect()
 }
 
 async fn mark_running(engine: &Engine, jobs: &[i64]) -> store::Result<()> {
@@ -205,9 +206,7 @@ fn requests(
             Arc::clone(job),
             body,
             one.deployment,
-            retry.as_ref().map_or(AttemptReason::Primary, |_| AttemptReason::Retry),
-            retry.as_ref().map_or(1, |r| r.attempt_no + 1),
-            retry.as_ref().map_or(0, |r| r.failures),
+            retry.as_ref().map_or(Try::FIRST, Try::again),
             now,
             one.admission,
         );

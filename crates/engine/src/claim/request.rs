@@ -10,13 +10,16 @@ use admission::{
 };
 use chrono::{DateTime, Utc};
 use domain::{AttemptReason, Endpoint, JobId, Lane, RequestId, Tags, ids::attempt_id};
-use store::{claim::Body, lease::LeaseKey};
+use store::{
+    claim::{Body, RetryRow},
+    lease::LeaseKey,
+};
 
 use crate::{
     Engine,
     meter::{Attempt, Subject},
-    route::Backoff,
 };
+use admission::route::Backoff;
 
 /// What the requests of one flow have in common.
 #[derive(Debug)]
@@ -91,16 +94,30 @@ pub struct Request {
     admission: Mutex<Option<Admission>>,
 }
 
+/// Which try of a request a lease is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Try {
+    reason: AttemptReason,
+    no: i32,
+    /// Of the tries before.
+    failures: i16,
+}
+
+impl Try {
+    pub const FIRST: Self = Self { reason: AttemptReason::Primary, no: 1, failures: 0 };
+
+    pub fn again(retry: &RetryRow) -> Self {
+        Self { reason: AttemptReason::Retry, no: retry.attempt_no + 1, failures: retry.failures }
+    }
+}
+
 impl Request {
-    #[expect(clippy::too_many_arguments, reason = "made in one place, from all that a claim read")]
     pub(super) fn new(
         key: LeaseKey,
         job: Arc<JobInfo>,
         body: Body,
         deployment: Arc<ActiveDeployment>,
-        reason: AttemptReason,
-        attempt_no: i32,
-        failures: i16,
+        tried: Try,
         claimed_at: DateTime<Utc>,
         mut admission: Admission,
     ) -> Self {
@@ -108,8 +125,8 @@ impl Request {
         admission.lower(i64::from(body.est_in), body.max_out.map(i64::from));
         let first = Attempt {
             id: attempt_id(claimed_at),
-            no: attempt_no,
-            reason,
+            no: tried.no,
+            reason: tried.reason,
             fallback_from: None,
             deployment,
             endpoint: job.endpoint,
@@ -124,7 +141,7 @@ impl Request {
             max_out: body.max_out,
             custom_id: body.custom_id,
             body: body.body,
-            failures,
+            failures: tried.failures,
             never_fits: None,
             first,
             admission: Mutex::new(Some(admission)),

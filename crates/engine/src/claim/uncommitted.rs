@@ -27,7 +27,7 @@ impl Drop for Uncommitted<'_> {
         // Its COMMIT may have happened all the same: then the heartbeat finds leases that nobody here knows of, and hands them back.
         self.engine.live.remove(self.requests.iter().map(|request| &request.key));
         for request in self.requests.drain(..) {
-            self.engine.health.unheard(&request.first.deployment.name, &request.job.team, Instant::now());
+            self.engine.control.health.unheard(&request.first.deployment.name, &request.job.team, Instant::now());
             request.take_admission().release();
         }
     }

@@ -18,14 +18,14 @@ use domain::{
 };
 use scheduler::CallGuard;
 
-use super::{Direct, DirectError, place::Place, sync_call::SyncCall};
+use super::{Direct, DirectError, place::Place, request::SyncCall};
 use crate::{
     Engine,
     admit::Caller,
     failover::{Request, Stuck},
     meter::Subject,
-    route::Next,
 };
+use admission::route::Next;
 
 /// A caller is not kept waiting longer than this for a place in its lane, or for a deployment that cools.
 const PATIENCE: Duration = Duration::from_millis(100);

@@ -4,9 +4,9 @@
 
 mod admit;
 mod calls;
-mod intents;
 mod pipe;
 mod place;
+mod request;
 mod stream;
 mod sync_call;
 mod whole;
@@ -20,7 +20,6 @@ use tokio::sync::oneshot;
 
 use admission::budgets::Refusal;
 pub use calls::Calls;
-pub use intents::{Durable, IntentQueue, Intents, run as write_intents};
 
 use crate::{Engine, admit::Caller};
 

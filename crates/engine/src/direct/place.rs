@@ -65,7 +65,7 @@ impl<'a> Place<'a> {
     pub fn verdict(self, engine: &Engine, since: Instant) -> Verdict {
         let (now, mut soonest) = (Instant::now(), None::<Box<Full>>);
         for deployment in
-            self.candidates().filter(|deployment| engine.health.ready(&deployment.name, &self.ask.team).is_ok())
+            self.candidates().filter(|deployment| engine.control.health.ready(&deployment.name, &self.ask.team).is_ok())
         {
             let checked =
                 engine.control.limits.check_deployment(&deployment.name, self.lane, self.reserves, self.tokens);

@@ -10,7 +10,7 @@ use providers::{AnswerStream, CallError, StreamEvent};
 use super::{
     DirectError,
     pipe::{Gone, Inlet},
-    sync_call::SyncCall,
+    request::SyncCall,
 };
 use crate::{
     Engine,

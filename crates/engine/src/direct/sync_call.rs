@@ -3,41 +3,24 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use admission::{Admission, Placement};
-use admission::{
-    budgets::Ask,
-    catalog::{ActiveCatalog, ActiveRoute},
-};
-use bytes::Bytes;
-use domain::{Endpoint, ErrorClass, LedgerRow, Money, attempt::Fault, catalog::LaneRule};
+use domain::{ErrorClass, Money, attempt::Fault, catalog::LaneRule};
 use futures::FutureExt;
 use providers::{Answer, AnswerStream, CallError};
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    DirectAnswer, DirectError, Meta, admit,
+    DirectAnswer, DirectError, admit,
     pipe::pipe,
+    request::SyncCall,
     stream,
     whole::{give_up, refused, render},
 };
 use crate::{
     Engine, call,
     failover::{self, Booking, Call, Durable, End, Flight, Origin, Reply, Request, RowEnd, Stuck, Tries},
-    meter::{Ended, Subject},
+    meter::Ended,
     settle::{Direct as Settled, Op},
 };
-
-pub(super) struct SyncCall {
-    pub subject: Subject,
-    pub endpoint: Endpoint,
-    pub body: Bytes,
-    pub stream: bool,
-    pub route: Arc<ActiveRoute>,
-    pub catalog: Arc<ActiveCatalog>,
-    pub ask: Ask,
-    /// Cancelled when calls may run no longer.
-    pub cut: CancellationToken,
-}
 
 pub(super) enum Answered {
     Whole(Box<Answer>),
@@ -45,30 +28,6 @@ pub(super) enum Answered {
 }
 
 type Waiting = oneshot::Sender<Result<DirectAnswer, DirectError>>;
-
-impl SyncCall {
-    fn text(&self) -> &str {
-        // Admission parsed it as a str.
-        std::str::from_utf8(&self.body).unwrap_or_default()
-    }
-
-    /// Books the call that ended; what it held of limits comes back at once, the money with the commit.
-    pub async fn book(&self, engine: &Engine, flight: &mut Flight, ledger: LedgerRow) {
-        let mut admission = std::mem::take(&mut flight.admission);
-        admission.leave_limits();
-        engine.settler.put(Op::Direct(Box::new(Settled { ledger, admission }))).await;
-    }
-
-    fn meta(&self, attempt: &crate::meter::Attempt, model: Option<String>, cost_usd: Option<Money>) -> Meta {
-        Meta {
-            request_id: self.subject.request_id.clone(),
-            deployment: Arc::clone(&attempt.deployment.name),
-            model: model.unwrap_or_else(|| attempt.deployment.spec.model.clone()),
-            attempts: attempt.no.unsigned_abs(),
-            cost_usd,
-        }
-    }
-}
 
 impl Origin for SyncCall {
     type Answer = Answered;

@@ -8,13 +8,13 @@ use providers::CallError;
 
 use super::{
     Origin, Request,
-    tries::{Blame, Failed, Tries},
+    tries::{Failed, Tries},
 };
 use crate::{
     Engine,
     meter::{self, Attempt, Ended, HungUp, Subject},
-    route::Failure,
 };
+use admission::route::{Blame, Failure};
 
 /// A request on its way: what it holds, the call under way, and how often it was called.
 pub(crate) struct Flight {
@@ -109,7 +109,7 @@ impl Flight {
         self.admission.call_failed(error.class, error.usage.and_then(|usage| usage.total()));
         let Some(call) = &self.call else { return };
         let deployment = Arc::clone(&call.attempt.deployment.name);
-        let blame = engine.health.failed(Failure {
+        let blame = engine.control.health.failed(Failure {
             deployment: &deployment,
             team: &origin.request().subject.team,
             request: origin.fingerprint(),

@@ -24,13 +24,13 @@ use admission::{
     fit,
 };
 pub(crate) use flight::{Call, Flight, RowEnd};
-pub use tries::{Blame, Failed, Tries};
+pub use tries::{Failed, Tries};
 
 use crate::{
     Engine,
     meter::{Ended, Subject},
-    route::{self, Choice, Next},
 };
+use admission::route::{self, Choice, Next};
 
 /// What is to be called, and for whom.
 #[derive(Clone, Copy)]
@@ -56,7 +56,7 @@ impl Request<'_> {
             now: engine.clock.now(),
             pressing,
         };
-        route::next(choice, &engine.health, &engine.control.limits, &engine.control.budgets)
+        route::next(choice, &engine.control.health, &engine.control.limits, &engine.control.budgets)
     }
 
     /// For limits in tokens.
@@ -86,7 +86,7 @@ pub(crate) enum Stuck {
 pub(crate) enum Durable {
     Reached,
     /// Its intent is being written; to be waited for before anything is shown.
-    Soon(crate::direct::Durable),
+    Soon(crate::intents::Durable),
     /// The lease is somebody else's: the call must not be made.
     Lost,
 }
@@ -183,7 +183,7 @@ pub(crate) async fn run<O: Origin>(engine: &Engine, origin: &O, flight: &mut Fli
         let durable = origin.start(engine, call, &flight.tries, failed.take()).await;
         let is_lost = matches!(durable, Durable::Lost);
         if is_lost || origin.is_unwanted() {
-            engine.health.unheard(&call.attempt.deployment.name, &request.subject.team, Instant::now());
+            engine.control.health.unheard(&call.attempt.deployment.name, &request.subject.team, Instant::now());
             return End::Unstarted { is_lost };
         }
         (call.began, call.is_sent) = (Instant::now(), true);
@@ -195,7 +195,7 @@ pub(crate) async fn run<O: Origin>(engine: &Engine, origin: &O, flight: &mut Fli
         let is_durable = durable.reached().await;
         let error = match result {
             Ok(answer) => {
-                engine.health.succeeded(&call.attempt.deployment.name, &request.subject.team, began);
+                engine.control.health.succeeded(&call.attempt.deployment.name, &request.subject.team, began);
                 return End::Answered(Reply { answer, began, ended, is_durable });
             }
             Err(error) => error,
@@ -240,7 +240,7 @@ async fn wait<O: Origin>(
 
 fn hung_up<R>(engine: &Engine, request: &Request<'_>, flight: &mut Flight, began: Instant) -> End<R> {
     if let Some(call) = &flight.call {
-        engine.health.unheard(&call.attempt.deployment.name, &request.subject.team, began);
+        engine.control.health.unheard(&call.attempt.deployment.name, &request.subject.team, began);
     }
     match flight.row(engine, request, RowEnd::HungUp { began }, false) {
         Some(row) => End::HungUp { row },

@@ -2,20 +2,12 @@
 
 use domain::{ErrorClass, attempt::Fault};
 
+use admission::route::Blame;
+
 /// Calls of one request, whatever became of them. Only a provider that is away for days brings a request this far.
 const MOST_CALLS: i32 = 10_000;
 /// Calls after which a failure that may be the request's own is: not even an outage of hours keeps a poisonous request for ever.
 const MOST_SUSPECT_CALLS: i32 = 100;
-
-/// Whom the evidence blames for a failed call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
-    /// Requests of others fail there too, or the provider said that it takes none.
-    Deployment,
-    /// Nobody can tell yet: other requests were not heard of since.
-    Unclear,
-    Request,
-}
 
 /// What is known of a failed call.
 #[derive(Debug, Clone, Copy)]

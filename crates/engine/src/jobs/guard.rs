@@ -50,7 +50,7 @@ async fn trip(engine: &Engine, job: JobId, refusal: &Refusal) -> store::Result<(
         _ => return Ok(()),
     };
     let (rule, needs) = (&refusal.rule, refusal.asked);
-    let window = budgets::window(id, &rule.budget, now);
+    let window = budgets::cells(id, &rule.budget, now);
     let Some(locked) = store::budget::lock_parts(&mut tx, &[id]).await?.pop() else { return Ok(()) };
     let standing = store::budget::standing(&mut tx, &[window]).await?.pop().unwrap_or_default();
     let spent = standing.spent;
@@ -119,7 +119,7 @@ pub async fn resume_guarded(engine: &Engine) -> store::Result<()> {
         return Ok(());
     }
     let now = engine.clock.now();
-    let window = |one: &Guarded| budgets::rolling(one.part_id, one.per, now);
+    let window = |one: &Guarded| budgets::rolling_cells(one.part_id, one.per, now);
     let standings = store::budget::standing(&mut conn, &held.iter().map(window).collect::<Vec<_>>()).await?;
     for (one, standing) in held.iter().zip(standings) {
         if one.rate.is_none_or(|rate| may_go_on(rate, standing.taken, one.needs)) {

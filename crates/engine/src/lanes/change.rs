@@ -11,8 +11,10 @@ use store::{
     audit::{self, Change},
 };
 
-use super::{merged, with_closing};
-use crate::{Engine, upkeep};
+use crate::{
+    Engine,
+    config::{self, merged, with_closing},
+};
 
 /// Keys that a refusal names.
 const NAMED: i64 = 5;
@@ -39,7 +41,7 @@ pub async fn set(engine: &Engine, lane: &Lane, rule: &LaneRule, by: &str) -> Res
     apply(&mut tx, by).await?;
     record(&mut tx, lane, before.as_ref(), Some(rule), by).await?;
     tx.commit().await?;
-    upkeep::follow_now(engine).await;
+    config::follow_now(engine).await;
     Ok(())
 }
 
@@ -59,7 +61,7 @@ pub async fn remove(engine: &Engine, lane: &Lane, by: &str) -> Result<(), LaneEr
     apply(&mut tx, by).await?;
     record(&mut tx, lane, Some(&before), None, by).await?;
     tx.commit().await?;
-    upkeep::follow_now(engine).await;
+    config::follow_now(engine).await;
     Ok(())
 }
 

@@ -6,7 +6,11 @@ use admission::{catalog::ActiveCatalog, clock::Clock, worst_case};
 use chrono::{DateTime, Utc};
 use domain::{AttemptStatus, LedgerRow, Usage, ledger::PriceStatus};
 
-use super::{Attempt, Ended, Subject, charge_of, put_charge, put_usage, queue_ms, storable, usage_of};
+use super::{
+    Attempt, Ended, Subject, charge_of,
+    row::{put_charge, put_usage, queue_ms},
+    storable, usage_of,
+};
 
 /// Turns the row of an attempt whose end nobody knew, [`super::unknown_row`], into that of one that ended.
 pub fn finish(

@@ -1,11 +1,14 @@
 //! What a quote says.
 
 use chrono::{DateTime, Utc};
-use domain::{Endpoint, Lane, money::Total};
+use domain::{Lane, money::Total};
 use serde::Serialize;
 
-use super::{budgets::BudgetQuote, sums::Sums};
-use crate::submit::Plan;
+use super::{budgets::BudgetQuote, route::RouteQuote, sums::Sums};
+use crate::{
+    submit::Plan,
+    usual::{self, Basis},
+};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Quote {
@@ -44,46 +47,6 @@ pub struct LaneQuote {
     pub duration_s: Option<DurationRange>,
 }
 
-/// Where the expected output tokens come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Basis {
-    /// The team's own calls of that model of late.
-    OwnCalls,
-    /// Those of all teams.
-    AllCalls,
-    /// There are none.
-    Assumed,
-}
-
-/// The requests of one model and endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RouteQuote {
-    pub model: String,
-    pub endpoint: Endpoint,
-    pub requests: i64,
-    pub est_input_tokens: i64,
-    pub expected_output_tokens: i64,
-    pub basis: Basis,
-    /// Absent when a request sets no maximum.
-    pub max_output_tokens: Option<i64>,
-    pub expected_cost_usd: Option<Total>,
-    pub worst_cost_usd: Option<Total>,
-    /// In the route's order: the first serves it as long as it can.
-    pub deployments: Vec<DeploymentQuote>,
-}
-
-/// All requests of the route by one deployment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DeploymentQuote {
-    pub deployment: String,
-    pub expected_cost_usd: Option<Total>,
-    pub worst_cost_usd: Option<Total>,
-    /// What is expected to be saved, were it the first; absent when it is not cheaper.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub saves_usd: Option<Total>,
-}
-
 /// What the submitter should know before.
 pub fn warnings(plan: &Plan, now: DateTime<Utc>, sums: &[Sums], duration: Option<DurationRange>) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -99,7 +62,7 @@ pub fn warnings(plan: &Plan, now: DateTime<Utc>, sums: &[Sums], duration: Option
             ));
         }
         if route.basis == Basis::Assumed && route.has_output() {
-            let assumed = super::sums::ASSUMED_OUTPUT;
+            let assumed = usual::ASSUMED_OUTPUT;
             warnings.push(format!(
                 "{model}: nobody called it of late; {assumed} output tokens a request were assumed, or its maximum."
             ));

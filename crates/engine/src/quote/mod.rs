@@ -4,6 +4,7 @@
 mod answer;
 mod budgets;
 mod pace;
+mod route;
 mod sums;
 
 use std::collections::BTreeSet;
@@ -14,19 +15,18 @@ use domain::{Lane, money::Total};
 use store::{job::Scope, lane::LaneView, recent::RecentCalls};
 use tokio::io::AsyncRead;
 
-pub(crate) use self::sums::usual_output;
 pub use self::{
-    answer::{Basis, DeploymentQuote, DurationRange, LaneQuote, Quote, RouteQuote},
+    answer::{DurationRange, LaneQuote, Quote},
     budgets::{BudgetQuote, Fits},
+    route::{DeploymentQuote, RouteQuote},
 };
 use self::{budgets::By, pace::Pace, sums::Sums};
+pub use crate::usual::Basis;
 use crate::{
     Engine,
     submit::{Intake, Plan, Submission, SubmitError, Submitter, survey},
+    usual,
 };
-
-/// Calls that are looked at for what is to be expected.
-pub(crate) const RECENT: i64 = 20_000;
 
 /// `team` is the submitter's, by its name.
 pub async fn quote<R: AsyncRead + Unpin + Send>(
@@ -112,7 +112,7 @@ fn assemble(
 }
 
 async fn recent_calls(engine: &Engine, team: &str) -> store::Result<Vec<RecentCalls>> {
-    store::recent::calls(&mut *engine.pools.api.acquire().await?, team, RECENT).await
+    store::recent::calls(&mut *engine.pools.api.acquire().await?, team, usual::RECENT).await
 }
 
 /// What waits and runs at the moment, of all teams and of the submitter's.

@@ -7,7 +7,7 @@ use pricing::Terms;
 use store::{PgPool, recent::RecentCalls};
 
 use super::{Flow, copy::Target};
-use crate::quote;
+use crate::usual;
 
 /// The requests of one route together.
 pub struct Load<'a> {
@@ -73,7 +73,7 @@ pub async fn wanted(
     if total(loads, now, |load| load.most_out).is_some_and(|most| most <= above) {
         return Ok(None);
     }
-    let recent = store::recent::calls(&mut conn, &team.name, quote::RECENT).await?;
+    let recent = store::recent::calls(&mut conn, &team.name, usual::RECENT).await?;
     let expected = total(loads, now, |load| Some(load.expected_out(&recent)));
     let why = match expected {
         Some(cost) if cost <= above => return Ok(None),
@@ -92,7 +92,7 @@ fn total(loads: &[Load<'_>], now: DateTime<Utc>, out: impl Fn(&Load<'_>) -> Opti
 
 impl Load<'_> {
     fn expected_out(&self, recent: &[RecentCalls]) -> i64 {
-        let usual = quote::usual_output(recent, self.route).saturating_mul(self.choices);
+        let usual = usual::usual_output(recent, self.route).saturating_mul(self.choices);
         self.most_out.map_or(usual, |most| most.min(usual))
     }
 

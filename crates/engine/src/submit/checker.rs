@@ -11,10 +11,8 @@ use domain::{Endpoint, ids::time_id};
 use store::ingest::NewFlow;
 use wire::RequestLine;
 
-use super::{LineError, ids::CustomIds};
+use super::{LineError, MOST_ROUTES, ids::CustomIds};
 
-/// Flows of one job: requests that share model and endpoint.
-pub const MOST_ROUTES: usize = 32;
 /// Model names in an error.
 const MOST_NAMES: usize = 10;
 

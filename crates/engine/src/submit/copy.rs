@@ -9,8 +9,7 @@ use store::{
 use tokio::time::timeout;
 
 use super::{
-    SubmitError,
-    retry::RetryError,
+    RetryError, SubmitError,
     writer::{PATIENCE, Room, out_of_time},
 };
 

@@ -7,7 +7,26 @@ use domain::JobId;
 use store::quota::Over;
 use wire::BadLine;
 
-use super::{MOST_ROUTES, places::Share, rate::Slow};
+use super::rate::Slow;
+
+/// Flows of one job: requests that share model and endpoint.
+pub const MOST_ROUTES: usize = 32;
+
+/// Whose share of the places is used up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Share {
+    Key,
+    Team,
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Key => "this API key",
+            Self::Team => "this team",
+        })
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
@@ -167,4 +186,29 @@ pub enum LineError {
     TooManyRoutes,
     #[error("a job has at most {0} requests")]
     TooMany(i32),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RetryError {
+    /// Or it is another team's.
+    #[error("there is no such job")]
+    NotFound,
+    #[error("a job that is {state} cannot be retried: it has not ended")]
+    NotEnded { state: String },
+    #[error("its bodies were purged; submit the requests again")]
+    Purged,
+    #[error("there is nothing to retry: no request of it failed in that way")]
+    Nothing,
+    #[error("an earlier version made it and did not keep where its requests went; submit them again")]
+    TooOld,
+    #[error("model {model:?} is no longer served, or has no price")]
+    NoModel { model: String },
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+}
+
+impl From<store::Error> for RetryError {
+    fn from(error: store::Error) -> Self {
+        Self::Submit(error.into())
+    }
 }

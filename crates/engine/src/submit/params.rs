@@ -6,7 +6,7 @@ use domain::{After, Lane, Tags, catalog::LaneRule, job::JobParams, money::Total}
 use notify::webhook;
 
 use super::{SubmitError, Submitter};
-use crate::engine::Settings;
+use crate::Settings;
 
 const LONGEST_NAME: usize = 200;
 

@@ -4,7 +4,6 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -12,10 +11,10 @@ use std::{
 use tokio::{sync::Notify, time::timeout_at};
 
 use super::{
-    SubmitError, Submitter,
-    rate::Required,
+    Share, SubmitError, Submitter,
     timed::{Occupied, Timed},
 };
+use crate::settings::UploadRate;
 
 /// A small upload is in within milliseconds: for a place that such a one has, it is worth waiting.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(3);
@@ -25,7 +24,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Places {
     all: usize,
-    required: Required,
+    required: UploadRate,
     admission_timeout: Duration,
     taken: Arc<Taken>,
 }
@@ -43,22 +42,6 @@ struct Table {
     uploads: HashMap<u64, Arc<Occupied>>,
 }
 
-/// Whose share of the places is used up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Share {
-    Key,
-    Team,
-}
-
-impl fmt::Display for Share {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Key => "this API key",
-            Self::Team => "this team",
-        })
-    }
-}
-
 /// Free again when it is dropped.
 #[derive(Debug)]
 pub struct Place {
@@ -68,7 +51,7 @@ pub struct Place {
 }
 
 impl Places {
-    pub fn new(all: usize, required: Required) -> Self {
+    pub fn new(all: usize, required: UploadRate) -> Self {
         Self { all, required, admission_timeout: ADMISSION_TIMEOUT, taken: Arc::default() }
     }
 
@@ -167,7 +150,7 @@ mod tests {
 
     use super::*;
 
-    const REQUIRED: Required = Required { bytes_per_s: 1 << 10, deadline: Duration::from_secs(3600) };
+    const REQUIRED: UploadRate = UploadRate { bytes_per_s: 1 << 10, deadline: Duration::from_secs(3600) };
 
     fn key(team_id: i64, key_id: &str) -> Submitter<'_> {
         Submitter { team_id, key_id, lanes: &[] }
@@ -267,7 +250,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_upload_ends_at_its_deadline_while_its_client_is_silent() {
-        let required = Required { deadline: Duration::from_millis(30), ..REQUIRED };
+        let required = UploadRate { deadline: Duration::from_millis(30), ..REQUIRED };
         let places = Places { required, ..places(1) };
         let held = places.take(key(1, "a")).await.unwrap();
         let (_client, server) = duplex(64);

@@ -3,25 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use crate::settings::UploadRate;
+
 /// What the rate is measured over, and the time that every upload has before it counts.
 pub const WINDOW: Duration = Duration::from_secs(30);
 /// Waiting for the client for this long says enough of its rate when others wait for its place.
 const SETTLED: Duration = Duration::from_secs(2);
-
-/// What the operator asks of uploads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Required {
-    /// Over any [`WINDOW`].
-    pub bytes_per_s: u64,
-    /// From its first byte to its last.
-    pub deadline: Duration,
-}
-
-impl Default for Required {
-    fn default() -> Self {
-        Self { bytes_per_s: 1 << 10, deadline: Duration::from_secs(6 * 3600) }
-    }
-}
 
 /// Why an upload lost its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -77,7 +64,7 @@ impl Gauge {
     }
 
     /// Begins the next window when this one is over; an error when too little came in it.
-    pub fn check(&mut self, required: Required, now: Instant) -> Result<(), Slow> {
+    pub fn check(&mut self, required: UploadRate, now: Instant) -> Result<(), Slow> {
         let waited = self.waited(now);
         if waited < WINDOW {
             return Ok(());
@@ -105,7 +92,7 @@ fn rate(bytes: u64, waited: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    const REQUIRED: Required = Required { bytes_per_s: 1000, deadline: Duration::from_secs(3600) };
+    const REQUIRED: UploadRate = UploadRate { bytes_per_s: 1000, deadline: Duration::from_secs(3600) };
 
     /// Feeds `bytes` after each wait of `wait` seconds and gives the time at which it was found too slow.
     fn slow_after(bytes: u64, wait: u64, seconds: u64) -> Option<u64> {

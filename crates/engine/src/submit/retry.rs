@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::{
-    Accepted, Intake, SubmitError, Submitter,
+    Accepted, Intake, RetryError, SubmitError, Submitter,
     approval::{self, Load},
     copy::{Target, copy_all},
     places::Place,
@@ -29,31 +29,6 @@ use crate::Engine;
 
 /// The answer waits so long for the copies; then it says that the job is `uploading`.
 const ANSWER: Duration = Duration::from_secs(10);
-
-#[derive(Debug, thiserror::Error)]
-pub enum RetryError {
-    /// Or it is another team's.
-    #[error("there is no such job")]
-    NotFound,
-    #[error("a job that is {state} cannot be retried: it has not ended")]
-    NotEnded { state: String },
-    #[error("its bodies were purged; submit the requests again")]
-    Purged,
-    #[error("there is nothing to retry: no request of it failed in that way")]
-    Nothing,
-    #[error("an earlier version made it and did not keep where its requests went; submit them again")]
-    TooOld,
-    #[error("model {model:?} is no longer served, or has no price")]
-    NoModel { model: String },
-    #[error(transparent)]
-    Submit(#[from] SubmitError),
-}
-
-impl From<store::Error> for RetryError {
-    fn from(error: store::Error) -> Self {
-        Self::Submit(error.into())
-    }
-}
 
 /// Makes the new job. It is an upload like any other, whose lines come from the database. The copying goes on when the caller goes away, and when it takes long the answer does not wait for it.
 pub async fn retry(
@@ -117,7 +92,8 @@ pub async fn retry_by(
     let lines = i32::try_from(original.accepted).unwrap_or(i32::MAX - 1);
     let copying = tokio::spawn(async move {
         let _place = place;
-        let done = fill(&pool, &catalog, begun, room, (of, lines), &filter, targets, &print, now).await;
+        let copying = Copying { pool, catalog, room, of, lines, filter, targets, now };
+        let done = copying.fill(begun, &print).await;
         if let Err(error) = &done {
             warn!(job.id = %job_id, retry.of = %of, %error, "A retry came to nothing");
         }
@@ -131,46 +107,53 @@ pub async fn retry_by(
     Ok(Accepted { job_id, accepted, replayed: false })
 }
 
-/// Copies the requests and makes the job runnable; or nothing of it stays.
-#[expect(clippy::too_many_arguments, reason = "moved into a task of its own, from one place")]
-async fn fill(
-    pool: &PgPool,
-    catalog: &ActiveCatalog,
-    begun: Upload,
+/// What a retry copies, in a task of its own.
+struct Copying {
+    pool: PgPool,
+    catalog: Arc<ActiveCatalog>,
     room: Room,
-    (of, lines): (JobId, i32),
-    filter: &RetryFilter,
-    mut targets: Vec<Target>,
-    print: &[u8; 32],
+    /// The job that is retried, and its lines.
+    of: JobId,
+    lines: i32,
+    filter: RetryFilter,
+    targets: Vec<Target>,
     now: DateTime<Utc>,
-) -> Result<i64, RetryError> {
-    let mut copied = copy_all(pool, room, (of, lines), filter, &mut targets).await;
-    if copied.is_ok() {
-        copied = still_there(pool, of).await;
-    }
-    let flows: Vec<NewFlow> = targets.iter().filter(|target| target.new.items > 0).map(|t| t.new.clone()).collect();
-    let refused = match copied {
-        Err(error) => Some(error),
-        Ok(()) if flows.is_empty() => Some(RetryError::Nothing),
-        Ok(()) => flows
-            .iter()
-            .find(|flow| {
-                let priced = |endpoint| catalog.route(&flow.route).is_some_and(|route| route.is_priced(endpoint, now));
-                !Endpoint::from_code(flow.endpoint).is_some_and(priced)
-            })
-            .map(|flow| RetryError::NoModel { model: flow.route.clone() }),
-    };
-    match refused {
-        None => {
-            let loads: Vec<Load<'_>> = targets.iter().filter_map(|target| Load::of_target(target, catalog)).collect();
-            match approval::wanted(pool, catalog, room.team_id, &loads, now).await {
-                Ok(approval) => Ok(begun.finish(&flows, print, Spending { approval, max_cost: None }).await?),
-                Err(error) => Err(begun.fail(error.into()).await.into()),
-            }
+}
+
+impl Copying {
+    /// Copies the requests and makes the job runnable; or nothing of it stays.
+    async fn fill(mut self, begun: Upload, print: &[u8; 32]) -> Result<i64, RetryError> {
+        let mut copied = copy_all(&self.pool, self.room, (self.of, self.lines), &self.filter, &mut self.targets).await;
+        if copied.is_ok() {
+            copied = still_there(&self.pool, self.of).await;
         }
-        Some(error) => {
+        let taken = self.targets.iter().filter(|target| target.new.items > 0);
+        let flows: Vec<NewFlow> = taken.map(|target| target.new.clone()).collect();
+        if let Err(error) = copied.and_then(|()| self.check(&flows)) {
             let _ = begun.fail(SubmitError::Abandoned).await;
-            Err(error)
+            return Err(error);
+        }
+        let loads: Vec<Load<'_>> =
+            self.targets.iter().filter_map(|target| Load::of_target(target, &self.catalog)).collect();
+        match approval::wanted(&self.pool, &self.catalog, self.room.team_id, &loads, self.now).await {
+            Ok(approval) => Ok(begun.finish(&flows, print, Spending { approval, max_cost: None }).await?),
+            Err(error) => Err(begun.fail(error.into()).await.into()),
+        }
+    }
+
+    /// There is something to retry, and all of it can still be charged.
+    fn check(&self, flows: &[NewFlow]) -> Result<(), RetryError> {
+        if flows.is_empty() {
+            return Err(RetryError::Nothing);
+        }
+        let is_priced = |flow: &&NewFlow| {
+            let route = self.catalog.route(&flow.route);
+            let endpoint = Endpoint::from_code(flow.endpoint);
+            route.zip(endpoint).is_some_and(|(route, endpoint)| route.is_priced(endpoint, self.now))
+        };
+        match flows.iter().find(|flow| !is_priced(flow)) {
+            Some(flow) => Err(RetryError::NoModel { model: flow.route.clone() }),
+            None => Ok(()),
         }
     }
 }

@@ -7,6 +7,8 @@ use domain::catalog::Quotas;
 use sqlx::Connection;
 use tokio::io::AsyncWriteExt;
 
+use admission::clock::Clock;
+
 use super::{
     testing::{Gateway, WORKER, lines, stalled, submission},
     *,

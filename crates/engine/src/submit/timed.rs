@@ -17,8 +17,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
     Submitter,
-    rate::{Gauge, Required, Slow},
+    rate::{Gauge, Slow},
 };
+use crate::settings::UploadRate;
 
 /// Bytes a second below which an upload drips: it loses its place when others wait.
 const DRIP: u64 = 16 << 10;
@@ -28,7 +29,7 @@ const DRIP: u64 = 16 << 10;
 pub struct Occupied {
     pub team_id: i64,
     pub key_id: String,
-    required: Required,
+    required: UploadRate,
     began: Instant,
     /// `None`: its lines do not come from a client.
     gauge: Mutex<Option<Gauge>>,
@@ -47,7 +48,7 @@ pub struct Timed<R> {
 }
 
 impl Occupied {
-    pub fn new(who: Submitter<'_>, required: Required, began: Instant) -> Self {
+    pub fn new(who: Submitter<'_>, required: UploadRate, began: Instant) -> Self {
         Self {
             team_id: who.team_id,
             key_id: who.key_id.to_owned(),

@@ -1,21 +1,15 @@
 //! Upkeep: what keeps the queue true while requests pass through it. Each is one small loop; chores by the clock are
 //! registered in the binary.
 
-mod changed;
 mod finisher;
-mod follow;
 mod heartbeat;
 mod reaper;
-mod reload;
 mod stopper;
 mod waker;
 
-pub use changed::changed;
 pub use finisher::run as finish_jobs;
-pub use follow::{ApplyError, apply_catalog, follow_now, run as follow_catalog};
 pub use heartbeat::{hostname, run as heartbeat};
 pub use reaper::run as reap;
-pub use reload::{ReloadError, reload};
 pub use stopper::run as stop_cancelled;
 pub use waker::{listen, run as wake_retries};
 

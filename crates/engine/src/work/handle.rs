@@ -21,12 +21,12 @@ use tokio::sync::oneshot;
 use crate::{
     Engine, call,
     claim::Request,
-    failover::{self, Blame, Booking, Call, Durable, End, Failed, Flight, Origin, Reply, RowEnd, Stuck, Tries},
+    failover::{self, Booking, Call, Durable, End, Failed, Flight, Origin, Reply, RowEnd, Stuck, Tries},
     meter::{self, Ended, Subject},
-    route::Next,
     settle::{Op, Release, Settlement, Then},
     stops::Entered,
 };
+use admission::route::{Blame, Next};
 
 /// A request that somebody else may be in front of stays away for this much longer than its deployment cools.
 const STEP_BACK: Duration = Duration::from_secs(1);
@@ -217,7 +217,7 @@ impl Leased<'_> {
     /// It can never start: what it asks for is more than a limit or a budget that was lowered since it was submitted.
     async fn refuse(&self, engine: &Engine, mut flight: Flight, never: &NeverFits) {
         let now = Instant::now();
-        engine.health.unheard(&self.request.first.deployment.name, &self.request.job.team, now);
+        engine.control.health.unheard(&self.request.first.deployment.name, &self.request.job.team, now);
         let error = CallError::new(ErrorClass::InvalidRequest, never.to_string());
         let end = RowEnd::Ended(Ended::error(now, now, &error));
         let Some(ledger) = flight.row(engine, &self.request(), end, true) else { return };
@@ -291,7 +291,7 @@ impl Leased<'_> {
 /// Back to the queue, uncalled.
 pub(crate) async fn release(engine: &Engine, request: &Request) {
     let attempt = &request.first;
-    engine.health.unheard(&attempt.deployment.name, &request.job.team, Instant::now());
+    engine.control.health.unheard(&attempt.deployment.name, &request.job.team, Instant::now());
     let retry = NewRetry {
         flow_id: request.key.flow_id,
         pos: request.key.pos,

@@ -1,13 +1,13 @@
 //! Deployments: how each fares as this replica sees it, and taking one out or putting it back in by hand.
 
-use axum::{Json, body::Body, extract::State, http::StatusCode};
-use chrono::{DateTime, TimeDelta, Utc};
-use domain::ErrorClass;
-use engine::route::{
+use admission::route::{
     Standing,
     by_hand::{self, OrderError},
     obstacle,
 };
+use axum::{Json, body::Body, extract::State, http::StatusCode};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::ErrorClass;
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
@@ -55,7 +55,7 @@ pub struct Cooled {
 
 pub async fn list(State(app): State<App>) -> Json<Page<DeploymentView>> {
     let (catalog, now) = (app.engine.catalog.get(), app.engine.clock.now());
-    let standings = app.engine.health.standings();
+    let standings = app.engine.control.health.standings();
     let mut data = Vec::new();
     for (name, deployment) in &catalog.deployments {
         let view = || DeploymentView {
@@ -102,13 +102,13 @@ pub async fn cool(
     body: Body,
 ) -> Result<Json<Cooled>, Problem> {
     let Cool { for_s } = read_json(body).await?;
-    let until = by_hand::cool(&app.engine, &name, for_s, &caller.key_id).await.map_err(refused)?;
+    let until = by_hand::cool(&app.engine.control, &name, for_s, &caller.key_id).await.map_err(refused)?;
     info!(key.id = %caller.key_id, deployment = name, %until, "A deployment was taken out by hand");
     Ok(Json(Cooled { name, until }))
 }
 
 pub async fn release(State(app): State<App>, Who(caller): Who, Id(name): Id<String>) -> Result<StatusCode, Problem> {
-    by_hand::release(&app.engine, &name, &caller.key_id).await.map_err(refused)?;
+    by_hand::release(&app.engine.control, &name, &caller.key_id).await.map_err(refused)?;
     info!(key.id = %caller.key_id, deployment = name, "A deployment was released by hand");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -160,7 +160,7 @@ async fn a_file_that_contradicts_the_apis_limits_is_refused(pool: PgPool) {
         let lanes = Catalog::default_lanes();
         let catalog = Catalog { lanes, teams: [("filed".to_owned(), rule)].into(), ..Catalog::default() };
         let mut tx = pool.begin().await.unwrap();
-        let refused = engine::upkeep::apply_catalog(&mut tx, &catalog, "test").await.err();
+        let refused = engine::config::apply_catalog(&mut tx, &catalog, "test").await.err();
         if refused.is_none() {
             tx.commit().await.unwrap();
         }

@@ -66,7 +66,7 @@ impl World {
         catalog.deployments.insert("sim".into(), serde_json::from_value(sim).unwrap());
         let route = serde_json::json!({"deployments": ["sim"]});
         catalog.routes.insert("BAAI/bge-m3".into(), serde_json::from_value(route).unwrap());
-        engine::upkeep::apply_catalog(&mut tx, &catalog, "test").await.unwrap();
+        engine::config::apply_catalog(&mut tx, &catalog, "test").await.unwrap();
         let active = store::config::load_active(&mut tx).await.unwrap().unwrap();
         tx.commit().await.unwrap();
 

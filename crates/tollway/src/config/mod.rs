@@ -72,7 +72,7 @@ impl Config {
             max_lines: self.server.max_lines,
             max_upload: self.server.max_upload_gb << 30,
             max_uploads: self.server.max_uploads,
-            uploads: engine::submit::Required {
+            uploads: engine::UploadRate {
                 bytes_per_s: self.server.min_upload_kb_s << 10,
                 deadline: Duration::from_secs(self.server.max_upload_s),
             },

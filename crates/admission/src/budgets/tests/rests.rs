@@ -1,7 +1,7 @@
 //! What a replica keeps of a budget while nobody calls.
 
 use super::*;
-use crate::budgets::{gather::gather, round::Occasion};
+use crate::budgets::gather::{Occasion, gather};
 
 fn rule(budgets: &Budgets) -> Arc<super::super::rule::Rule> {
     Arc::clone(&budgets.book().rules[0])

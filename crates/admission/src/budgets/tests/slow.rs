@@ -6,8 +6,9 @@ use store::budget::{Locked, Taken};
 
 use super::*;
 use crate::budgets::{
+    gather::Occasion,
     gather::gather,
-    round::{Occasion, answer, refused},
+    round::{answer, refused},
 };
 
 /// In tokens within an hour: twelve hundred calls that cost half of what was held for them.

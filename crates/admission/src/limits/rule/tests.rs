@@ -2,6 +2,7 @@ use domain::ErrorClass;
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::Permit;
 
 fn rule(kind: Kind, granted: i64) -> Arc<Rule> {
     let rule = Arc::new(Rule::new(1, "team:1", kind));

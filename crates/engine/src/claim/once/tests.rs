@@ -82,7 +82,7 @@ async fn a_claim_that_fails_gives_everything_back(pool: PgPool) {
     let rules = engine.control.limits.rules(&["deployment:priced-model"]);
     rules[0].grant(5);
     let (deployment, team): (Arc<str>, Arc<str>) = ("priced-model".into(), "t".into());
-    engine.health.failed(crate::route::Failure {
+    engine.control.health.failed(admission::route::Failure {
         deployment: &deployment,
         team: &team,
         request: 1,
@@ -98,7 +98,7 @@ async fn a_claim_that_fails_gives_everything_back(pool: PgPool) {
             assert!(claim(&engine, 1).await.is_err());
         }
         assert_eq!((rules[0].left(), engine.slots.free()), (5, engine.slots.total()));
-        assert_eq!(engine.health.ready(&deployment, &team), Ok(()), "the next call is the probe");
+        assert_eq!(engine.control.health.ready(&deployment, &team), Ok(()), "the next call is the probe");
     }
     assert_eq!(claim(&engine, 1).await.unwrap().0.len(), 1, "the probe");
     assert_eq!(rules[0].left(), 4);

@@ -303,7 +303,7 @@ async fn a_model_that_no_deployment_knows_is_waited_for(pool: PgPool) {
     }
     assert!(provider.calls() <= 40, "{} calls of 20 requests", provider.calls());
     is_known.store(true, Ordering::Relaxed);
-    crate::route::by_hand::release(&world.engine, "only", "k").await.unwrap();
+    admission::route::by_hand::release(&world.engine.control, "only", "k").await.unwrap();
     sqlx::query("update flow set blocked_until = '-infinity'").execute(&pool).await.unwrap();
     sqlx::query("update share set blocked_until = '-infinity'").execute(&pool).await.unwrap();
     let job = world.ended(job, SOON).await.unwrap();

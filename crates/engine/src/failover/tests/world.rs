@@ -17,9 +17,9 @@ use crate::{
     Engine, Running, Settings, Start,
     admit::Caller,
     call::Providers,
+    config,
     direct::{self, Direct, DirectAnswer, DirectError},
     submit::{Format, Submission, Submitter, submit},
-    upkeep,
 };
 
 /// What becomes of a call.
@@ -152,7 +152,7 @@ impl World {
         let catalog: domain::Catalog = serde_json::from_value(catalog).unwrap();
         let settings = Settings { slots: 64, ..Settings::default() };
         let mut tx = pool.begin().await.unwrap();
-        upkeep::apply_catalog(&mut tx, &catalog, "test").await.unwrap();
+        config::apply_catalog(&mut tx, &catalog, "test").await.unwrap();
         store::retention::make_partitions(&mut tx).await.unwrap();
         let active = store::config::load_active(&mut tx).await.unwrap().unwrap();
         let (worker_id, asked, roles) = (77, Instant::now(), vec!["worker".to_owned()]);

@@ -4,14 +4,15 @@ use domain::RetryFilter;
 use store::job::Scope;
 
 use super::{
-    super::{Required, places::Places, testing::Gateway},
+    super::{places::Places, testing::Gateway},
     *,
 };
+use crate::settings::UploadRate;
 
 const SOMEBODY: Submitter<'_> = Submitter { team_id: 9, key_id: "somebody", lanes: &[] };
 
 async fn place() -> Place {
-    Places::new(1, Required::default()).take(SOMEBODY).await.unwrap()
+    Places::new(1, UploadRate::default()).take(SOMEBODY).await.unwrap()
 }
 
 /// Lines 1 to 9 in two flows: every third goes to `chat`, the others to `e5`.
@@ -144,7 +145,7 @@ async fn what_cannot_be_retried_leaves_nothing(pool: PgPool) {
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_retry_takes_the_place_of_an_upload(pool: PgPool) {
     let (gateway, places) =
-        (std::sync::Arc::new(Gateway::new(pool.clone()).await), Places::new(1, Required::default()));
+        (std::sync::Arc::new(Gateway::new(pool.clone()).await), Places::new(1, UploadRate::default()));
     let first = job(&gateway).await;
     end(&gateway, first).await;
     let mut held = pool.begin().await.unwrap();

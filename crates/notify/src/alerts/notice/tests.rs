@@ -11,11 +11,11 @@ fn row(error: Option<ErrorClass>, usage_source: Option<&str>) -> LedgerRow {
     let at = "2026-11-23T11:59:59Z";
     let mut row: LedgerRow = serde_json::from_value(serde_json::json!({
         "attempt_id": "01939d8e-0000-7000-8000-000000000001", "request_id": "req_0000000000001_0", "attempt_no": 1,
-        "attempt_reason": "primary", "is_final": true, "record_kind": "call", "requested_at": at, "completed_at": at,
+        "attempt_reason": "primary", "is_final": true, "record_kind": "original", "requested_at": at, "completed_at": at,
         "recorded_at": at, "usage_date": "2026-11-23", "reserved_at": at, "team": "t", "environment": "", "feature": "",
         "key_id": "k", "worker_id": 1, "provider": "openai", "deployment": "priced-model", "model_requested": "chat",
-        "model_billed": "priced-model", "processing": "sync", "lane": "prod", "status": "error", "billable": false,
-        "cache_hit": false, "price_status": "known",
+        "model_billed": "priced-model", "processing": "sync", "lane": "prod", "status": "failed", "billable": false,
+        "cache_hit": false, "price_status": "priced",
     }))
     .unwrap();
     row.error_class = error.map(|class| class.as_str().to_owned());

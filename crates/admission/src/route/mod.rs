@@ -1,5 +1,6 @@
 //! Which deployment serves a call: the first of the route that is healthy and has room.
 
+mod blame;
 pub mod by_hand;
 mod circuit;
 mod health;
@@ -14,10 +15,11 @@ use domain::{
 };
 use scheduler::pause::LIMIT_PAUSE;
 
+pub use blame::Blame;
 pub use circuit::Backoff;
 pub use health::{Failure, Health, Shut, Standing, obstacle};
 
-use admission::{
+use crate::{
     Placement,
     budgets::{Ask, Budgets, Pressing, Refusal},
     catalog::ActiveRoute,

@@ -22,10 +22,9 @@ use domain::{
 use store::deployment_order::Order;
 
 use super::{
-    by_hand,
+    Blame, by_hand,
     circuit::{Circuit, State},
 };
-use crate::failover::Blame;
 
 /// Failures in a row of the kind that may be the request's own fault, before the deployment is taken to be down.
 const BREAKER_OPENS_AT: u32 = 10;

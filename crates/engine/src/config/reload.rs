@@ -7,7 +7,8 @@ use admission::{
 };
 use domain::Catalog;
 
-use super::{ApplyError, apply_catalog, hostname};
+use super::{ApplyError, apply_catalog};
+use crate::upkeep::hostname;
 use crate::{Engine, keys};
 
 /// Nothing was changed.

@@ -16,7 +16,7 @@ use store::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::Engine;
+use crate::AdmissionControl;
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest that a deployment is taken out for; what is gone for longer is removed from the configuration.
@@ -33,13 +33,13 @@ pub enum OrderError {
 }
 
 /// Takes the deployment out: no replica calls it until then.
-pub async fn cool(engine: &Engine, name: &str, seconds: u64, by: &str) -> Result<DateTime<Utc>, OrderError> {
+pub async fn cool(control: &AdmissionControl, name: &str, seconds: u64, by: &str) -> Result<DateTime<Utc>, OrderError> {
     let out_for = Duration::from_secs(seconds);
     if seconds == 0 || out_for > LONGEST_OUTAGE {
         return Err(OrderError::BadTime(seconds));
     }
-    check(engine, name)?;
-    let mut tx = engine.pools.api.begin().await?;
+    check(control, name)?;
+    let mut tx = control.pools.api.begin().await?;
     let until = deployment_order::take_out(&mut tx, name, out_for).await?;
     let change = Change {
         object: Object::Deployment(name.to_owned()),
@@ -49,14 +49,14 @@ pub async fn cool(engine: &Engine, name: &str, seconds: u64, by: &str) -> Result
     };
     audit::record_change(&mut tx, change).await?;
     tx.commit().await?;
-    follow_soon(engine).await;
+    follow_soon(control).await;
     Ok(until)
 }
 
 /// Puts it back in: what the replicas know of its failures is forgotten, and calls start at once.
-pub async fn release(engine: &Engine, name: &str, by: &str) -> Result<(), OrderError> {
-    check(engine, name)?;
-    let mut tx = engine.pools.api.begin().await?;
+pub async fn release(control: &AdmissionControl, name: &str, by: &str) -> Result<(), OrderError> {
+    check(control, name)?;
+    let mut tx = control.pools.api.begin().await?;
     deployment_order::release(&mut tx, name).await?;
     let change = Change {
         object: Object::Deployment(name.to_owned()),
@@ -66,25 +66,25 @@ pub async fn release(engine: &Engine, name: &str, by: &str) -> Result<(), OrderE
     };
     audit::record_change(&mut tx, change).await?;
     tx.commit().await?;
-    follow_soon(engine).await;
+    follow_soon(control).await;
     Ok(())
 }
 
-fn check(engine: &Engine, name: &str) -> Result<(), OrderError> {
-    let catalog = engine.catalog.get();
+fn check(control: &AdmissionControl, name: &str) -> Result<(), OrderError> {
+    let catalog = control.catalog.get();
     catalog.deployment(name).map(drop).ok_or_else(|| OrderError::NotFound(name.chars().take(64).collect()))
 }
 
 /// This replica at once; the others look by themselves, and so would this one.
-async fn follow_soon(engine: &Engine) {
-    let _ = look(engine).await;
-    engine.work.notify();
+async fn follow_soon(control: &AdmissionControl) {
+    let _ = look(control).await;
+    control.work.notify();
 }
 
 /// Follows what is ordered on any replica.
-pub async fn follow(engine: Arc<Engine>, stop: CancellationToken) {
+pub async fn follow(control: Arc<AdmissionControl>, stop: CancellationToken) {
     loop {
-        if let Err(error) = look(&engine).await {
+        if let Err(error) = look(&control).await {
             warn!(%error, "Whether deployments were taken out by hand could not be seen; trying again");
         }
         tokio::select! {
@@ -94,14 +94,14 @@ pub async fn follow(engine: Arc<Engine>, stop: CancellationToken) {
     }
 }
 
-async fn look(engine: &Engine) -> store::Result<()> {
-    let orders = deployment_order::all(&mut *engine.pools.work.acquire().await?).await?;
-    let released = engine.health.obey(&orders, engine.clock.now(), Instant::now());
+async fn look(control: &AdmissionControl) -> store::Result<()> {
+    let orders = deployment_order::all(&mut *control.pools.work.acquire().await?).await?;
+    let released = control.health.obey(&orders, control.clock.now(), Instant::now());
     for name in &released {
         info!(deployment = name, "A deployment was put back in by hand");
     }
     if !released.is_empty() {
-        engine.work.notify();
+        control.work.notify();
     }
     Ok(())
 }

@@ -19,8 +19,8 @@ use store::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::changed;
-use crate::{Engine, lanes};
+use super::{changed, lanes};
+use crate::Engine;
 
 const LOOK: Duration = Duration::from_secs(1);
 /// Changes of a file that its line of the audit names.
