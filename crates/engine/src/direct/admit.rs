@@ -40,6 +40,13 @@ pub(super) async fn admit(
         .route(&call.model)
         .cloned()
         .ok_or_else(|| DirectError::UnknownModel(call.model.chars().take(128).collect()))?;
+    if !route.serves(direct.endpoint) {
+        let (path, kinds) = (direct.endpoint.path(), route.kinds());
+        return Err(DirectError::Invalid(format!(
+            "model {:?} does not serve /v1{path}: its deployments are of kind {kinds}",
+            route.name
+        )));
+    }
     if !route.is_priced(direct.endpoint, engine.clock.now()) {
         return Err(DirectError::Unpriced(route.name.to_string()));
     }

@@ -128,8 +128,10 @@ enum Hindrance<'a> {
     Limit(Refused),
 }
 
-/// The deployments that may serve this. Vectors of two models are not comparable: embeddings keep to the first one's model.
+/// The deployments that may serve this: those whose kind has the endpoint. Vectors of two models are not comparable: embeddings keep to
+/// the first one's model.
 pub fn candidates(route: &ActiveRoute, endpoint: Endpoint) -> impl Iterator<Item = &Arc<ActiveDeployment>> {
-    let first = route.deployments.first().map(|d| d.spec.model.as_str());
-    route.deployments.iter().filter(move |d| endpoint != Endpoint::Embeddings || Some(d.spec.model.as_str()) == first)
+    let able = move || route.deployments.iter().filter(move |d| d.serves(endpoint));
+    let first = able().next().map(|d| d.spec.model.as_str());
+    able().filter(move |d| endpoint != Endpoint::Embeddings || Some(d.spec.model.as_str()) == first)
 }

@@ -143,6 +143,9 @@ impl<'c> Checker<'c> {
             return Ok(found);
         }
         let route = self.catalog.route(model).ok_or_else(|| unknown(model, self.catalog))?;
+        if !route.serves(endpoint) {
+            return Err(LineError::NotServed { model: model.to_owned(), path: endpoint.path(), kinds: route.kinds() });
+        }
         if !route.is_priced(endpoint, self.started) {
             return Err(LineError::Unpriced { model: model.to_owned() });
         }

@@ -154,8 +154,12 @@ async fn fill(
         Ok(()) => flows
             .iter()
             .find(|flow| {
-                let priced = |endpoint| catalog.route(&flow.route).is_some_and(|route| route.is_priced(endpoint, now));
-                !Endpoint::from_code(flow.endpoint).is_some_and(priced)
+                let taken = |endpoint| {
+                    catalog
+                        .route(&flow.route)
+                        .is_some_and(|route| route.serves(endpoint) && route.is_priced(endpoint, now))
+                };
+                !Endpoint::from_code(flow.endpoint).is_some_and(taken)
             })
             .map(|flow| RetryError::NoModel { model: flow.route.clone() }),
     };
