@@ -25,12 +25,11 @@ pub fn check_version(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// `refusal`'s body as Anthropic writes it.
+/// `refusal`'s body as Anthropic writes it. Of a 403 that is only configured, it does not say that the key is at fault.
 pub fn error_body(refusal: &Refusal) -> Vec<u8> {
     let kind = match refusal.status {
         400 => "invalid_request_error",
         401 => "authentication_error",
-        403 => "permission_error",
         404 => "not_found_error",
         413 => "request_too_large",
         429 => "rate_limit_error",
