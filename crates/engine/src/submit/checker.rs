@@ -270,6 +270,19 @@ mod tests {
     }
 
     #[test]
+    fn a_route_without_embeddings_takes_none() {
+        let declared = serde_json::json!({
+            "deployments": {"claude": {"kind": "anthropic", "base_url": "http://127.0.0.1:9/v1", "model": "claude-sonnet-4-5"}},
+            "routes": {"claude": {"deployments": ["claude"]}},
+        });
+        let catalog = ActiveCatalog::build(1, serde_json::from_value(declared).unwrap()).unwrap();
+        let mut checker = Checker::new(&catalog, now(), 3);
+        let refused = checker.check(&embed("a", "claude")).unwrap_err().to_string();
+        assert_eq!(refused, r#"model "claude" does not serve /v1/embeddings: its deployments are of kind anthropic"#);
+        assert!(checker.check(&chat("b", "claude", "")).is_ok());
+    }
+
+    #[test]
     fn what_cannot_be_queued_is_refused_with_the_reason() {
         let catalog = catalog();
         let refused = |lines: &[Vec<u8>]| {

@@ -5,7 +5,7 @@ use domain::line::DEFAULT_MAX_OUTPUT;
 use crate::target::Target;
 
 /// The output limits that Anthropic documents, by how the model's name begins. The first that fits counts.
-const KNOWN: [(&str, u64); 11] = [
+const KNOWN: [(&str, u64); 15] = [
     ("claude-3-5-", 8_192),
     ("claude-3-7-", 64_000),
     ("claude-3-", 4_096),
@@ -17,6 +17,10 @@ const KNOWN: [(&str, u64); 11] = [
     ("claude-sonnet-4-6", 128_000),
     ("claude-sonnet-4-", 64_000),
     ("claude-haiku-4-", 64_000),
+    ("claude-opus-5", 128_000),
+    ("claude-sonnet-5", 128_000),
+    ("claude-haiku-5", 128_000),
+    ("claude-fable-5", 128_000),
 ];
 
 /// `max_tokens` of a request that names none: the model's maximum, from the operator or as documented. It is never more than what such a

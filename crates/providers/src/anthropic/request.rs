@@ -44,7 +44,7 @@ fn translated(value: Value, target: &Target) -> Result<(Value, bool), Untranslat
     sampling(&mut fields, &mut out)?;
     stops(&mut fields, &mut out)?;
     tools::translated(&mut fields, &mut out)?;
-    format(&mut fields, &mut out)?;
+    output_config(&mut fields, &mut out)?;
     let wants_usage = stream(&mut fields, &mut out)?;
     account(&mut fields, &mut out)?;
     for (name, value) in [
@@ -118,22 +118,44 @@ fn stops(fields: &mut Fields, out: &mut Map<String, Value>) -> Result<(), Untran
     Ok(())
 }
 
-fn format(fields: &mut Fields, out: &mut Map<String, Value>) -> Result<(), Untranslatable> {
-    let Some(format) = fields.take("response_format") else { return Ok(()) };
-    let mut format = Fields::of("response_format", format)?;
+/// How much the model thinks, and the schema that its answer keeps to.
+fn output_config(fields: &mut Fields, out: &mut Map<String, Value>) -> Result<(), Untranslatable> {
+    let mut config = Map::new();
+    match fields.text("reasoning_effort")? {
+        None => {}
+        Some(effort) if ["low", "medium", "high", "xhigh"].contains(&effort.as_str()) => {
+            config.insert("effort".into(), effort.into());
+        }
+        Some(_) => {
+            return cannot("reasoning_effort", format!("{NO_COUNTERPART} other than low, medium, high and xhigh"));
+        }
+    }
+    if let Some(format) = fields.take("response_format")
+        && let Some(schema) = schema(Fields::of("response_format", format)?)?
+    {
+        config.insert("format".into(), json!({"type": "json_schema", "schema": schema}));
+    }
+    if !config.is_empty() {
+        out.insert("output_config".into(), config.into());
+    }
+    Ok(())
+}
+
+/// `None`: any text will do.
+fn schema(mut format: Fields) -> Result<Option<Value>, Untranslatable> {
     match format.text("type")?.as_deref() {
-        Some("text") => format.end(),
+        Some("text") => format.end().map(|()| None),
         Some("json_schema") => {
             let mut wrapped =
                 Fields::of("response_format.json_schema", format.take("json_schema").unwrap_or_default())?;
             format.end()?;
             let Some(schema) = wrapped.take("schema") else { return cannot(wrapped.path("schema"), "is missing") };
-            out.insert("output_config".into(), json!({"format": {"type": "json_schema", "schema": schema}}));
             // Anthropic keeps to the schema in any case, and knows no name for it.
             for harmless in ["name", "strict", "description"] {
                 wrapped.take(harmless);
             }
-            wrapped.end()
+            wrapped.end()?;
+            Ok(Some(schema))
         }
         _ => cannot("response_format.type", format!("{NO_COUNTERPART} other than text and json_schema")),
     }
