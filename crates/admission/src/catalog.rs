@@ -26,6 +26,11 @@ pub struct ActiveDeployment {
 }
 
 impl ActiveDeployment {
+    /// Whether its kind has this endpoint at all.
+    pub fn serves(&self, endpoint: Endpoint) -> bool {
+        providers::serves(self.spec.kind, endpoint)
+    }
+
     /// Whether a call of this endpoint that starts at `at` can be charged: the price has begun, and names output where there is
     /// some. A price for input alone is an embeddings model's.
     pub fn is_priced(&self, endpoint: Endpoint, at: DateTime<Utc>) -> bool {
@@ -43,16 +48,30 @@ pub struct ActiveRoute {
 }
 
 impl ActiveRoute {
+    /// Whether one of its deployments has this endpoint at all.
+    pub fn serves(&self, endpoint: Endpoint) -> bool {
+        self.deployments.iter().any(|deployment| deployment.serves(endpoint))
+    }
+
+    /// The kinds of its deployments, as an error names them.
+    pub fn kinds(&self) -> String {
+        let mut kinds: Vec<&str> = self.deployments.iter().map(|deployment| deployment.spec.kind.as_str()).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds.join(", ")
+    }
+
     /// Whether each call of this endpoint that starts at `at` can be charged, or need not be.
     pub fn is_priced(&self, endpoint: Endpoint, at: DateTime<Utc>) -> bool {
         self.spec.allow_unpriced || self.deployments.iter().all(|deployment| deployment.is_priced(endpoint, at))
     }
 
-    /// The deployments that may serve this. Vectors of two models are not comparable: embeddings keep to the first one's model.
+    /// The deployments that may serve this: those whose kind has the endpoint. Vectors of two models are not comparable: embeddings keep
+    /// to the first one's model.
     pub fn candidates(&self, endpoint: Endpoint) -> impl Iterator<Item = &Arc<ActiveDeployment>> {
-        let first = self.deployments.first().map(|d| d.spec.model.as_str());
-        let is_same = move |d: &&Arc<ActiveDeployment>| Some(d.spec.model.as_str()) == first;
-        self.deployments.iter().filter(move |d| endpoint != Endpoint::Embeddings || is_same(d))
+        let able = move || self.deployments.iter().filter(move |deployment| deployment.serves(endpoint));
+        let first = able().next().map(|deployment| deployment.spec.model.as_str());
+        able().filter(move |d| endpoint != Endpoint::Embeddings || Some(d.spec.model.as_str()) == first)
     }
 }
 
@@ -184,6 +203,28 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_deployment_without_embeddings_is_no_candidate_for_them() {
+        let deployment =
+            |kind: &str, model: &str| json!({"kind": kind, "base_url": "http://127.0.0.1:9/v1", "model": model});
+        let catalog: Catalog = serde_json::from_value(json!({
+            "deployments": {"claude": deployment("anthropic", "claude-sonnet-4-5"), "gpt": deployment("openai", "gpt-4o-mini")},
+            "routes": {"chat-only": {"deployments": ["claude"]}, "both": {"deployments": ["claude", "gpt"]}},
+        }))
+        .unwrap();
+        let catalog = ActiveCatalog::build(1, catalog).unwrap();
+        let serving = |route: &str, endpoint| -> Vec<String> {
+            let route = catalog.route(route).unwrap();
+            let names: Vec<String> = route.candidates(endpoint).map(|d| d.name.to_string()).collect();
+            assert_eq!(route.serves(endpoint), !names.is_empty());
+            names
+        };
+        assert_eq!(serving("chat-only", Endpoint::ChatCompletions), ["claude"]);
+        assert_eq!(serving("chat-only", Endpoint::Embeddings), [""; 0]);
+        assert_eq!(serving("both", Endpoint::ChatCompletions), ["claude", "gpt"]);
+        assert_eq!(serving("both", Endpoint::Embeddings), ["gpt"]);
+    }
 
     #[test]
     fn a_price_without_output_serves_embeddings_and_no_chat() {

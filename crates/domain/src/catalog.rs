@@ -82,12 +82,18 @@ impl Caps {
 pub enum ProviderKind {
     /// OpenAI's API, or anything that speaks it.
     Openai,
+    /// Anthropic's Messages API: chat completions are translated there and back.
+    Anthropic,
 }
 
 impl ProviderKind {
+    /// Each kind, at the index that is its number: `ALL[kind as usize] == kind`.
+    pub const ALL: [Self; 2] = [Self::Openai, Self::Anthropic];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Openai => "openai",
+            Self::Anthropic => "anthropic",
         }
     }
 }
@@ -100,7 +106,7 @@ pub struct Deployment {
     /// The provider's name in prices and reports, such as `openai`; the kind's name when absent.
     #[serde(default)]
     pub provider: Option<String>,
-    /// Such as `https://api.openai.com/v1`: everything before `/chat/completions`.
+    /// Such as `https://api.openai.com/v1` or `https://api.anthropic.com/v1`: everything before `/chat/completions` or `/messages`.
     pub base_url: String,
     /// The provider's name for the model.
     pub model: String,
@@ -113,6 +119,10 @@ pub struct Deployment {
     pub rpm: Option<i64>,
     #[serde(default)]
     pub tpm: Option<i64>,
+    /// The most tokens the model writes in one answer. Sent where the wire format requires a maximum and the request names none. As left
+    /// out, an older Tollway reads it too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<u64>,
     #[serde(default = "default_connect_ms")]
     pub connect_timeout_ms: u64,
     /// The longest silence between two bytes.
@@ -262,5 +272,19 @@ impl Catalog {
             (Lane::standard(), LaneRule::new(LaneClass::Weighted, 4)),
             (Lane::bulk(), LaneRule::new(LaneClass::Weighted, 1)),
         ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_stands_at_its_number_and_has_its_name() {
+        for (number, kind) in ProviderKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, number);
+            let named: ProviderKind = serde_json::from_value(kind.as_str().into()).unwrap();
+            assert_eq!(named, kind);
+        }
     }
 }

@@ -1,24 +1,24 @@
 //! All outbound HTTP to model providers. One small trait; one folder per provider; `client/` is what they share; one
-//! conformance suite (`tests/conformance.rs`) that every provider runs.
+//! conformance suite (`tests/conformance`) that every provider runs.
 //!
-//! A provider sends the caller's JSON with nothing changed but its model, and reads back what Tollway must know: usage,
-//! model, and whether the answer is whole. No error and no log line holds a prompt or a credential.
+//! A provider whose wire format is the caller's sends the caller's JSON with nothing changed but its model; any other translates the request
+//! and the answer. Each reads what Tollway must know: usage, model, and whether the answer is whole. No error and no log line holds a
+//! prompt or a credential.
 #![expect(clippy::result_large_err, reason = "an error is as rare as it is informative, and an answer is larger still")]
 
+mod anthropic;
 mod call;
 mod client;
 mod credential;
 mod error;
 mod openai;
 mod probe;
+mod registry;
 mod stream;
 mod target;
 mod vectors;
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
-use domain::catalog::ProviderKind;
 
 pub use call::{Answer, Call};
 pub use client::HttpClients;
@@ -26,6 +26,7 @@ pub use credential::BadCredential;
 pub use error::CallError;
 pub use openai::wants_base64;
 pub use probe::list_models;
+pub use registry::{provider, serves};
 pub use reqwest::Url;
 pub use stream::{AnswerStream, StreamEnd, StreamEvent};
 pub use target::{BadTarget, Target, TargetFault};
@@ -39,11 +40,4 @@ pub trait Provider: Send + Sync {
 
     /// Sends `call`, whose body says `"stream": true`; resolves when the answer's head is in and says that events follow.
     async fn stream(&self, target: &Target, call: &Call<'_>) -> Result<AnswerStream, CallError>;
-}
-
-/// The provider that speaks `kind`'s wire format. It keeps no state of its own: one serves all deployments of its kind.
-pub fn provider(kind: ProviderKind, http: &HttpClients) -> Arc<dyn Provider> {
-    match kind {
-        ProviderKind::Openai => Arc::new(openai::OpenAi::new(http.clone())),
-    }
 }

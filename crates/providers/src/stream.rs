@@ -1,5 +1,5 @@
-//! An answer that comes in events: passed on as they are, metered on the way, and never ended cleanly unless it was whole. It begins
-//! for the caller with its first content; what fails before that can still be asked of another deployment.
+//! An answer that comes in events: passed on as they are or translated, metered on the way, and never ended cleanly unless it was whole.
+//! It begins for the caller with its first content; what fails before that can still be asked of another deployment.
 
 use std::{
     collections::VecDeque,
@@ -29,7 +29,7 @@ const LAST_BYTES: Duration = Duration::from_millis(250);
 #[derive(Clone)]
 #[expect(clippy::large_enum_variant, reason = "an end comes once, and a box would cost each of them an allocation")]
 pub enum StreamEvent {
-    /// One server-sent event for the caller, byte for byte, with the blank line after it; the last is `data: [DONE]`.
+    /// Whole server-sent events for the caller, mostly one, each with the blank line after it; the last is `data: [DONE]`.
     Chunk(Bytes),
     /// The answer is whole. Nothing follows.
     End(StreamEnd),
@@ -48,7 +48,7 @@ impl fmt::Debug for StreamEvent {
 /// What is known of a stream: all of it at the end, a part before.
 #[derive(Debug, Clone, Default)]
 pub struct StreamEnd {
-    /// As the provider reported last.
+    /// As the provider reported last. Where it reports input first and output at the end, output is estimated until then.
     pub usage: Option<Usage>,
     /// The model that answers, as the provider says.
     pub model: Option<String>,
@@ -78,8 +78,7 @@ pub(crate) enum Step {
     Hide,
     /// The last one.
     Done,
-    /// It is said to the caller in another wire format.
-    #[expect(dead_code, reason = "for wire formats that are translated")]
+    /// Its translation into the caller's wire format.
     Translated { chunk: Bytes, is_content: bool, is_last: bool },
 }
 
@@ -89,10 +88,15 @@ pub(crate) trait Metering: Send {
 
     /// The usage that stands somewhere in `bytes`, an event that is not read.
     fn usage_in(&self, bytes: &[u8]) -> Option<Usage>;
+
+    /// What ends the stream for the caller when the provider leaves its own last event out.
+    fn last(&self, _so_far: &StreamEnd) -> Bytes {
+        DONE
+    }
 }
 
-/// The event that ends a stream, for providers that leave it out.
-const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
+/// The event that ends a stream.
+pub(crate) const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 
 /// A streamed answer. Dropping it ends the call: the provider may bill what it had produced, see [`Self::so_far`].
 pub struct AnswerStream {
@@ -252,7 +256,7 @@ impl AnswerStream {
     /// The last event, in the provider's place.
     fn done(&mut self) -> Bytes {
         self.stage = Stage::Done;
-        DONE
+        self.metering.last(&self.so_far)
     }
 
     fn too_large(&self, what: &str) -> CallError {

@@ -8,16 +8,18 @@ use std::{
     time::Duration,
 };
 
-use domain::{Deployment, Endpoint};
+use domain::{Deployment, Endpoint, ErrorClass};
 use reqwest::{
     Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use crate::{
     client::Pool,
     credential::{self, BadCredential},
+    error::CallError,
+    registry::{self, Kind},
 };
 
 /// One deployment's connection settings, its credential resolved. Built once per deployment and kept: it remembers the
@@ -40,14 +42,19 @@ pub struct Target {
     /// The longest event of a stream and the largest answer that are taken, in bytes, unpacked.
     pub max_event: usize,
     pub max_answer: usize,
+    /// The most tokens the model writes in one answer, where the operator says so.
+    pub max_output_tokens: Option<u64>,
     prepared: Arc<Prepared>,
 }
 
 /// What every call needs and none should compute.
 #[derive(Debug)]
 struct Prepared {
-    chat_url: Url,
-    embeddings_url: Url,
+    /// The kind's name, for errors.
+    kind: &'static str,
+    /// `None`: the kind has no such endpoint.
+    chat_url: Option<Url>,
+    embeddings_url: Option<Url>,
     models_url: Url,
     headers: HeaderMap,
     model_json: String,
@@ -78,6 +85,8 @@ pub enum TargetFault {
     NoModel,
     #[error("{0} is 0; a time-out of at least 1 ms is needed")]
     NoTime(&'static str),
+    #[error("max_output_tokens is 0; leave it out where the maximum is not known")]
+    NoOutput,
     #[error("{field} is {given}; 1 to {LARGEST_MB} is allowed")]
     Size { field: &'static str, given: u64 },
     #[error(transparent)]
@@ -107,18 +116,25 @@ impl Target {
         build(name, deployment).map_err(|fault| BadTarget { deployment: name.to_owned(), fault })
     }
 
-    pub(crate) fn url(&self, endpoint: Endpoint) -> &Url {
-        match endpoint {
+    /// Where calls of this endpoint go; an error when the deployment's kind does not have it.
+    pub(crate) fn url(&self, endpoint: Endpoint) -> Result<&Url, CallError> {
+        let url = match endpoint {
             Endpoint::ChatCompletions => &self.prepared.chat_url,
             Endpoint::Embeddings => &self.prepared.embeddings_url,
-        }
+        };
+        url.as_ref().ok_or_else(|| {
+            let (name, kind, path) = (&self.name, self.prepared.kind, endpoint.path());
+            let message =
+                format!("deployment {name} is of kind {kind}, which does not serve /v1{path}; the call was not sent");
+            CallError::new(ErrorClass::InvalidRequest, message)
+        })
     }
 
     pub(crate) fn models_url(&self) -> Url {
         self.prepared.models_url.clone()
     }
 
-    /// Content type and authorization.
+    /// Content type, credential, and what else the kind always sends.
     pub(crate) fn headers(&self) -> &HeaderMap {
         &self.prepared.headers
     }
@@ -186,12 +202,18 @@ fn build(name: &str, deployment: &Deployment) -> Result<Target, TargetFault> {
     if deployment.model.is_empty() {
         return Err(TargetFault::NoModel);
     }
+    if deployment.max_output_tokens == Some(0) {
+        return Err(TargetFault::NoOutput);
+    }
     let credential = deployment.credential.as_deref().map(credential::read).transpose()?;
+    let kind = registry::of(deployment.kind);
+    let url = |endpoint| (kind.path)(endpoint).map(|path| below(&base_url, path)).transpose();
     let prepared = Prepared {
-        chat_url: below(&base_url, Endpoint::ChatCompletions.path())?,
-        embeddings_url: below(&base_url, Endpoint::Embeddings.path())?,
-        models_url: below(&base_url, "/models")?,
-        headers: headers(credential.as_ref())?,
+        kind: deployment.kind.as_str(),
+        chat_url: url(Endpoint::ChatCompletions)?,
+        embeddings_url: url(Endpoint::Embeddings)?,
+        models_url: models_url(&base_url, kind)?,
+        headers: headers(kind, credential.as_ref())?,
         model_json: serde_json::Value::from(deployment.model.as_str()).to_string(),
         pool: OnceLock::new(),
         additions: Default::default(),
@@ -207,6 +229,7 @@ fn build(name: &str, deployment: &Deployment) -> Result<Target, TargetFault> {
         total_timeout: time("total_timeout_ms", deployment.total_timeout_ms)?,
         max_event: size("max_event_mb", deployment.max_event_mb)?,
         max_answer: size("max_answer_mb", deployment.max_answer_mb)?,
+        max_output_tokens: deployment.max_output_tokens,
         prepared: Arc::new(prepared),
     })
 }
@@ -221,16 +244,19 @@ fn below(base_url: &Url, path: &str) -> Result<Url, TargetFault> {
     Ok(url)
 }
 
-fn headers(credential: Option<&SecretString>) -> Result<HeaderMap, TargetFault> {
+fn models_url(base_url: &Url, kind: &Kind) -> Result<Url, TargetFault> {
+    let mut url = below(base_url, "/models")?;
+    if !kind.models_query.is_empty() {
+        url.query_pairs_mut().extend_pairs(kind.models_query);
+    }
+    Ok(url)
+}
+
+fn headers(kind: &Kind, credential: Option<&SecretString>) -> Result<HeaderMap, TargetFault> {
     // Room for what each call adds, so that a clone does not grow.
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(secret) = credential {
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", secret.expose_secret()))
-            .map_err(|_| BadCredential::NotAHeader("the secret".into()))?;
-        value.set_sensitive(true);
-        headers.insert(AUTHORIZATION, value);
-    }
+    (kind.headers)(&mut headers, credential)?;
     Ok(headers)
 }
 
@@ -262,7 +288,7 @@ pub(crate) mod tests {
     }
 
     fn url_of(base_url: &str) -> String {
-        Target::resolve("d", &deployment(base_url)).unwrap().url(Endpoint::ChatCompletions).to_string()
+        Target::resolve("d", &deployment(base_url)).unwrap().url(Endpoint::ChatCompletions).unwrap().to_string()
     }
 
     #[test]
@@ -283,6 +309,9 @@ pub(crate) mod tests {
         assert!(refused(&Deployment { max_event_mb: 0, ..deployment("http://x") }).contains("max_event_mb is 0"));
         assert!(refused(&Deployment { max_answer_mb: 9_999, ..deployment("http://x") }).contains("1 to 1024"));
         assert!(refused(&Deployment { model: String::new(), ..deployment("http://x") }).contains("model"));
+        assert!(
+            refused(&Deployment { max_output_tokens: Some(0), ..deployment("http://x") }).contains("max_output_tokens")
+        );
         let pasted = Deployment { credential: Some("sk-secret".into()), ..deployment("http://x") };
         assert!(!refused(&pasted).contains("sk-secret"));
     }
@@ -293,7 +322,7 @@ pub(crate) mod tests {
         std::fs::write(file.path(), "sk-secret").unwrap();
         let credential = Some(format!("file:{}", file.path().display()));
         let target = Target::resolve("d", &Deployment { credential, ..deployment("http://x") }).unwrap();
-        assert_eq!(target.headers()[AUTHORIZATION], "Bearer sk-secret");
+        assert_eq!(target.headers()["authorization"], "Bearer sk-secret");
         assert!(!format!("{target:?}").contains("sk-secret"));
     }
 }

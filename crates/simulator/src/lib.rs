@@ -12,11 +12,12 @@
 //! # }
 //! ```
 //!
-//! It speaks OpenAI's wire over plain HTTP:
+//! It speaks OpenAI's wire, and Anthropic's, over plain HTTP:
 //!
 //! | Call | Answer |
 //! |---|---|
 //! | `POST /v1/chat/completions` | text, whole or as a stream of events (`stream`, `stream_options.include_usage`); `n` choices, a call of a tool, JSON of a schema, log probabilities where they are asked for |
+//! | `POST /v1/messages` | the same as Anthropic's message, whole or in events: text, a use of a tool, JSON of a schema |
 //! | `POST /v1/embeddings` | vectors of length one, a function of each input ([`embedding`]), as floats or base64 |
 //! | `GET /v1/models` | the configured names; calls may name any model |
 //!
@@ -44,8 +45,9 @@
 //! `seed` and the number of the call in its deployment, so one caller at a time meets the same fates in every run.
 //!
 //! The source, in the order a call takes: `server` (socket, paths), `provider` (the call's way), `fate` (what becomes of it),
-//! `wire` (what is read and written), `reply` (bodies, and how they are cut), `journal`; beside it `steer`.
+//! `wire` and `anthropic` (what is read and written), `reply` (bodies, and how they are cut), `journal`; beside it `steer`.
 
+mod anthropic;
 mod call;
 mod clock;
 mod config;

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CACHE_CONTROL, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response};
 
+use crate::anthropic::{self, Message, MessagesRequest};
 use crate::call::Call;
 use crate::deployment::{Deployment, Plan};
 use crate::fate::{self, Fate};
@@ -31,6 +32,7 @@ use crate::wire::{embeddings, models};
 /// A request that can be answered.
 enum Ask<'a> {
     Chat(ChatRequest<'a>, Option<Box<Shape>>),
+    Messages(MessagesRequest<'a>),
     Embeddings(EmbeddingRequest<'a>),
     Models,
 }
@@ -44,6 +46,7 @@ enum Answer {
 pub fn endpoint(path: &str) -> Endpoint {
     match path {
         "chat/completions" => Endpoint::Chat,
+        "messages" => Endpoint::Messages,
         "embeddings" => Endpoint::Embeddings,
         "models" => Endpoint::Models,
         _ => Endpoint::Other,
@@ -57,6 +60,7 @@ pub async fn answer(
     request: Request<Incoming>,
 ) -> Response<Reply> {
     let (head, body) = request.into_parts();
+    let refuse = |call, refusal: &Refusal| refuse(call, refusal, endpoint);
     let mut call = Call::arrive(&sim, &deployment, endpoint, &head.headers);
     let body = match incoming::read(body).await {
         Ok(body) => body,
@@ -101,8 +105,12 @@ const PROXY_PAGE: &[u8] = b"<!doctype html><title>Please wait</title><h1>Checkin
 
 fn parse<'a>(endpoint: Endpoint, head: &Parts, body: &'a [u8], plan: &Plan) -> Result<Ask<'a>, Refusal> {
     if let Some(key) = &plan.config.require_key {
-        let sent = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        if sent.and_then(|value| value.strip_prefix("Bearer ")) != Some(key) {
+        let sent = match endpoint {
+            // Anthropic has a list of models at the same path.
+            Endpoint::Messages | Endpoint::Models => anthropic::key(&head.headers),
+            _ => bearer(&head.headers),
+        };
+        if sent != Some(key) {
             return Err(Refusal::wrong_key());
         }
     }
@@ -112,25 +120,38 @@ fn parse<'a>(endpoint: Endpoint, head: &Parts, body: &'a [u8], plan: &Plan) -> R
             let shape = request.shape()?.map(Box::new);
             Ok(Ask::Chat(request, shape))
         }
+        (Endpoint::Messages, &Method::POST) => {
+            anthropic::check_version(&head.headers)?;
+            MessagesRequest::parse(body).map(Ask::Messages)
+        }
         (Endpoint::Embeddings, &Method::POST) => EmbeddingRequest::parse(body).map(Ask::Embeddings),
         (Endpoint::Models, &Method::GET) => Ok(Ask::Models),
-        (Endpoint::Chat | Endpoint::Embeddings, _) => Err(Refusal::method("POST")),
+        (Endpoint::Chat | Endpoint::Messages | Endpoint::Embeddings, _) => Err(Refusal::method("POST")),
         (Endpoint::Models, _) => Err(Refusal::method("GET")),
         (Endpoint::Other, _) => Err(Refusal::not_found(head.uri.path())),
     }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 impl Ask<'_> {
     fn model(&self) -> &str {
         match self {
             Ask::Chat(request, _) => &request.model,
+            Ask::Messages(request) => &request.model,
             Ask::Embeddings(request) => &request.model,
             Ask::Models => "",
         }
     }
 
     fn is_streamed(&self) -> bool {
-        matches!(self, Ask::Chat(request, _) if request.is_streamed())
+        match self {
+            Ask::Chat(request, _) => request.is_streamed(),
+            Ask::Messages(request) => request.is_streamed(),
+            Ask::Embeddings(_) | Ask::Models => false,
+        }
     }
 
     fn content_type(&self) -> &'static str {
@@ -164,6 +185,15 @@ impl Ask<'_> {
                     return Answer::Stream(Events::new(&answer, request.wants_usage(), config, filler));
                 }
                 Answer::Whole(answer.body(config, filler), answer.tokens)
+            }
+            Ask::Messages(request) => {
+                let message = Message::new(call.seq, now_us, request, body_len, config, filler);
+                let tokens = message.tokens();
+                if request.is_streamed() {
+                    let events = message.events(config.stream_chunks);
+                    return Answer::Stream(Events::Made { events, prompt: tokens.prompt, next: 0 });
+                }
+                Answer::Whole(message.body(), tokens)
             }
             Ask::Embeddings(request) => {
                 let prompt = prompt_tokens(body_len);
@@ -218,9 +248,12 @@ fn rubbish(mut call: Call, content_type: &'static str, body: &'static [u8]) -> R
     with_id(reply::response(200, content_type, reply), seq)
 }
 
-fn refuse(mut call: Call, refusal: &Refusal) -> Response<Reply> {
+fn refuse(mut call: Call, refusal: &Refusal, endpoint: Endpoint) -> Response<Reply> {
     let seq = call.seq;
-    let response = reply::refusal(refusal);
+    let mut response = reply::refusal(refusal);
+    if endpoint == Endpoint::Messages {
+        *response.body_mut() = Reply::Whole(anthropic::error_body(refusal).into());
+    }
     if let Reply::Whole(body) = response.body() {
         call.sent(refusal.status, Tokens::default(), body.len());
     }

@@ -37,7 +37,7 @@ async fn rows_of(db: &Database, journal: &[JournalLine<'_>]) -> Vec<Row> {
         let rows: Vec<Row> = db.rows(ROWS).await;
         let booked: HashSet<&str> = rows.iter().map(|row| row.attempt_id.as_str()).collect();
         let is_booked = |call: &JournalLine<'_>| {
-            !matches!(call.endpoint, Endpoint::Chat | Endpoint::Embeddings)
+            !matches!(call.endpoint, Endpoint::Chat | Endpoint::Messages | Endpoint::Embeddings)
                 || call.client_request_id.as_deref().is_none_or(|id| booked.contains(id))
         };
         if journal.iter().all(is_booked) || Instant::now() > deadline {
@@ -51,7 +51,10 @@ pub async fn check(db: &Database, simulator: &Simulator) {
     let journal = simulator.journal().await;
     let rows = rows_of(db, &journal).await;
     let mut calls: HashMap<&str, &JournalLine<'_>> = HashMap::with_capacity(journal.len());
-    for call in journal.iter().filter(|call| matches!(call.endpoint, Endpoint::Chat | Endpoint::Embeddings)) {
+    for call in journal
+        .iter()
+        .filter(|call| matches!(call.endpoint, Endpoint::Chat | Endpoint::Messages | Endpoint::Embeddings))
+    {
         let id = call.client_request_id.as_deref().unwrap_or_else(|| panic!("a call without an id: {call:?}"));
         let earlier = calls.insert(id, call);
         assert!(earlier.is_none(), "one attempt was called twice: {earlier:?} and {call:?}");

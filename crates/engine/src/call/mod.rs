@@ -11,25 +11,21 @@ use providers::{Answer, AnswerStream, Call, CallError, HttpClients, Provider};
 
 use crate::Engine;
 
-/// The providers' wire formats, made once for the process.
-pub struct Providers {
-    openai: Arc<dyn Provider>,
-}
+/// A provider of each kind, made once for the process, at the index that is the kind's number.
+pub struct Providers([Arc<dyn Provider>; ProviderKind::ALL.len()]);
 
 impl Providers {
     pub fn new(http: &HttpClients) -> Self {
-        Self::of(providers::provider(ProviderKind::Openai, http))
+        Self(ProviderKind::ALL.map(|kind| providers::provider(kind, http)))
     }
 
-    /// With what speaks OpenAI's format given: a benchmark's calls need not leave the process.
-    pub fn of(openai: Arc<dyn Provider>) -> Self {
-        Self { openai }
+    /// One provider for every kind: a benchmark's calls need not leave the process.
+    pub fn of(any: Arc<dyn Provider>) -> Self {
+        Self(ProviderKind::ALL.map(|_| Arc::clone(&any)))
     }
 
     fn speaking(&self, kind: ProviderKind) -> &dyn Provider {
-        match kind {
-            ProviderKind::Openai => self.openai.as_ref(),
-        }
+        self.0[kind as usize].as_ref()
     }
 }
 

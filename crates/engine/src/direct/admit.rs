@@ -5,14 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use admission::{Admission, Placement};
 use admission::{
+    Admission, Placement,
     budgets::{self, Ask, Pressing},
+    catalog::{ActiveCatalog, ActiveRoute},
     fit::{self, SizeRule},
     limits::{Permit, Verdict, Waiter},
+    route::Next,
 };
 use domain::{
-    Lane,
+    Endpoint, Lane,
     catalog::LaneRule,
     waits::{Obstacle, WaitReason},
 };
@@ -25,7 +27,6 @@ use crate::{
     failover::{Request, Stuck},
     meter::Subject,
 };
-use admission::route::Next;
 
 /// A caller is not kept waiting longer than this for a place in its lane, or for a deployment that cools.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -39,13 +40,7 @@ pub(super) async fn admit(
     let text = std::str::from_utf8(&direct.body).map_err(|_| DirectError::Invalid("the body is not UTF-8".into()))?;
     let call = wire::Call::parse(direct.endpoint, text).map_err(|e| DirectError::Invalid(e.to_string()))?;
     let catalog = engine.catalog.get();
-    let route = catalog
-        .route(&call.model)
-        .cloned()
-        .ok_or_else(|| DirectError::UnknownModel(call.model.chars().take(128).collect()))?;
-    if !route.is_priced(direct.endpoint, engine.clock.now()) {
-        return Err(DirectError::Unpriced(route.name.to_string()));
-    }
+    let route = route_of(engine, &catalog, &call.model, direct.endpoint)?;
     let lane = match &direct.lane {
         Some(lane) => lane.clone(),
         None => caller.lanes[0].clone(),
@@ -109,6 +104,27 @@ pub(super) async fn admit(
         cut: engine.calls.token(),
     };
     Ok((call, Admission::in_lane(in_lane, permit)))
+}
+
+/// The route of this name, if it can serve the endpoint and the call can be charged.
+fn route_of(
+    engine: &Engine,
+    catalog: &ActiveCatalog,
+    model: &str,
+    endpoint: Endpoint,
+) -> Result<Arc<ActiveRoute>, DirectError> {
+    let Some(route) = catalog.route(model) else {
+        return Err(DirectError::UnknownModel(model.chars().take(128).collect()));
+    };
+    if !route.serves(endpoint) {
+        let (path, kinds) = (endpoint.path(), route.kinds());
+        let what = format!("model {:?} does not serve /v1{path}: its deployments are of kind {kinds}", route.name);
+        return Err(DirectError::Invalid(what));
+    }
+    if !route.is_priced(endpoint, engine.clock.now()) {
+        return Err(DirectError::Unpriced(route.name.to_string()));
+    }
+    Ok(Arc::clone(route))
 }
 
 /// Takes a place in the lane, with some patience when the lane has all that it may have.

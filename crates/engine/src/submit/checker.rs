@@ -141,6 +141,9 @@ impl<'c> Checker<'c> {
             return Ok(found);
         }
         let route = self.catalog.route(model).ok_or_else(|| unknown(model, self.catalog))?;
+        if !route.serves(endpoint) {
+            return Err(LineError::NotServed { model: model.to_owned(), path: endpoint.path(), kinds: route.kinds() });
+        }
         if !route.is_priced(endpoint, self.started) {
             return Err(LineError::Unpriced { model: model.to_owned() });
         }
@@ -262,6 +265,19 @@ mod tests {
         let flows: Vec<_> = checker.flows().iter().map(|f| (&*f.route.name, f.items, f.max_in, f.max_out)).collect();
         assert_eq!(flows, [("e5", 2, 7, Some(0)), ("chat", 1, 8, None), ("e5", 1, 12, Some(9))]);
         assert_eq!(checker.requests(), 4);
+    }
+
+    #[test]
+    fn a_route_without_embeddings_takes_none() {
+        let declared = serde_json::json!({
+            "deployments": {"claude": {"kind": "anthropic", "base_url": "http://127.0.0.1:9/v1", "model": "claude-sonnet-4-5"}},
+            "routes": {"claude": {"deployments": ["claude"]}},
+        });
+        let catalog = ActiveCatalog::build(1, serde_json::from_value(declared).unwrap()).unwrap();
+        let mut checker = Checker::new(&catalog, now(), 3);
+        let refused = checker.check(&embed("a", "claude")).unwrap_err().to_string();
+        assert_eq!(refused, r#"model "claude" does not serve /v1/embeddings: its deployments are of kind anthropic"#);
+        assert!(checker.check(&chat("b", "claude", "")).is_ok());
     }
 
     #[test]

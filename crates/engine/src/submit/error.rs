@@ -174,6 +174,8 @@ pub enum LineError {
          or set allow_unpriced on its route"
     )]
     Unpriced { model: String },
+    #[error("model {model:?} does not serve /v1{path}: its deployments are of kind {kinds}")]
+    NotServed { model: String, path: &'static str, kinds: String },
     #[error(
         "model {model:?} cannot serve embeddings: its deployments run different models, whose vectors cannot be compared"
     )]

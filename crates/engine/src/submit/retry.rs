@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use admission::catalog::ActiveCatalog;
+use admission::catalog::{ActiveCatalog, ActiveRoute};
 use chrono::{DateTime, Utc};
 use domain::{Endpoint, JobId, Lane, RetryFilter, ids::time_id};
 use sha2::{Digest, Sha256};
@@ -141,17 +141,19 @@ impl Copying {
         }
     }
 
-    /// There is something to retry, and all of it can still be charged.
+    /// There is something to retry, and all of it can still be served and charged.
     fn check(&self, flows: &[NewFlow]) -> Result<(), RetryError> {
         if flows.is_empty() {
             return Err(RetryError::Nothing);
         }
-        let is_priced = |flow: &&NewFlow| {
-            let route = self.catalog.route(&flow.route);
-            let endpoint = Endpoint::from_code(flow.endpoint);
-            route.zip(endpoint).is_some_and(|(route, endpoint)| route.is_priced(endpoint, self.now))
+        let is_served = |flow: &&NewFlow| {
+            let (route, endpoint) = (self.catalog.route(&flow.route), Endpoint::from_code(flow.endpoint));
+            let serves = |(route, endpoint): (&Arc<ActiveRoute>, _)| {
+                route.serves(endpoint) && route.is_priced(endpoint, self.now)
+            };
+            route.zip(endpoint).is_some_and(serves)
         };
-        match flows.iter().find(|flow| !is_priced(flow)) {
+        match flows.iter().find(|flow| !is_served(flow)) {
             Some(flow) => Err(RetryError::NoModel { model: flow.route.clone() }),
             None => Ok(()),
         }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use store::PgPool;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{

@@ -26,6 +26,7 @@ pub fn catalog() -> ActiveCatalog {
         slots: None,
         rpm: None,
         tpm: None,
+        max_output_tokens: None,
         connect_timeout_ms: 1,
         read_timeout_ms: 1,
         total_timeout_ms: 1,

@@ -1,13 +1,13 @@
 //! Submission against a database of its own.
 
-use std::time::Duration;
-
-use chrono::{TimeDelta, Utc};
-use domain::catalog::Quotas;
-use sqlx::Connection;
-use tokio::io::AsyncWriteExt;
+use std::{sync::Arc, time::Duration};
 
 use admission::clock::Clock;
+use chrono::{TimeDelta, Utc};
+use domain::{Lane, catalog::Quotas};
+use sqlx::Connection;
+use store::PgPool;
+use tokio::io::AsyncWriteExt;
 
 use super::{
     testing::{Gateway, WORKER, lines, stalled, submission},

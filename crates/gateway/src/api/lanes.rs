@@ -91,7 +91,7 @@ pub async fn remove(State(app): State<App>, Who(caller): Who, Id(lane): Id<Lane>
 async fn views(app: &App, scope: Scope) -> Result<Vec<LaneView>, Problem> {
     let Shown { mut busy, declared, slots } = lanes::show(&app.engine, scope).await?;
     let catalog = app.engine.catalog.get();
-    let in_force = Catalog { lanes: lanes::merged(&declared), ..Catalog::default() };
+    let in_force = Catalog { lanes: engine::config::merged(&declared), ..Catalog::default() };
     let in_force = in_force.lanes_in_force();
     let mut data = Vec::new();
     for (lane, rule) in &catalog.lanes {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use admission::limits::{self, LimitError, Scope, Target};
+use admission::limits::{self, BadScope, LimitError, Scope, Target};
 use axum::{Json, body::Body, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use tracing::info;
@@ -76,7 +76,7 @@ pub async fn list(State(app): State<App>) -> Result<Json<Page<LimitView>>, Probl
 
 pub async fn put(State(app): State<App>, Who(caller): Who, body: Body) -> Result<Json<LimitView>, Problem> {
     let NewLimit { scope, kind, cap } = read_json(body).await?;
-    let target: Target = scope.parse().map_err(refused)?;
+    let target = target(&scope)?;
     limits::set(&app.engine.control, &target, &kind, cap, &caller.key_id).await.map_err(refused)?;
     info!(key.id = %caller.key_id, scope = %target, kind, cap, "A limit was set");
     if let Target::Key(_) = target {
@@ -90,13 +90,17 @@ pub async fn remove(
     Who(caller): Who,
     Params(which): Params<Which>,
 ) -> Result<StatusCode, Problem> {
-    let target: Target = which.scope.parse().map_err(refused)?;
+    let target = target(&which.scope)?;
     limits::lift(&app.engine.control, &target, &which.kind, &caller.key_id).await.map_err(refused)?;
     info!(key.id = %caller.key_id, scope = %target, kind = which.kind, "A limit was removed");
     if let Target::Key(_) = target {
         engine::keys::see_changes(&app.engine).await;
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn target(scope: &str) -> Result<Target, Problem> {
+    scope.parse().map_err(|bad: BadScope| refused(bad.into()))
 }
 
 fn refused(error: LimitError) -> Problem {

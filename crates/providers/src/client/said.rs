@@ -54,8 +54,14 @@ const BILLING: [&str; 6] = [
     "exceeded_current_quota",
 ];
 /// The same said in a sentence, by providers whose code is a plain `invalid_request_error`.
-const BILLING_MESSAGES: [&str; 4] =
-    ["credit balance is too low", "insufficient balance", "insufficient credit", "out of credits"];
+const BILLING_MESSAGES: [&str; 6] = [
+    "credit balance is too low",
+    "insufficient balance",
+    "insufficient credit",
+    "out of credits",
+    "spend limit",
+    "reached your specified api usage limits",
+];
 const NO_MODEL: [&str; 6] =
     ["model_not_found", "unknown_model", "invalid_model", "no_such_model", "deploymentnotfound", "modelnotfound"];
 const NO_MODEL_MESSAGES: [&str; 3] = ["model not exist", "model not found", "no such model"];
@@ -278,6 +284,12 @@ mod tests {
             &format!(r#"{{"error":{{"type":"invalid_request_error","message":"{anthropic}"}}}}"#),
             ErrorClass::QuotaExhausted,
         );
+        let capped = "You have reached your specified API usage limits. You will regain access on 2026-12-01.";
+        let body = format!(r#"{{"type":"error","error":{{"type":"invalid_request_error","message":"{capped}"}}}}"#);
+        under(400, &body, ErrorClass::QuotaExhausted);
+        let spent = "This request would exceed your account's monthly spend limit. Please try again later.";
+        let body = format!(r#"{{"type":"error","error":{{"type":"rate_limit_error","message":"{spent}"}}}}"#);
+        under(429, &body, ErrorClass::QuotaExhausted);
         under(402, "{}", ErrorClass::QuotaExhausted);
         // Google's word for a quota per minute.
         under(

@@ -54,9 +54,10 @@ pub(crate) struct Post {
 }
 
 pub(crate) async fn post(http: &HttpClients, target: &Target, post: Post) -> Result<Reply, CallError> {
+    let url = target.url(post.endpoint)?.clone();
     let lent = http.of(target)?.lend(target)?;
     let (body, gone_out) = Sent::new(post.body);
-    let mut request = Request::new(Method::POST, target.url(post.endpoint).clone());
+    let mut request = Request::new(Method::POST, url);
     *request.headers_mut() = headers(target.headers(), post.attempt_id);
     *request.body_mut() = Some(reqwest::Body::wrap(body));
 

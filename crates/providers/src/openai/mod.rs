@@ -12,9 +12,12 @@ mod request;
 mod stream;
 mod usage;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::{Endpoint, ErrorClass, Usage};
+use reqwest::header::AUTHORIZATION;
 use tokio::time::Instant;
 
 pub use request::wants_base64;
@@ -24,11 +27,22 @@ use crate::{
     call::{Answer, Call},
     client::{ContentType, HttpClients, Post, Reply, Unfit, answer, post, refused},
     error::CallError,
+    registry::{Kind, put_secret},
     stream::AnswerStream,
     target::{Extra, Target},
 };
 use answer::{Bad, Read};
 use request::Outgoing;
+
+pub(crate) static KIND: Kind = Kind {
+    path: |endpoint| Some(endpoint.path()),
+    models_query: &[],
+    headers: |headers, credential| match credential {
+        Some(secret) => put_secret(headers, AUTHORIZATION, "Bearer ", secret),
+        None => Ok(()),
+    },
+    provider: |http| Arc::new(OpenAi::new(http)),
+};
 
 pub(crate) struct OpenAi {
     http: HttpClients,

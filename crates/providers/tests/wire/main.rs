@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod anthropic;
 mod calls;
 mod extras;
 mod probe;

@@ -8,6 +8,8 @@ use uuid::Uuid;
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {
     Chat,
+    /// Anthropic's.
+    Messages,
     Embeddings,
     Models,
     /// A path or method that the simulator does not offer.

@@ -5,7 +5,7 @@ pub mod embeddings;
 pub mod models;
 pub mod refusal;
 pub mod request;
-mod schema;
+pub mod schema;
 pub mod shape;
 pub mod shaped;
 pub mod stream;

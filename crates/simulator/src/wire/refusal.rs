@@ -32,8 +32,8 @@ impl Refusal {
 
     pub fn not_found(path: &str) -> Self {
         let message = format!(
-            "Nothing is here at {path}. The simulator offers /v1/chat/completions, /v1/embeddings and /v1/models, the \
-             same below /d/NAME, and /sim/config, /sim/outage, /sim/reset, /sim/journal and /sim/stats."
+            "Nothing is here at {path}. The simulator offers /v1/chat/completions, /v1/messages, /v1/embeddings and \
+             /v1/models, the same below /d/NAME, and /sim/config, /sim/outage, /sim/reset, /sim/journal and /sim/stats."
         );
         Self::new(404, "invalid_request_error", message)
     }

@@ -3,6 +3,7 @@
 mod answers;
 mod faults;
 mod journal;
+mod messages;
 mod steering;
 mod streaming;
 mod support;

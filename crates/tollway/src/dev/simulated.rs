@@ -76,6 +76,7 @@ fn declare(config: &mut Config, url: &str) {
             slots: None,
             rpm: None,
             tpm: None,
+            max_output_tokens: None,
             connect_timeout_ms: 5_000,
             read_timeout_ms: 60_000,
             total_timeout_ms: 600_000,
