@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration, time::Insta
 use admission::catalog::ActiveCatalog;
 use anyhow::Context;
 use domain::ids::time_id;
-use engine::{Engine, Roles, Running, Settings, Start, call::Providers, direct::IntentQueue, settle::Queue, upkeep};
+use engine::{
+    Engine, Roles, Running, Settings, Start, call::Providers, config::apply_catalog, intents::IntentQueue,
+    settle::Queue, upkeep,
+};
 use gateway::{App, Children};
 use secrecy::ExposeSecret;
 use store::Pools;
@@ -111,7 +114,7 @@ async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, In
     // Before it becomes the active version for all: a file that cannot be used is refused here.
     ActiveCatalog::build(0, catalog.clone()).context("the configuration cannot be used")?;
     let mut tx = pools.work.begin().await?;
-    config::apply_catalog(&mut tx, &catalog, &upkeep::hostname()).await.context("cannot apply the configuration")?;
+    apply_catalog(&mut tx, &catalog, &upkeep::hostname()).await.context("cannot apply the configuration")?;
     let active = store::config::load_active(&mut tx).await?.context("no configuration is active")?;
     store::retention::make_partitions(&mut tx).await?;
     tx.commit().await?;
