@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use scheduler::pause;
+use scheduler::backoff;
 use tokio::{sync::Notify, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +12,7 @@ use crate::{AdmissionControl, peers};
 pub(crate) const TICK: Duration = Duration::from_millis(250);
 /// A grant for a request of a job is kept for this many ticks: longer than the longest back-off. Returned earlier, it would be gone at
 /// every retry, and the job would never start.
-pub(crate) const KEPT_TICKS: u32 = (pause::LONGEST.as_millis() / TICK.as_millis()) as u32 + 4;
+pub(crate) const KEPT_TICKS: u32 = (backoff::LONGEST.as_millis() / TICK.as_millis()) as u32 + 4;
 /// Between two rounds that demand alone starts.
 const MIN_ROUND_INTERVAL: Duration = Duration::from_millis(5);
 

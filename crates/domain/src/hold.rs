@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::attempt::words;
 
 words! {
-    HoldReason {
+    PauseReason {
         /// It is expected to cost more than may begin without somebody's word.
         Approval = "approval",
         /// A budget's guard: it spent faster than it may.
@@ -18,7 +18,7 @@ words! {
     }
 }
 
-impl HoldReason {
+impl PauseReason {
     /// Whether somebody with the role can let it go on.
     pub fn is_approvable(self) -> bool {
         matches!(self, Self::Approval | Self::Guard)
@@ -27,7 +27,7 @@ impl HoldReason {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
-    pub by: HoldReason,
+    pub by: PauseReason,
     /// Figures, for people.
     pub detail: Option<String>,
     pub since: DateTime<Utc>,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    after::After, attempt::words, hold::Hold, ids::JobId, lane::Lane, money::Total, pace::Pace, tags::Tags,
+    after::After, attempt::words, hold::Hold, ids::JobId, lane::Lane, money::Total, progress::Pace, tags::Tags,
     waits::Waits,
 };
 

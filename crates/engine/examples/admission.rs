@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use admission::{
-    budgets::{Ask, Budgets, Pressing},
+    budgets::{Ask, Budgets, Urgency},
     catalog::{ActiveCatalog, ActiveDeployment},
 };
 use chrono::{DateTime, Utc};
@@ -47,7 +47,7 @@ fn measure(
     let calls = |count: u32| {
         for _ in 0..count {
             // Released, it goes the way of a settlement without a ledger row.
-            match budgets.reserve(&ask, deployment, now, Pressing::Now) {
+            match budgets.reserve(&ask, deployment, now, Urgency::Final) {
                 Ok(reservation) => reservation.release(),
                 Err(refusal) => return Err(refusal.to_string()),
             }

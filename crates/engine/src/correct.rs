@@ -7,7 +7,7 @@ mod figures;
 use std::collections::BTreeMap;
 
 use admission::{
-    budgets::{self, Whose},
+    budgets::{self, RowsOf},
     catalog::ActiveCatalog,
 };
 use domain::{Action, AttemptId, LedgerRow, Money, Object, Usage, ledger::RecordKind};
@@ -16,8 +16,8 @@ use serde_json::json;
 use store::{
     PgConnection,
     audit::{self, Change},
-    complete::Tally,
     job::Scope,
+    settlement::Tally,
 };
 
 use self::figures::Figures;
@@ -189,7 +189,7 @@ fn adjustment(row: &LedgerRow, delta: &Figures, id: AttemptId) -> LedgerRow {
 async fn book(engine: &Engine, conn: &mut PgConnection, row: &LedgerRow, delta: &LedgerRow) -> store::Result<()> {
     if let Some(revision) = store::ledger::insert(conn, &[delta]).await? {
         let rows = std::iter::once(delta);
-        budgets::book_rows(conn, &engine.control.budgets, rows, revision, Whose::Others).await?;
+        budgets::book_rows(conn, &engine.control.budgets, rows, revision, RowsOf::Others).await?;
     }
     let Some(job_id) = row.job_id else { return Ok(()) };
     // Its counts are gone with it.
@@ -199,7 +199,7 @@ async fn book(engine: &Engine, conn: &mut PgConnection, row: &LedgerRow, delta: 
     let cost_pico = i128::from(delta.contracted_cost.unwrap_or(0));
     let is_priced_now = row.contracted_cost.is_none() && delta.contracted_cost.is_some();
     let tally = Tally { cost_pico, unpriced: -i64::from(is_priced_now), ..Tally::default() };
-    store::complete::add_tallies(conn, engine.worker_id, &BTreeMap::from([(job_id, tally)])).await
+    store::settlement::add_tallies(conn, engine.worker_id, &BTreeMap::from([(job_id, tally)])).await
 }
 
 #[cfg(test)]

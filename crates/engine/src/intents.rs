@@ -17,9 +17,9 @@ use crate::Engine;
 const QUEUE: usize = 1_024;
 const BATCH: usize = 256;
 /// Longer than this nobody is kept waiting for Postgres.
-const PATIENCE: Duration = Duration::from_secs(5);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// While it is away it is asked this often whether it is back.
-const PROBE: Duration = Duration::from_millis(250);
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 
 struct Intent {
     attempt_id: AttemptId,
@@ -48,7 +48,7 @@ impl Durable {
     /// Whether it became so, within some patience.
     pub async fn reached(self) -> bool {
         let Some((mut durable, given_up)) = self.0 else { return false };
-        let reached = matches!(tokio::time::timeout(PATIENCE, &mut durable).await, Ok(Ok(())));
+        let reached = matches!(tokio::time::timeout(WRITE_TIMEOUT, &mut durable).await, Ok(Ok(())));
         // Before the receiver goes, so that the writer who finds it gone finds out why.
         given_up.store(!reached, Ordering::Release);
         reached
@@ -86,7 +86,7 @@ pub async fn run(engine: Arc<Engine>, queue: IntentQueue) {
         if failing.load(Ordering::Acquire) {
             // Who handed one in before that was known is refused at once.
             while queue.try_recv().is_ok() {}
-            tokio::time::sleep(PROBE).await;
+            tokio::time::sleep(PROBE_INTERVAL).await;
             failing.store(!can_write(&engine).await, Ordering::Release);
             continue;
         }
@@ -100,7 +100,7 @@ pub async fn run(engine: Arc<Engine>, queue: IntentQueue) {
         }
         let ids: Vec<AttemptId> = batch.iter().map(|intent| intent.attempt_id).collect();
         let rows: Vec<String> = batch.iter_mut().map(|intent| std::mem::take(&mut intent.pessimist)).collect();
-        let written = tokio::time::timeout(PATIENCE, async {
+        let written = tokio::time::timeout(WRITE_TIMEOUT, async {
             let mut conn = engine.pools.intents.acquire().await?;
             store::intent::insert(&mut conn, engine.worker_id, &ids, &rows).await?;
             Ok(conn)
@@ -132,7 +132,7 @@ pub async fn run(engine: Arc<Engine>, queue: IntentQueue) {
 }
 
 async fn can_write(engine: &Engine) -> bool {
-    let asked = tokio::time::timeout(PATIENCE, async {
+    let asked = tokio::time::timeout(WRITE_TIMEOUT, async {
         let mut conn = engine.pools.intents.acquire().await?;
         store::worker::database_now(&mut conn).await
     });
@@ -170,7 +170,7 @@ mod tests {
         }
         sqlx::raw_sql("drop trigger away on intent").execute(&pool).await.unwrap();
         while !engine.intents.can_be_written() {
-            tokio::time::sleep(PROBE).await;
+            tokio::time::sleep(PROBE_INTERVAL).await;
         }
         assert!(engine.intents.write(&pessimist(&engine)).reached().await);
         writing.abort();

@@ -12,21 +12,21 @@ pub mod call;
 pub mod claim;
 pub mod config;
 pub mod correct;
-pub mod direct;
+pub mod executor;
 mod failover;
 pub mod jobs;
 pub mod keys;
 pub mod lanes;
+pub mod maintenance;
 pub mod meter;
 pub mod quote;
 pub mod results;
 pub mod schedules;
 pub mod settle;
 pub mod submit;
+pub mod sync_calls;
 pub mod teams;
-pub mod upkeep;
 mod usual;
-pub mod work;
 
 #[cfg(test)]
 mod testing;
@@ -48,11 +48,11 @@ use tracing::warn;
 use self::{
     admit::KeyCache,
     call::Providers,
-    direct::Calls,
     fence::{Fence, Live},
     intents::{IntentQueue, Intents},
     settle::{Queue, Settler},
     submit::Places,
+    sync_calls::Calls,
 };
 pub use self::{
     roles::Roles,

@@ -13,11 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::{
-    Engine, Roles, admit, claim, config,
+    Engine, Roles, admit, claim, config, executor,
     intents::{self, IntentQueue},
-    jobs, settle,
+    jobs, maintenance, settle,
     settle::Queue,
-    upkeep, work,
 };
 use admission::route;
 
@@ -38,7 +37,7 @@ impl Running {
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let mut loops = JoinSet::new();
         let (e, stop) = (|| Arc::clone(engine), || background.clone());
-        loops.spawn(upkeep::heartbeat(e(), stop()));
+        loops.spawn(maintenance::heartbeat(e(), stop()));
         loops.spawn(config::follow_catalog(e(), stop()));
         loops.spawn(admit::follow_keys(e()));
         loops.spawn(route::by_hand::follow(Arc::clone(&engine.control), stop()));
@@ -48,25 +47,25 @@ impl Running {
         loops.spawn(intents::run(e(), intents));
         let settler = tokio::spawn(settle::run(e(), settlements, settling.clone()));
         if roles.worker || roles.maintenance {
-            loops.spawn(upkeep::finish_jobs(e(), stop()));
-            loops.spawn(upkeep::wake_retries(e(), stop()));
+            loops.spawn(maintenance::finish_jobs(e(), stop()));
+            loops.spawn(maintenance::wake_retries(e(), stop()));
         }
         let seen = e();
         let down_for = move |least| seen.control.health.down_for(least);
         loops.spawn(alerts::tell_of_outages(notifier(), down_for, stop()));
         loops.spawn(alerts::tell_of_notices(notifier(), stop()));
         if roles.maintenance {
-            loops.spawn(upkeep::reap(e(), stop()));
+            loops.spawn(maintenance::reap(e(), stop()));
             loops.spawn(alerts::deliver(notifier(), stop()));
         }
         let working = roles.worker.then(|| {
-            loops.spawn(upkeep::listen(e(), stop()));
-            loops.spawn(upkeep::stop_cancelled(e(), stop()));
+            loops.spawn(maintenance::listen(e(), stop()));
+            loops.spawn(maintenance::stop_cancelled(e(), stop()));
             let (send, receive) = mpsc::channel(engine.settings.slots.max(1));
             let claimer = tokio::spawn(claim::run(e(), send, claiming.clone()));
             let engine = e();
             let worker = tokio::spawn(async move {
-                if let Err(error) = work::run(engine, receive).await {
+                if let Err(error) = executor::run(engine, receive).await {
                     error!(%error, "The worker ended with an error");
                 }
             });

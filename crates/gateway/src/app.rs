@@ -6,7 +6,7 @@ use engine::Engine;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{child::Children, health::Readiness};
+use crate::{health::Readiness, report_process::Children};
 
 /// Cheap to clone.
 #[derive(Clone)]

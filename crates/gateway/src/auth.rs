@@ -15,9 +15,9 @@ use crate::problem::Problem;
 pub struct ClientAddress(pub IpAddr);
 
 /// Extracts the caller that the door let in.
-pub struct Who(pub Arc<Caller>);
+pub struct CurrentCaller(pub Arc<Caller>);
 
-impl<S: Sync> FromRequestParts<S> for Who {
+impl<S: Sync> FromRequestParts<S> for CurrentCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {

@@ -186,7 +186,7 @@ fn millis(began: Instant, now: Instant) -> u64 {
     u64::try_from(now.saturating_duration_since(began).as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Whose connection it is: one customer commonly has a whole /64 of IPv6.
+/// RowsOf connection it is: one customer commonly has a whole /64 of IPv6.
 fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {

@@ -13,8 +13,8 @@ use domain::{JobId, RequestId};
 use percent_encoding::percent_decode_str;
 
 use crate::{
+    access::Surface,
     app::App,
-    door::Surface,
     drain::drained,
     problem::{Kind, Problem},
 };

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use crate::{app::App, problem::Problem};
 
 /// An answer serves for so long: the route is open, and must not be a way to keep the database busy.
-const KEPT: Duration = Duration::from_millis(500);
+const ANSWER_REUSED_FOR: Duration = Duration::from_millis(500);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
@@ -37,7 +37,7 @@ impl Readiness {
     async fn ask(&self, app: &App) -> Result<(), &'static str> {
         let mut last = self.0.lock().await;
         if let Some((at, answer)) = *last
-            && at.elapsed() < KEPT
+            && at.elapsed() < ANSWER_REUSED_FOR
         {
             return answer;
         }

@@ -5,10 +5,10 @@ pub mod app;
 pub mod router;
 pub mod serve;
 
+mod access;
 mod anthropic;
 mod auth;
 mod connections;
-mod door;
 mod drain;
 mod entry;
 mod input;
@@ -23,12 +23,12 @@ mod openapi;
 pub mod telemetry;
 
 mod api;
-mod child;
 mod openai;
+mod report_process;
 mod spool;
 
 pub use app::App;
-pub use child::Children;
+pub use report_process::Children;
 pub use router::router;
 pub use serve::serve;
 

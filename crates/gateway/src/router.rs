@@ -1,4 +1,4 @@
-//! Every route and who may take it. A route that is not in this list does not exist; one that is in it has a door.
+//! Every route and who may take it. A route that is not in this list does not exist; one that is in it has an access layer that authenticates, checks the permission and measures.
 
 use std::{convert::Infallible, fmt::Write as _, sync::LazyLock};
 
@@ -18,15 +18,15 @@ use engine::admit::Permission::{
 };
 
 use crate::{
+    access::{
+        Access::{self, Needs, Open},
+        AccessLayer, Surface, pass,
+    },
     api::{
         alerts, audit, budgets, calls, change, deployments, events, history, jobs, keys, lanes, ledger, limits, quotes,
         reports, results, retry, schedules, submit, teams, webhook_secrets,
     },
     app::App,
-    door::{
-        Access::{self, Needs, Open},
-        Door, Surface, pass,
-    },
     entry::enter,
     health, openai, openapi,
     problem::{Kind, Problem},
@@ -105,14 +105,14 @@ pub fn router(app: App) -> Router {
     let mut router = Router::new();
     let entry = from_fn_with_state(app.clone(), enter);
     for route in routes() {
-        let door = Door {
+        let layer = AccessLayer {
             app: app.clone(),
             access: route.access,
             surface: Surface::of(route.path),
             method: route.method,
             route: route.path,
         };
-        router = router.route(route.path, route.handler.route_layer(from_fn_with_state(door, pass)));
+        router = router.route(route.path, route.handler.route_layer(from_fn_with_state(layer, pass)));
     }
     router.method_not_allowed_fallback(wrong_method).fallback(no_route).layer(entry).with_state(app)
 }
@@ -144,7 +144,7 @@ fn delete<T: 'static>(path: &'static str, access: Access, handler: impl Handler<
     Route { method: "DELETE", path, access, handler: on(MethodFilter::DELETE, handler) }
 }
 
-/// Who may take a route, whose path is written as in documents.
+/// CurrentCaller may take a route, whose path is written as in documents.
 pub(crate) fn access_of(method: &str, path: &str) -> Option<Access> {
     let is_it = |route: &Route| route.method == method && route.path.replace("{*", "{") == path;
     routes().into_iter().find(is_it).map(|route| route.access)

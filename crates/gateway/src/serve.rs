@@ -25,10 +25,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    access::Surface,
     app::App,
     auth::ClientAddress,
     connections::{Busy, Connection, Connections, Seat, SeatKind},
-    door::Surface,
     peer::Peer,
     problem::Problem,
     router::router,

@@ -24,9 +24,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{
+    access::Surface,
     anthropic,
     app::App,
-    door::Surface,
     openai::Failure,
     problem::{Kind, Problem},
 };

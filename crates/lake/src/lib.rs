@@ -27,7 +27,7 @@
 //! temporary files. Each step takes about 50 MB, however many rows a day has.
 
 pub mod error;
-pub mod place;
+pub mod storage;
 
 pub mod columns;
 pub mod digest;
@@ -41,7 +41,7 @@ pub mod verify;
 pub use compact::{Compacted, compact};
 pub use error::LakeError;
 pub use export::{Exported, export, republish};
-pub use place::LakeStore;
+pub use storage::LakeStore;
 pub use verify::{Difference, Verification, verify};
 
 pub type Result<T, E = LakeError> = std::result::Result<T, E>;

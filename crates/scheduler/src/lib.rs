@@ -2,11 +2,11 @@
 //! calls cost is told to it. `fill` allots free slots, by the `account`s of teams and the `turns` of lanes; `calls` counts
 //! synchronous calls; `slots` is what one replica runs.
 
-pub mod account;
-mod calls;
-pub mod fill;
-pub mod pause;
+pub mod allocator;
+pub mod backoff;
+pub mod lane_scheduler;
+pub mod slot_time;
 mod slots;
-pub mod turns;
+mod sync_slots;
 
 pub use slots::{Bill, CallGuard, SlotGuard, Slots};

@@ -10,8 +10,8 @@ use foldhash::HashMap;
 use tokio::sync::Notify;
 
 use super::{
-    account::{self, Account, FIRST_GUESS},
-    turns::{self, Asking, Standing, Turn},
+    lane_scheduler::{self, Asking, Standing, Turn},
+    slot_time::{self, Account, FIRST_GUESS},
 };
 
 /// Accounts of teams that run nothing are kept up to this many.
@@ -71,8 +71,8 @@ impl Slots {
     }
 
     /// For how long free slots wait to be more of them: little beside what a call takes.
-    pub fn gather(&self) -> Duration {
-        account::gather(&self.table().all)
+    pub fn batch_window(&self) -> Duration {
+        slot_time::batch_window(&self.table().all)
     }
 
     /// Waits until at least `n` are free.
@@ -96,11 +96,11 @@ impl Slots {
         (self.total > 0 && rule.max_percent < 100).then(|| (self.total * usize::from(rule.max_percent) / 100).max(1))
     }
 
-    /// How the lanes stand, in the order asked; see [`turns::look`].
+    /// How the lanes stand, in the order asked; see [`lane_scheduler::look`].
     pub fn lanes(&self, asking: &[Asking<Lane>]) -> Vec<Standing> {
         let (now, mut table) = (self.now(), self.table());
         let guess = table.guess();
-        turns::look(&mut table.lanes, asking, self.total, now, guess)
+        lane_scheduler::look(&mut table.lanes, asking, self.total, now, guess)
     }
 
     /// The claim under way fills so many slots of the lane, once it is committed.
@@ -110,9 +110,9 @@ impl Slots {
         }
     }
 
-    /// A claim served the lane up to this mark.
-    pub fn served(&self, lane: &Lane, mark: i64) {
-        turns::served(&mut self.table().lanes, lane, mark, self.now());
+    /// A claim served the lane up to this served_up_to.
+    pub fn served(&self, lane: &Lane, served_up_to: i64) {
+        lane_scheduler::served(&mut self.table().lanes, lane, served_up_to, self.now());
     }
 
     /// For each team in a lane, with what is `known` of its calls: the slot-time it used here since it was last asked for, what

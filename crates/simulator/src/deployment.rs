@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use serde_json::{Map, Value};
 
 use crate::config::{Config, ConfigError, Throttle};
-use crate::dice::Dice;
+use crate::rng::Dice;
 use crate::sync::{locked, reading, writing};
 use crate::vectors::{Vectors, vectors};
 

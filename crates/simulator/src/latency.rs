@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dice::Dice;
+use crate::rng::Dice;
 
 /// A distribution of waiting times, in milliseconds; kept to about a tenth of one, never short.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

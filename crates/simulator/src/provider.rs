@@ -14,7 +14,7 @@ use hyper::{Method, Request, Response};
 use crate::anthropic::{self, Message, MessagesRequest};
 use crate::call::Call;
 use crate::deployment::{Deployment, Plan};
-use crate::fate::{self, Fate};
+use crate::fault_plan::{self, Fate};
 use crate::incoming::{self, Unreadable};
 use crate::journal::{Endpoint, Outcome};
 use crate::reply::{self, CutBody, EventBody, Reply, SocketEnd};
@@ -78,7 +78,7 @@ pub async fn answer(
     call.parsed(ask.model());
 
     let mut dice = deployment.dice(&plan);
-    let fate = fate::decide(&deployment, &plan, &mut dice, sim.journal.now_us());
+    let fate = fault_plan::decide(&deployment, &plan, &mut dice, sim.journal.now_us());
     if let Fate::Throttle { status, retry_after_s } = fate {
         return refuse(call, &Refusal::throttled(status, retry_after_s));
     }

@@ -64,7 +64,7 @@ impl Timer {
             if !left.is_zero() {
                 waiting = self.earlier.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
             } else if let Some(due) = waiting.pop() {
-                // Whose call was dropped meanwhile waits no more.
+                // RowsOf call was dropped meanwhile waits no more.
                 let _ = due.wake.send(());
             }
         }

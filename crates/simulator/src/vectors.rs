@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::dice::{Dice, fingerprint};
+use crate::rng::{Dice, fingerprint};
 use crate::sync::locked;
 
 /// `-0.123456789,` or `0.123456789,` and a byte that the next number overwrites. Copying a fixed size is what makes it quick.

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     After, AfterOn, Counts, Hold, Job, JobId, JobState, Lane, Tags,
     money::Total,
-    pace::{Faded, LATELY_S, LONGER_S, Pace},
+    progress::{Faded, LATELY_S, LONGER_S, Pace},
     waits::Waits,
 };
 use sqlx::{PgConnection, query, query_as, query_scalar, types::Json};
@@ -16,7 +16,7 @@ use sqlx::{PgConnection, query, query_as, query_scalar, types::Json};
 pub use self::terms::{Terms, set_terms, terms};
 use crate::{Result, flow};
 
-/// Whose jobs a caller can see.
+/// RowsOf jobs a caller can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     Team(i64),
@@ -216,7 +216,7 @@ pub async fn lock(conn: &mut PgConnection, scope: Scope, id: JobId) -> Result<Op
     Ok(state.as_deref().and_then(JobState::from_word))
 }
 
-/// Whose job it is; `None` when it is not in scope.
+/// RowsOf job it is; `None` when it is not in scope.
 pub async fn team_of(conn: &mut PgConnection, scope: Scope, id: JobId) -> Result<Option<i64>> {
     query_scalar!(
         "select team_id from job where job_id = $1 and ($2::bigint is null or team_id = $2)",

@@ -5,7 +5,7 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 use anyhow::Context;
 use apalis::prelude::*;
 use apalis_cron::{CronScheduler, Tick};
-use engine::{Engine, upkeep};
+use engine::{Engine, maintenance};
 use lake::{LakeError, LakeStore};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -129,10 +129,10 @@ async fn work(chore: Chore, engine: &Engine, lake: &LakeStore) -> anyhow::Result
         Chore::Schedules => {
             engine::schedules::run_due(engine).await?;
         }
-        Chore::Vacuum => upkeep::vacuum(engine).await?,
-        Chore::Plans => upkeep::refresh_plans(engine).await?,
-        Chore::Tallies => upkeep::fold_tallies(engine).await?,
-        Chore::Partitions => upkeep::rotate_partitions(engine).await?,
+        Chore::Vacuum => maintenance::vacuum(engine).await?,
+        Chore::Plans => maintenance::refresh_plans(engine).await?,
+        Chore::Tallies => maintenance::fold_tallies(engine).await?,
+        Chore::Partitions => maintenance::rotate_partitions(engine).await?,
         Chore::Sweep => {
             engine::lanes::forget_drained(engine).await?;
             let mut conn = pool.acquire().await?;

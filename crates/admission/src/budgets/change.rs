@@ -14,8 +14,8 @@ use store::{
 };
 
 use super::{
-    follow::{count, follow},
     in_force::{InForce, in_force, wait_until_in_force},
+    revision_watch::{count, follow},
 };
 use crate::AdmissionControl;
 

@@ -7,10 +7,10 @@ use tracing::warn;
 
 use super::{
     Budgets,
-    follow::{count, follow},
-    gather::Occasion,
+    collect_demand::Occasion,
+    grant_round::exchange,
     prove::prove,
-    round::exchange,
+    revision_watch::{count, follow},
 };
 use crate::{AdmissionControl, granter::Grants};
 

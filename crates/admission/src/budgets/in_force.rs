@@ -10,7 +10,7 @@ use crate::AdmissionControl;
 
 /// Whoever changes a budget waits no longer than this for replicas that do not answer; each looks four times a second.
 const HELD_WITHIN: Duration = Duration::from_secs(5);
-const LOOK_EVERY: Duration = Duration::from_millis(25);
+const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
 /// How far a change holds. A replica that follows it starts no call that does not fit, and spends nothing that it was granted before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +55,6 @@ pub(super) async fn wait_until_in_force(
         if found.is_everywhere() || Instant::now() >= until {
             return Ok(found);
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }

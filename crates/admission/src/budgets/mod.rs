@@ -3,25 +3,25 @@
 //! takes grants from Postgres, and gives back what is not needed.
 
 mod account;
-mod admit;
-mod book;
-mod burn;
+mod burn_rate;
 mod change;
-mod follow;
-mod gather;
+mod collect_demand;
+mod grant_round;
 mod granter;
 mod hard;
-mod held_back;
 mod in_force;
-mod part;
-mod parts;
+mod index;
+mod new_job_check;
 mod prove;
 mod refusal;
 mod reservation;
-mod round;
+mod revision_watch;
 mod rule;
-mod show;
 mod spend;
+mod standing;
+mod sub_budget;
+mod sub_budgets;
+mod sustained_shortage;
 mod sweep;
 mod take;
 mod tripped;
@@ -38,39 +38,39 @@ use std::{
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, watch};
 
-pub use admit::{Asker, used_up};
-pub use burn::Burnt;
-pub use burn::sample;
+pub use burn_rate::Burnt;
+pub use burn_rate::sample;
 pub use change::{BudgetError, follow_file, remove, set, standing_of};
-pub use follow::{follow, keep_following};
 pub use granter::{give_back, look};
 pub use in_force::InForce;
-pub use part::{Part, PartOf};
+pub use new_job_check::{Asker, used_up};
 pub use prove::prove_left;
 pub use refusal::{Refusal, Why};
 pub use reservation::{Ask, Reservation};
-pub use show::{Shown, show, show_with_last, shown, verify};
-pub use spend::{Whose, book as book_rows};
+pub use revision_watch::{follow, keep_following};
+pub use spend::{RowsOf, book as book_rows};
+pub use standing::{Shown, show, show_with_last, shown, verify};
+pub use sub_budget::{Part, PartOf};
 pub use sweep::sweep;
 pub use windows::{cells, rolling_cells};
 
 use self::{
-    book::Book,
-    parts::Parts,
+    index::BudgetIndex,
     reservation::{Call, Calls},
     rule::{Ticket, Unmet},
+    sub_budgets::Parts,
     tripped::Tripped,
 };
 use crate::catalog::ActiveDeployment;
 
 /// A caller is kept waiting no longer than this for money that others hold.
-pub const PATIENCE: Duration = Duration::from_millis(400);
+pub const ADMISSION_TIMEOUT: Duration = Duration::from_millis(400);
 /// And a single look at whether it came takes no longer than this.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub struct Budgets {
-    book: RwLock<Book>,
+    book: RwLock<BudgetIndex>,
     calls: Arc<Calls>,
     parts: Parts,
     tripped: Tripped,
@@ -110,17 +110,17 @@ impl Default for Budgets {
 
 /// How much it matters to the call that it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pressing {
+pub enum Urgency {
     /// Can wait for a moment, or come again.
-    Patient,
+    CanWait,
     /// Waited long enough: what does not fit now is refused.
-    Now,
+    Final,
     /// Nothing else fits: budgets that may be exceeded are.
-    Overdraw,
+    AllowOverdraft,
 }
 
 impl Budgets {
-    pub fn book(&self) -> RwLockReadGuard<'_, Book> {
+    pub fn book(&self) -> RwLockReadGuard<'_, BudgetIndex> {
         self.book.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -130,12 +130,12 @@ impl Budgets {
         ask: &Ask,
         deployment: &Arc<ActiveDeployment>,
         at: DateTime<Utc>,
-        pressing: Pressing,
+        urgency: Urgency,
     ) -> Result<Reservation, Refusal> {
         let call = Call::new(ask, deployment, at);
         // Held until the call is among those under way: a book that comes after finds it there.
         let book = self.book();
-        call.hold(book.of(&call.facts()), &self.parts, pressing)?;
+        call.hold(book.of(&call.facts()), &self.parts, urgency)?;
         Ok(self.calls.enter(call))
     }
 
@@ -165,7 +165,7 @@ impl Budgets {
     pub async fn wait(&self, refusal: &Refusal, mut turn: watch::Receiver<u64>) {
         let _ticket = Ticket::take(&refusal.rule, refusal.asked);
         self.demand.notify_one();
-        let _ = tokio::time::timeout(LOOK, turn.changed()).await;
+        let _ = tokio::time::timeout(POLL_INTERVAL, turn.changed()).await;
     }
 
     /// Calls ended: what they held may do for others.

@@ -9,11 +9,11 @@ use super::{PartOf, rule::Rule};
 
 /// Requests of jobs are looked at again after this, though their budget says that it resets later: it may be raised, or money that
 /// was held for the calls of a replica that is gone may come back.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+const OVER_BUDGET_BACKOFF: Duration = Duration::from_secs(30);
 /// A job that is to be paused is looked at again after this.
-const BLINK: Duration = Duration::from_millis(50);
+const PAUSE_BACKOFF: Duration = Duration::from_millis(50);
 /// When others hold what is needed, it may be free in a moment.
-const MOMENT: Duration = Duration::from_secs(1);
+const GRANT_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
@@ -21,7 +21,7 @@ pub enum Why {
     Short,
     /// Calls under way, or other replicas, hold what is needed.
     Held,
-    /// The same, of a guard, and it has been so for long: see [`super::held_back`].
+    /// The same, of a guard, and it has been so for long: see [`super::sustained_shortage`].
     HeldBack,
     /// Postgres was not asked lately: a grant is on its way, or it cannot be reached.
     Unasked,
@@ -44,13 +44,13 @@ pub struct Refusal {
     pub resets_at: Option<DateTime<Utc>>,
     pub why: Why,
     /// The call waits no longer.
-    pub is_pressed: bool,
+    pub is_last_try: bool,
 }
 
 impl Refusal {
     /// Waiting for a moment changes nothing.
     pub fn is_final(&self) -> bool {
-        self.is_pressed || self.is_for_long()
+        self.is_last_try || self.is_for_long()
     }
 
     /// The part of a budget that refused lets the job alone until then.
@@ -64,16 +64,16 @@ impl Refusal {
 
     /// `None`: never, by itself.
     pub fn retry_after(&self) -> Option<Duration> {
-        if self.is_for_long() { (self.resets_at? - self.at).to_std().ok() } else { Some(MOMENT) }
+        if self.is_for_long() { (self.resets_at? - self.at).to_std().ok() } else { Some(GRANT_RETRY_AFTER) }
     }
 
     /// How long a flow is left alone that it refused for good.
     pub fn pause(&self) -> Duration {
         if self.rule.part.is_some() {
             // Its job is paused by then, or passes because it was approved.
-            return BLINK;
+            return PAUSE_BACKOFF;
         }
-        self.retry_after().unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)
+        self.retry_after().unwrap_or(OVER_BUDGET_BACKOFF).min(OVER_BUDGET_BACKOFF)
     }
 
     pub fn obstacle(&self) -> Obstacle {

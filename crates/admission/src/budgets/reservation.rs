@@ -14,10 +14,10 @@ use foldhash::HashMap;
 use pricing::Price;
 
 use super::{
-    Pressing, Refusal,
-    book::charged,
-    parts::Parts,
+    Refusal, Urgency,
+    index::charged,
     rule::{Held, Outcome, Rule},
+    sub_budgets::Parts,
 };
 use crate::{catalog::ActiveDeployment, worst_case};
 
@@ -120,10 +120,10 @@ impl Call {
         &self,
         rules: impl Iterator<Item = &'r Arc<Rule>>,
         parts: &Parts,
-        pressing: Pressing,
+        urgency: Urgency,
     ) -> Result<(), Refusal> {
         let mut holds = self.holds();
-        let taken = self.take_all(rules, parts, pressing, &mut holds);
+        let taken = self.take_all(rules, parts, urgency, &mut holds);
         if taken.is_err() {
             holds.drain(..).for_each(|held| held.end(Outcome::Charged(0)));
         }
@@ -134,19 +134,19 @@ impl Call {
         &self,
         rules: impl Iterator<Item = &'r Arc<Rule>>,
         parts: &Parts,
-        pressing: Pressing,
+        urgency: Urgency,
         holds: &mut Vec<Held>,
     ) -> Result<(), Refusal> {
         if let (Some(job), Some(most)) = (self.ask.job, self.ask.max_cost) {
             let part = parts.of_job(job, most);
-            holds.push(part.take(self.worst.of(&part), self.at, pressing)?);
+            holds.push(part.take(self.worst.of(&part), self.at, urgency)?);
         }
         for rule in rules {
             let most = if self.ask.is_oversized { rule.budget.cap() } else { i128::MAX };
             let worst = self.worst.of(rule).map(|worst| worst.min(most));
-            holds.push(rule.take(worst, self.at, pressing)?);
+            holds.push(rule.take(worst, self.at, urgency)?);
             if let Some(part) = parts.of(rule, &self.facts()) {
-                holds.push(part.take_part(worst, self.at, self.ask.job, pressing)?);
+                holds.push(part.take_part(worst, self.at, self.ask.job, urgency)?);
             }
         }
         Ok(())

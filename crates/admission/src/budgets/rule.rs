@@ -15,7 +15,7 @@ use domain::{
 };
 use store::budget::PartKey;
 
-use super::{account::Account, held_back::HeldBack, part::Part};
+use super::{account::Account, sub_budget::Part, sustained_shortage::HeldBack};
 
 /// A part that nobody used for so long is forgotten: the database knows what was spent of it. One that somebody was let pass is
 /// remembered longer, because to learn that again costs the job a refusal.

@@ -3,13 +3,13 @@
 use domain::LedgerRow;
 use store::PgConnection;
 
-use super::{Budgets, book::Book};
+use super::{Budgets, index::BudgetIndex};
 
-/// Whose calls the rows are.
+/// RowsOf calls the rows are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whose {
+pub enum RowsOf {
     /// Of this process, which knows what its calls are under.
-    Ours,
+    ThisProcess,
     Others,
 }
 
@@ -20,7 +20,7 @@ pub async fn book<'r>(
     budgets: &Budgets,
     rows: impl Iterator<Item = &'r LedgerRow> + Clone + Send,
     revision: i64,
-    whose: Whose,
+    rows_of: RowsOf,
 ) -> store::Result<()> {
     let known = {
         let book = budgets.book();
@@ -28,12 +28,14 @@ pub async fn book<'r>(
     };
     let mut spends = match known {
         Some(spends) => spends,
-        None => Book::new(revision, store::budget::active(conn).await?, &Book::default()).spends(rows.clone()),
+        None => {
+            BudgetIndex::new(revision, store::budget::active(conn).await?, &BudgetIndex::default()).spends(rows.clone())
+        }
     };
     let jobs = rows.clone().filter_map(|row| row.job_id);
-    let capped = match whose {
-        Whose::Ours => budgets.parts.capped(jobs),
-        Whose::Others => store::budget::capped(conn, &jobs.collect::<Vec<_>>()).await?.into_iter().collect(),
+    let capped = match rows_of {
+        RowsOf::ThisProcess => budgets.parts.capped(jobs),
+        RowsOf::Others => store::budget::capped(conn, &jobs.collect::<Vec<_>>()).await?.into_iter().collect(),
     };
     spends.add_capped(rows, &capped);
     let parts = budgets.parts.ids(conn, spends.parts()).await?;

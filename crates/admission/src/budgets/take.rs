@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use domain::budget::Policy;
 
 use super::{
-    Pressing, Refusal, Why,
+    Refusal, Urgency, Why,
     rule::{Held, Rule, State},
 };
 
@@ -22,7 +22,7 @@ impl Rule {
         self: &Arc<Self>,
         amount: Option<i128>,
         at: DateTime<Utc>,
-        pressing: Pressing,
+        urgency: Urgency,
     ) -> Result<Held, Refusal> {
         let Some(amount) = amount else {
             return match self.budget.lets_through() {
@@ -30,7 +30,7 @@ impl Rule {
                 false => Err(self.refusal(0, at, Why::Unpriced, &self.state())),
             };
         };
-        if self.policy == Policy::Alert || self.budget.soft && pressing == Pressing::Overdraw {
+        if self.policy == Policy::Alert || self.budget.soft && urgency == Urgency::AllowOverdraft {
             return Ok(self.force(amount, at));
         }
         let mut state = self.state();
@@ -52,7 +52,7 @@ impl Rule {
             None => Why::Unasked,
         };
         let refusal = self.refusal(amount, at, why, &state);
-        Err(Refusal { is_pressed: pressing != Pressing::Patient, ..refusal })
+        Err(Refusal { is_last_try: urgency != Urgency::CanWait, ..refusal })
     }
 
     /// Holds it whatever is left.
@@ -73,11 +73,11 @@ impl Rule {
         amount: Option<i128>,
         at: DateTime<Utc>,
         job: Option<i64>,
-        pressing: Pressing,
+        urgency: Urgency,
     ) -> Result<Held, Refusal> {
         let is_lifted = |job| self.state().lifted.get(&job).is_some_and(|until| at < *until);
         match (amount, job) {
-            (Some(amount), Some(job)) if !is_lifted(job) => self.take(Some(amount), at, pressing),
+            (Some(amount), Some(job)) if !is_lifted(job) => self.take(Some(amount), at, urgency),
             // What has no price does not burn anything that could be seen.
             _ => Ok(self.force(amount.unwrap_or(0), at)),
         }
@@ -91,7 +91,7 @@ impl Rule {
             at,
             resets_at: self.budget.window.resets_at(self.budget.time_zone, at),
             why,
-            is_pressed: false,
+            is_last_try: false,
         }
     }
 }

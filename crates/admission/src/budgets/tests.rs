@@ -65,7 +65,7 @@ fn charged(tokens: i64) -> LedgerRow {
 }
 
 fn reserve(budgets: &Budgets, team: &str) -> Result<Reservation, Refusal> {
-    budgets.reserve(&ask(team), &deployment("m"), now(), Pressing::Patient)
+    budgets.reserve(&ask(team), &deployment("m"), now(), Urgency::CanWait)
 }
 
 const TOKENS: i128 = 200;
@@ -109,10 +109,7 @@ fn a_charge_belongs_to_the_window_in_which_it_was_held() {
     grant(&budgets, 1, 1_000);
     let held = reserve(&budgets, "a").unwrap();
     let next = now() + TimeDelta::seconds(5);
-    assert!(
-        budgets.reserve(&ask("a"), &deployment("m"), next, Pressing::Patient).is_err(),
-        "nothing was granted there"
-    );
+    assert!(budgets.reserve(&ask("a"), &deployment("m"), next, Urgency::CanWait).is_err(), "nothing was granted there");
     held.settle(&charged(120));
     assert_eq!((stands(&budgets, 1, now()), stands(&budgets, 1, next)), ((120, 0), (0, 0)));
 }
@@ -147,7 +144,7 @@ fn without_a_price_only_tokens_can_be_held() {
         let budgets = Budgets::default();
         budgets.turn_to(1, vec![row(1, budget)]);
         grant(&budgets, 1, 1_000);
-        let reserved = budgets.reserve(&ask("a"), &deployment("unknown"), now(), Pressing::Patient);
+        let reserved = budgets.reserve(&ask("a"), &deployment("unknown"), now(), Urgency::CanWait);
         reserved.map(Reservation::release).map_err(|refusal| refusal.why)
     };
     assert_eq!(unpriced(json!({"limit_usd": "1", "window": "day"})), Err(Why::Unpriced));
@@ -160,9 +157,9 @@ fn a_soft_budget_is_exceeded_when_nothing_else_fits() {
     let budgets = Budgets::default();
     let soft = json!({"limit_tokens": 100, "window": "day", "soft": true, "policy": "downgrade"});
     budgets.turn_to(1, vec![row(1, soft)]);
-    let reserve = |pressing| budgets.reserve(&ask("a"), &deployment("m"), now(), pressing);
-    assert!(reserve(Pressing::Now).is_err_and(|refusal| refusal.is_final()));
-    assert!(reserve(Pressing::Overdraw).is_ok());
+    let reserve = |urgency| budgets.reserve(&ask("a"), &deployment("m"), now(), urgency);
+    assert!(reserve(Urgency::Final).is_err_and(|refusal| refusal.is_final()));
+    assert!(reserve(Urgency::AllowOverdraft).is_ok());
 }
 
 #[test]
@@ -190,7 +187,7 @@ fn a_changed_guard_or_max_cost_takes_back_what_is_free_of_its_part() {
     grant(&budgets, 1, 1_000);
     let call = |max_cost| {
         let ask = Ask { job: Some(7), max_cost, ..ask("a") };
-        budgets.reserve(&ask, &deployment("m"), now(), Pressing::Patient)
+        budgets.reserve(&ask, &deployment("m"), now(), Urgency::CanWait)
     };
     let free = |amount: i128| {
         let mut parts = budgets.parts.all();

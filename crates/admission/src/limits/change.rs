@@ -10,7 +10,7 @@ use store::{
 
 use super::{
     BadScope, Target,
-    beside::{Caps, Contradiction, Found},
+    containment::{Caps, Contradiction, Found},
     deployment_scope, key_scope, lane_scope, part, reload,
 };
 use crate::AdmissionControl;

@@ -1,14 +1,14 @@
 //! The one mechanism for every cap. A replica holds grants and spends them here, without a round trip; the granter takes
 //! them from Postgres and gives back what is not needed.
 
-mod beside;
+mod adaptive_concurrency;
 mod change;
+mod containment;
 mod gather;
 mod granter;
 mod kind;
+mod lane_partition;
 mod most;
-mod pace;
-mod parts;
 mod permit;
 mod refused;
 mod rule;
@@ -28,14 +28,14 @@ use domain::{
 };
 use store::limit::Declared;
 
-pub use beside::check_key;
-pub use beside::{CheckError, Contradiction, check};
+pub use adaptive_concurrency::Paces;
 pub use change::{LimitError, lift, set};
+pub use containment::check_key;
+pub use containment::{CheckError, Contradiction, check};
 pub use granter::reload;
 pub use kind::Kind;
+pub use lane_partition::{Reserves, reserves};
 pub use most::most_of;
-pub use pace::Paces;
-pub use parts::{Reserves, reserves};
 pub use permit::Permit;
 pub use refused::Refused;
 pub use rule::{Rule, Waiter};
@@ -130,10 +130,10 @@ impl Limiter {
         let by_scope = self.by_scope.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let Some(whole) = by_scope.get(deployment_scope(name).as_str()) else { return (Vec::new(), Vec::new()) };
         let of = |scope: String| by_scope.get(scope.as_str()).map(Vec::as_slice).unwrap_or_default();
-        let own = of(parts::reserve_scope(name, lane));
-        let mut all: Vec<Arc<Rule>> = whole.iter().chain(of(parts::most_scope(name, lane))).cloned().collect();
+        let own = of(lane_partition::reserve_scope(name, lane));
+        let mut all: Vec<Arc<Rule>> = whole.iter().chain(of(lane_partition::most_scope(name, lane))).cloned().collect();
         let mut parts = Vec::new();
-        for shared in of(parts::shared_scope(name)) {
+        for shared in of(lane_partition::shared_scope(name)) {
             match own.iter().find(|own| own.kind == shared.kind) {
                 Some(own) => parts.push((Arc::clone(own), Arc::clone(shared))),
                 None => all.push(Arc::clone(shared)),
@@ -194,7 +194,7 @@ async fn part(
     lanes: &BTreeMap<Lane, LaneRule>,
 ) -> store::Result<()> {
     let (scopes, caps): (Vec<String>, Vec<i64>) =
-        cap.map_or_else(Vec::new, |cap| parts::of(name, cap, lanes)).into_iter().unzip();
+        cap.map_or_else(Vec::new, |cap| lane_partition::of(name, cap, lanes)).into_iter().unzip();
     store::limit::lift_parts(conn, &deployment_scope(name), kind, &scopes).await?;
     for (scope, cap) in scopes.iter().zip(caps) {
         store::limit::set(conn, scope, kind, cap).await?;
@@ -239,7 +239,7 @@ pub fn declared(catalog: &Catalog, team_id: impl Fn(&str) -> Option<i64>) -> Vec
         let caps = deployment.caps();
         all.extend(of(deployment_scope(name), caps));
         for (kind, cap) in caps.each() {
-            let parts = parts::of(name, cap, &catalog.lanes_in_force()).into_iter();
+            let parts = lane_partition::of(name, cap, &catalog.lanes_in_force()).into_iter();
             all.extend(parts.map(|(scope, cap)| Declared { scope, kind, cap }));
         }
     }

@@ -11,7 +11,7 @@ use domain::waits::{Obstacle, WaitReason};
 use super::{Kind, Scope};
 
 /// A slot comes free when a call ends, and nobody knows when that is.
-const MOMENT: Duration = Duration::from_secs(1);
+const SLOT_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How the whole limit stood after a round.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -75,7 +75,7 @@ impl Refused {
                 if left >= needed {
                     return Standing::Unknown;
                 }
-                Some(Duration::try_from_secs_f64((needed - left) / view.per_s).unwrap_or(MOMENT))
+                Some(Duration::try_from_secs_f64((needed - left) / view.per_s).unwrap_or(SLOT_RETRY_AFTER))
             }
         };
         match view.idle_elsewhere == 0 && view.word_of.is_none_or(|word| word >= since) {
@@ -87,8 +87,8 @@ impl Refused {
     /// After this the call may find room.
     pub fn retry_after(&self, now: Instant) -> Duration {
         match self.standing(self.view.map_or(now, |view| view.asked), now) {
-            Standing::Full(Some(refill)) => refill.max(MOMENT),
-            _ => MOMENT,
+            Standing::Full(Some(refill)) => refill.max(SLOT_RETRY_AFTER),
+            _ => SLOT_RETRY_AFTER,
         }
     }
 

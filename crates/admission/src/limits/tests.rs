@@ -13,7 +13,7 @@ fn a_deployment_keeps_a_part_for_prod() {
 /// A replica that was granted all of these limits.
 fn granted(lanes: &BTreeMap<Lane, LaneRule>, kind: Kind, cap: i64) -> Limiter {
     let limiter = Limiter::default();
-    let all = std::iter::once((deployment_scope("d"), cap)).chain(parts::of("d", cap, lanes));
+    let all = std::iter::once((deployment_scope("d"), cap)).chain(lane_partition::of("d", cap, lanes));
     for (scope, cap) in all {
         let rule = Rule::new(1, &scope, kind);
         rule.grant(cap);

@@ -8,13 +8,13 @@ use tokio::sync::watch;
 use super::{Limiter, Refused, refused::Standing};
 
 /// A limit that is full may have room when a call ends: for so long a caller waits for that.
-const PATIENCE: Duration = Duration::from_millis(100);
+const ADMISSION_TIMEOUT: Duration = Duration::from_millis(100);
 /// For so long it waits for the word of other replicas. What one that gives none was granted counts as used.
 const WORD: Duration = Duration::from_millis(400);
 /// And for so long to know anything.
 const LONGEST: Duration = Duration::from_secs(1);
 /// One look after another takes no longer than this, for what no signal tells of: a rate that fills.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A limit that is known to be full.
 #[derive(Debug, Clone)]
@@ -40,8 +40,8 @@ impl Limiter {
         let (standing, retry_after) = (refused.standing(since, now), refused.retry_after(now));
         let full = || Verdict::Full(Box::new(Full { refused, retry_after }));
         match standing {
-            Standing::Full(Some(refill)) if waited + refill > PATIENCE => full(),
-            Standing::Full(_) if waited >= PATIENCE => full(),
+            Standing::Full(Some(refill)) if waited + refill > ADMISSION_TIMEOUT => full(),
+            Standing::Full(_) if waited >= ADMISSION_TIMEOUT => full(),
             Standing::Granted if waited >= WORD => full(),
             Standing::Unknown if waited >= LONGEST || self.signals.is_away() => Verdict::Unknown,
             _ => Verdict::Again,
@@ -55,7 +55,7 @@ impl Limiter {
 
     /// Waits until it is worth trying again.
     pub async fn wait(&self, mut turn: watch::Receiver<u64>) {
-        let _ = tokio::time::timeout(LOOK, turn.changed()).await;
+        let _ = tokio::time::timeout(POLL_INTERVAL, turn.changed()).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whose fault a failed call was, as far as the evidence goes.
+//! RowsOf fault a failed call was, as far as the evidence goes.
 
 /// Whom the evidence blames for a failed call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

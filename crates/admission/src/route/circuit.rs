@@ -92,7 +92,7 @@ impl Circuit {
     }
 
     /// A call ends without an answer for reasons that are not the deployment's. If it was the probe, the next call is.
-    pub fn unheard(&mut self, began: Instant, now: Instant) {
+    pub fn abandoned(&mut self, began: Instant, now: Instant) {
         if matches!(self.state, State::Probing { .. }) && self.knows(began) {
             self.state = State::Cooling { until: now };
         }

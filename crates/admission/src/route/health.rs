@@ -120,8 +120,8 @@ impl Health {
 
     /// A call that had begun, or was about to, ends without an answer, for reasons that are not the deployment's. If it was the
     /// probe, the next call is.
-    pub fn unheard(&self, deployment: &str, team: &str, began: Instant) {
-        self.each_circuit(deployment, team, |circuit, now| circuit.unheard(began, now));
+    pub fn abandoned(&self, deployment: &str, team: &str, began: Instant) {
+        self.each_circuit(deployment, team, |circuit, now| circuit.abandoned(began, now));
     }
 
     fn each_circuit(&self, deployment: &str, team: &str, act: impl Fn(&mut Circuit, Instant)) {

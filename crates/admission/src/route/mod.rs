@@ -13,7 +13,7 @@ use domain::{
     budget::Policy,
     waits::{Obstacle, WaitReason},
 };
-use scheduler::pause::LIMIT_PAUSE;
+use scheduler::backoff::LIMIT_PAUSE;
 
 pub use blame::Blame;
 pub use circuit::Backoff;
@@ -21,7 +21,7 @@ pub use health::{Failure, Health, Shut, Standing, obstacle};
 
 use crate::{
     Placement,
-    budgets::{Ask, Budgets, Pressing, Refusal},
+    budgets::{Ask, Budgets, Refusal, Urgency},
     catalog::ActiveRoute,
     limits::{Limiter, Refused, Reserves, Waiter},
 };
@@ -38,7 +38,7 @@ pub enum Next {
         class: Option<ErrorClass>,
     },
     /// What it can cost does not fit into a budget.
-    Broke(Refusal),
+    OverBudget(Refusal),
 }
 
 /// What a choice of deployment goes by.
@@ -56,13 +56,13 @@ pub struct Choice<'a> {
     /// For whom, and how large it can get.
     pub ask: &'a Ask,
     pub now: DateTime<Utc>,
-    pub pressing: Pressing,
+    pub urgency: Urgency,
 }
 
 pub fn next(choice: Choice<'_>, health: &Health, limits: &Limiter, budgets: &Budgets) -> Next {
     match first_fit(choice, health, limits, budgets) {
-        Next::Broke(refusal) if refusal.is_final() && refusal.rule.budget.soft => {
-            first_fit(Choice { pressing: Pressing::Overdraw, ..choice }, health, limits, budgets)
+        Next::OverBudget(refusal) if refusal.is_final() && refusal.rule.budget.soft => {
+            first_fit(Choice { urgency: Urgency::AllowOverdraft, ..choice }, health, limits, budgets)
         }
         found => found,
     }
@@ -86,7 +86,7 @@ fn first_fit(choice: Choice<'_>, health: &Health, limits: &Limiter, budgets: &Bu
             continue;
         }
         match limits.take_deployment(&deployment.name, choice.lane, choice.reserves, choice.tokens, waiter) {
-            Ok(permit) => match budgets.reserve(choice.ask, deployment, choice.now, choice.pressing) {
+            Ok(permit) => match budgets.reserve(choice.ask, deployment, choice.now, choice.urgency) {
                 Ok(reservation) => {
                     health.started(&deployment.name, &choice.ask.team);
                     return Next::Use(Placement::new(Arc::clone(deployment), permit, reservation));
@@ -105,7 +105,7 @@ fn first_fit(choice: Choice<'_>, health: &Health, limits: &Limiter, budgets: &Bu
         }
     }
     if let Some(refusal) = broke {
-        return Next::Broke(refusal);
+        return Next::OverBudget(refusal);
     }
     match wait {
         Some((after, Hindrance::Shut(name, shut))) => Next::Wait {

@@ -8,7 +8,7 @@ use super::{Facts, Length, Window};
 use crate::attempt::words;
 
 words! {
-    /// Whose spend is looked at by itself.
+    /// RowsOf spend is looked at by itself.
     GuardBy {
         Job = "job",
         Feature = "feature",

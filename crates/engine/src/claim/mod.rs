@@ -3,11 +3,11 @@
 //! who was refused is left alone; `run` keeps the slots full.
 
 mod by_turns;
-mod decide;
-mod judge;
-mod once;
+mod outcome;
+mod pending_claim;
 mod request;
-mod uncommitted;
+mod selection;
+mod transaction;
 
 use std::{
     sync::Arc,
@@ -24,24 +24,24 @@ pub use request::{JobInfo, Request};
 use crate::Engine;
 
 /// Without a notification the queue is looked at this often.
-const POLL: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// When all candidates were locked by other claims.
-const CONTENDED: Duration = Duration::from_millis(10);
-const AFTER_ERROR: Duration = Duration::from_millis(250);
+const CONTENTION_BACKOFF: Duration = Duration::from_millis(10);
+const ERROR_BACKOFF: Duration = Duration::from_millis(250);
 /// The most that a claim looks at beyond the usual, in multiples of it.
-const REACH: i64 = 64;
+const MAX_SCAN_FACTOR: i64 = 64;
 
 /// What a claim found.
 #[derive(Debug, PartialEq, Eq)]
-enum Found {
+enum ClaimOutcome {
     /// As much as was asked for, or all there was; look again when a slot is free.
     Some,
     /// Some, and there is more that was not looked at: a team has many small jobs.
-    Shallow,
+    MoreJobs,
     /// Somebody else holds what there is.
     Contended,
     /// All that was looked at is held by limits or providers, and there is more that was not looked at.
-    Held,
+    AllBlocked,
     /// Nothing can run now; look again after this at the latest.
     Nothing { look_again: Duration },
 }
@@ -51,14 +51,14 @@ enum Found {
 pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: CancellationToken) {
     // Small claims cost as many round trips as large ones: wait until an eighth of the slots is free, or a moment has passed.
     let enough = (engine.settings.slots / 8).max(1);
-    let (mut reach, mut rung) = (1, false);
+    let (mut scan_factor, mut rung) = (1, false);
     while !stop.is_cancelled() {
         if engine.slots.free() < enough && !rung {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = engine.work.notified() => {}
                 () = engine.slots.freed(enough) => {}
-                () = tokio::time::sleep(engine.slots.gather()) => {}
+                () = tokio::time::sleep(engine.slots.batch_window()) => {}
             }
         }
         rung = false;
@@ -68,12 +68,12 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
                 () = stop.cancelled() => return,
                 // Free slots are no reason to look again while nothing may start.
                 () = engine.slots.freed(1), if may_start => {}
-                () = tokio::time::sleep(POLL) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
             continue;
         }
         let (began, free) = (Instant::now(), engine.slots.free());
-        let pause = match once::claim(&engine, reach).await {
+        let pause = match transaction::claim(&engine, scan_factor).await {
             Ok((requests, found)) => {
                 histogram!("tollway_claim_duration_seconds").record(began.elapsed().as_secs_f64());
                 counter!("tollway_claimed_total").increment(requests.len() as u64);
@@ -83,21 +83,21 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
                         return;
                     }
                 }
-                reach = match found {
-                    Found::Held | Found::Shallow => (reach * 4).min(REACH),
-                    _ => (reach / 2).max(1),
+                scan_factor = match found {
+                    ClaimOutcome::AllBlocked | ClaimOutcome::MoreJobs => (scan_factor * 4).min(MAX_SCAN_FACTOR),
+                    _ => (scan_factor / 2).max(1),
                 };
                 match found {
-                    Found::Some | Found::Shallow => continue,
+                    ClaimOutcome::Some | ClaimOutcome::MoreJobs => continue,
                     // Teams that are held delay nobody behind them: look further, but leave the database half of the time.
-                    Found::Held => began.elapsed(),
-                    Found::Contended => CONTENDED,
-                    Found::Nothing { look_again } => look_again.min(POLL),
+                    ClaimOutcome::AllBlocked => began.elapsed(),
+                    ClaimOutcome::Contended => CONTENTION_BACKOFF,
+                    ClaimOutcome::Nothing { look_again } => look_again.min(POLL_INTERVAL),
                 }
             }
             Err(error) => {
                 warn!(%error, "Nothing could be claimed; trying again");
-                AFTER_ERROR
+                ERROR_BACKOFF
             }
         };
         tokio::select! {
@@ -114,7 +114,7 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
 /// Synchronous calls ended for which requests may have waited; some more will have, a moment later.
 async fn left(engine: &Engine) {
     engine.slots.left().await;
-    tokio::time::sleep(engine.slots.gather()).await;
+    tokio::time::sleep(engine.slots.batch_window()).await;
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use admission::{
 use domain::Catalog;
 
 use super::{ApplyError, apply_catalog};
-use crate::upkeep::hostname;
+use crate::maintenance::hostname;
 use crate::{Engine, keys};
 
 /// Nothing was changed.

@@ -18,7 +18,9 @@ async fn booked(pool: &PgPool) -> (std::sync::Arc<Engine>, LedgerRow) {
     row.price_status = "estimated".to_owned();
     let mut tx = pool.begin().await.unwrap();
     let revision = store::ledger::insert(&mut tx, &[&row]).await.unwrap().unwrap();
-    budgets::book_rows(&mut tx, &engine.control.budgets, std::iter::once(&row), revision, Whose::Others).await.unwrap();
+    budgets::book_rows(&mut tx, &engine.control.budgets, std::iter::once(&row), revision, RowsOf::Others)
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     (engine, row)
 }
@@ -136,9 +138,11 @@ async fn the_cost_of_a_job_follows_a_correction_of_its_calls(pool: PgPool) {
     row.job_id = Some(job.0);
     let mut tx = pool.begin().await.unwrap();
     let revision = store::ledger::insert(&mut tx, &[&row]).await.unwrap().unwrap();
-    budgets::book_rows(&mut tx, &engine.control.budgets, std::iter::once(&row), revision, Whose::Others).await.unwrap();
+    budgets::book_rows(&mut tx, &engine.control.budgets, std::iter::once(&row), revision, RowsOf::Others)
+        .await
+        .unwrap();
     let tally = Tally { succeeded: 1, attempts: 1, cost_pico: (4 * USD).into(), ..Tally::default() };
-    store::complete::add_tallies(&mut tx, 9, &BTreeMap::from([(job.0, tally)])).await.unwrap();
+    store::settlement::add_tallies(&mut tx, 9, &BTreeMap::from([(job.0, tally)])).await.unwrap();
     tx.commit().await.unwrap();
     say(&engine, &row.attempt_id.to_string(), Wanted::Cost(Money(USD))).await.unwrap();
     let found = store::job::get(&mut pool.acquire().await.unwrap(), Scope::All, job).await.unwrap().unwrap();

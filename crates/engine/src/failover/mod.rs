@@ -19,7 +19,7 @@ use tracing::info;
 
 use admission::{
     Admission, Placement,
-    budgets::{Ask, Pressing, Refusal},
+    budgets::{Ask, Refusal, Urgency},
     catalog::{ActiveCatalog, ActiveRoute},
     fit,
 };
@@ -44,7 +44,7 @@ pub(crate) struct Request<'a> {
 
 impl Request<'_> {
     /// Where it may go now, besides where it was tried.
-    pub fn choose(&self, engine: &Engine, tried: &[Arc<str>], pressing: Pressing) -> Next {
+    pub fn choose(&self, engine: &Engine, tried: &[Arc<str>], urgency: Urgency) -> Next {
         let choice = Choice {
             route: self.route,
             endpoint: self.endpoint,
@@ -54,7 +54,7 @@ impl Request<'_> {
             tokens: self.tokens(),
             ask: self.ask,
             now: engine.clock.now(),
-            pressing,
+            urgency,
         };
         route::next(choice, &engine.control.health, &engine.control.limits, &engine.control.budgets)
     }
@@ -77,7 +77,7 @@ pub(crate) enum Stuck {
         obstacle: Obstacle,
         class: Option<ErrorClass>,
     },
-    Broke(Refusal),
+    OverBudget(Refusal),
     /// The database does not answer, so nobody knows whether a limit has room.
     Unknown,
 }
@@ -183,7 +183,7 @@ pub(crate) async fn run<O: Origin>(engine: &Engine, origin: &O, flight: &mut Fli
         let durable = origin.start(engine, call, &flight.tries, failed.take()).await;
         let is_lost = matches!(durable, Durable::Lost);
         if is_lost || origin.is_unwanted() {
-            engine.control.health.unheard(&call.attempt.deployment.name, &request.subject.team, Instant::now());
+            engine.control.health.abandoned(&call.attempt.deployment.name, &request.subject.team, Instant::now());
             return End::Unstarted { is_lost };
         }
         (call.began, call.is_sent) = (Instant::now(), true);
@@ -240,7 +240,7 @@ async fn wait<O: Origin>(
 
 fn hung_up<R>(engine: &Engine, request: &Request<'_>, flight: &mut Flight, began: Instant) -> End<R> {
     if let Some(call) = &flight.call {
-        engine.control.health.unheard(&call.attempt.deployment.name, &request.subject.team, began);
+        engine.control.health.abandoned(&call.attempt.deployment.name, &request.subject.team, began);
     }
     match flight.row(engine, request, RowEnd::HungUp { began }, false) {
         Some(row) => End::HungUp { row },

@@ -6,7 +6,7 @@ use serde_json::json;
 use store::{
     PgConnection,
     audit::{self, Entry},
-    hold::{self, HoldRow},
+    pause::{self, HoldRow},
 };
 
 use super::{By, JobError, finish_if_drained, lock, reread};
@@ -22,7 +22,7 @@ pub async fn approve(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobE
         return Err(JobError::Conflict { state: state.as_str(), wanted: "approved" });
     }
     let waits = |hold: &HoldRow| hold.reason.is_approvable() && hold.lifted_until.is_none();
-    let (open, others): (Vec<_>, Vec<_>) = hold::of_job(&mut tx, id).await?.into_iter().partition(waits);
+    let (open, others): (Vec<_>, Vec<_>) = pause::of_job(&mut tx, id).await?.into_iter().partition(waits);
     if open.is_empty() {
         let is_approved = |hold: &HoldRow| hold.reason.is_approvable() && hold.lifted_until > Some(now);
         // Asked again: it was approved, and nothing has come up since.
@@ -32,7 +32,7 @@ pub async fn approve(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobE
         };
     }
     for hold in &open {
-        hold::lift(&mut tx, id, hold.reason, hold.part_id, until(hold, now)).await?;
+        pause::lift(&mut tx, id, hold.reason, hold.part_id, until(hold, now)).await?;
     }
     let said: Vec<_> = open.iter().map(|hold| json!({ "of": hold.reason, "reason": hold.detail })).collect();
     let details = json!({ "approved": said });

@@ -1,14 +1,15 @@
 //! Priority, deadline, what it comes after and what it may cost, changed while a job waits or runs: one row for each of its flows.
 
 use chrono::{DateTime, Utc};
-use domain::{Action, After, AfterOn, HoldReason, Job, JobId, JobState, money::Total};
+use domain::{Action, After, AfterOn, Job, JobId, JobState, PauseReason, money::Total};
 use serde_json::{Map, Value, json};
 use store::{
-    PgConnection, after,
-    after::Other,
+    PgConnection,
     audit::{self, Entry},
-    hold,
+    dependency,
+    dependency::Other,
     job::Terms,
+    pause,
 };
 
 use super::{By, JobError, approve::go_on, lock, reread};
@@ -87,8 +88,8 @@ async fn cap(engine: &Engine, conn: &mut PgConnection, id: JobId, most: Total, n
         return Err(JobError::param("max_cost", "the job was submitted without one".to_owned()));
     }
     store::budget::cap_job(conn, id.0, most.0).await?;
-    if hold::remove(conn, id, HoldReason::MaxCost, 0).await? {
-        let holds = hold::of_job(conn, id).await?;
+    if pause::remove(conn, id, PauseReason::MaxCost, 0).await? {
+        let holds = pause::of_job(conn, id).await?;
         go_on(engine, conn, id, &holds).await?;
     }
     Ok(())
@@ -108,10 +109,10 @@ fn check_deadline(now: &Terms, then: &Terms, time: DateTime<Utc>) -> Result<(), 
 /// The other job, looked at and held before this one is locked: jobs are locked in the order in which they end.
 async fn other(conn: &mut PgConnection, by: By<'_>, id: JobId, wanted: After) -> Result<Other, JobError> {
     let team = store::job::team_of(conn, by.scope, id).await?.ok_or(JobError::NotFound)?;
-    after::one_at_a_time(conn, team).await?;
+    dependency::one_at_a_time(conn, team).await?;
     let missing = || JobError::param("after", format!("there is no job {}", wanted.job));
-    let other = after::look(conn, team, wanted.job).await?.ok_or_else(missing)?;
-    let chain = after::chain(conn, wanted.job, LONGEST_CHAIN).await?;
+    let other = dependency::look(conn, team, wanted.job).await?.ok_or_else(missing)?;
+    let chain = dependency::chain(conn, wanted.job, LONGEST_CHAIN).await?;
     if let Some(at) = chain.iter().position(|ahead| *ahead == id) {
         let names: Vec<String> = chain[..=at].iter().map(ToString::to_string).collect();
         let reason = format!("a cycle: {id} would wait for {}", names.join(", which waits for "));
@@ -130,8 +131,8 @@ async fn come_after(
     other: Option<(After, Other)>,
 ) -> Result<(), JobError> {
     let Some((wanted, other)) = other else {
-        after::set(conn, id, None).await?;
-        return Ok(after::begin(conn, id).await?);
+        dependency::set(conn, id, None).await?;
+        return Ok(dependency::begin(conn, id).await?);
     };
     if other == Other::Unclean && wanted.on == AfterOn::Success {
         return Err(JobError::param("after", format!("{} has ended, and not every request succeeded", wanted.job)));
@@ -139,19 +140,19 @@ async fn come_after(
     if other == Other::Unended && now.after.map(|now| now.job) != Some(wanted.job) {
         check_followers(conn, wanted.job).await?;
     }
-    after::set(conn, id, Some(wanted)).await?;
+    dependency::set(conn, id, Some(wanted)).await?;
     if other != Other::Unended {
-        return Ok(after::begin(conn, id).await?);
+        return Ok(dependency::begin(conn, id).await?);
     }
-    if now.has_begun || !after::hold(conn, id).await? {
+    if now.has_begun || !dependency::hold(conn, id).await? {
         return Err(JobError::param("after", "some of its requests were called already".to_owned()));
     }
     Ok(())
 }
 
 async fn check_followers(conn: &mut PgConnection, of: JobId) -> Result<(), JobError> {
-    if after::followers(conn, of).await? < after::MOST_FOLLOWERS {
+    if dependency::followers(conn, of).await? < dependency::MOST_FOLLOWERS {
         return Ok(());
     }
-    Err(JobError::param("after", format!("{} jobs wait for {of} already; no more may", after::MOST_FOLLOWERS)))
+    Err(JobError::param("after", format!("{} jobs wait for {of} already; no more may", dependency::MOST_FOLLOWERS)))
 }

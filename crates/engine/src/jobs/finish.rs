@@ -6,8 +6,8 @@ use domain::{Action, JobId, JobState};
 use serde_json::json;
 use store::{
     PgConnection,
-    after::Follower,
     audit::{self, Entry},
+    dependency::Follower,
     job::{EndAs, Followed, Scope},
 };
 
@@ -74,7 +74,7 @@ async fn tell(conn: &mut PgConnection, id: JobId) -> store::Result<()> {
 
 /// Those that are cancelled have followers of their own, so each is ended in a transaction of its own, by the finisher.
 pub(crate) async fn release_followers(engine: &Engine, conn: &mut PgConnection, id: JobId) -> store::Result<()> {
-    let followers = store::after::release(conn, id).await?;
+    let followers = store::dependency::release(conn, id).await?;
     for follower in &followers {
         audit::record(conn, line(id, follower)).await?;
     }

@@ -5,15 +5,15 @@
 use std::sync::Arc;
 
 use admission::budgets::{self, PartOf, Refusal, Why};
-use domain::{Action, HoldReason, JobId, JobState};
+use domain::{Action, JobId, JobState, PauseReason};
 use notify::alerts::{self, Burn};
 use serde_json::json;
 use store::{
     PgConnection,
     audit::{self, Entry},
     budget::Guarded,
-    hold::{self, NewHold, Put},
     job::Scope,
+    pause::{self, NewPause, Put},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -71,9 +71,9 @@ async fn trip(engine: &Engine, job: JobId, refusal: &Refusal) -> store::Result<(
         }
         PartOf::Job { .. } => None,
     };
-    let (reason, part_id) = if burn.is_some() { (HoldReason::Guard, id) } else { (HoldReason::MaxCost, 0) };
+    let (reason, part_id) = if burn.is_some() { (PauseReason::Guard, id) } else { (PauseReason::MaxCost, 0) };
     let detail = burn.as_ref().map_or_else(|| at_its_most(refusal, spent), Burn::said);
-    match hold::put(&mut tx, NewHold { job, reason, part_id, detail: &detail, needs, at: now }).await? {
+    match pause::put(&mut tx, NewPause { job, reason, part_id, detail: &detail, needs, at: now }).await? {
         Put::New => {}
         Put::Before => return Ok(()),
         Put::Lifted(until) => {
@@ -139,10 +139,10 @@ fn may_go_on(rate: i128, taken: i128, needs: i128) -> bool {
 async fn resume(engine: &Engine, conn: &mut PgConnection, one: &Guarded) -> store::Result<()> {
     let job = JobId(one.job_id);
     let state = store::job::lock(conn, Scope::All, job).await?;
-    if !hold::remove(conn, job, HoldReason::Guard, one.part_id).await? || state != Some(JobState::Paused) {
+    if !pause::remove(conn, job, PauseReason::Guard, one.part_id).await? || state != Some(JobState::Paused) {
         return Ok(());
     }
-    let holds = hold::of_job(conn, job).await?;
+    let holds = pause::of_job(conn, job).await?;
     go_on(engine, conn, job, &holds).await?;
     let details = json!({ "by": "guard", "budget": one.budget });
     audit::record(conn, Entry { job_id: job.0, key_id: None, action: Action::Resume, details }).await

@@ -7,13 +7,13 @@ mod failures;
 mod finish;
 mod guard;
 
-use domain::{Action, AuditLine, HoldReason, Job, JobId, JobState};
+use domain::{Action, AuditLine, Job, JobId, JobState, PauseReason};
 use serde_json::json;
 use store::{
     PgConnection,
     audit::{self, Entry},
-    hold::{self, NewHold},
     job::{EndAs, ListQuery},
+    pause::{self, NewPause},
 };
 
 pub use store::job::Scope;
@@ -76,12 +76,12 @@ pub async fn pause(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobErr
     match lock(&mut tx, by.scope, id).await? {
         JobState::Queued | JobState::Running => {
             store::job::pause(&mut tx, id).await?;
-            hold::put(&mut tx, by_hand(engine, id)).await?;
+            pause::put(&mut tx, by_hand(engine, id)).await?;
             by.records(&mut tx, id, Action::Pause).await?;
         }
         // What a guard paused stays so when the guard would let it go on.
-        JobState::Paused if !hold::of_job(&mut tx, id).await?.is_empty() => {
-            if hold::put(&mut tx, by_hand(engine, id)).await? == hold::Put::New {
+        JobState::Paused if !pause::of_job(&mut tx, id).await?.is_empty() => {
+            if pause::put(&mut tx, by_hand(engine, id)).await? == pause::Put::New {
                 by.records(&mut tx, id, Action::Pause).await?;
             }
         }
@@ -93,8 +93,8 @@ pub async fn pause(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobErr
 }
 
 /// A hold that a person puts on a job.
-fn by_hand(engine: &Engine, job: JobId) -> NewHold<'static> {
-    NewHold { job, reason: HoldReason::Paused, part_id: 0, detail: "", needs: 0, at: engine.clock.now() }
+fn by_hand(engine: &Engine, job: JobId) -> NewPause<'static> {
+    NewPause { job, reason: PauseReason::Paused, part_id: 0, detail: "", needs: 0, at: engine.clock.now() }
 }
 
 /// Takes back a person's pause. What a guard paused besides waits on.
@@ -102,8 +102,8 @@ pub async fn resume(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobEr
     let mut tx = engine.pools.api.begin().await?;
     match lock(&mut tx, by.scope, id).await? {
         JobState::Paused => {
-            let was_paused = hold::remove(&mut tx, id, HoldReason::Paused, 0).await?;
-            let holds = hold::of_job(&mut tx, id).await?;
+            let was_paused = pause::remove(&mut tx, id, PauseReason::Paused, 0).await?;
+            let holds = pause::of_job(&mut tx, id).await?;
             let goes_on = approve::go_on(engine, &mut tx, id, &holds).await?;
             if !was_paused && !goes_on {
                 let still = holds.into_iter().find(|hold| hold.lifted_until.is_none());

@@ -14,7 +14,7 @@ use store::audit::{self, Change};
 use crate::{
     Engine,
     config::{self, merged},
-    upkeep,
+    maintenance,
 };
 
 /// A replica that has not heard of the removal yet may still take a job: for so long a lane stays whatever is in it.
@@ -48,7 +48,7 @@ pub async fn forget_drained(engine: &Engine) -> store::Result<()> {
         return Ok(());
     }
     let next = Catalog { lanes, ..active.catalog };
-    store::config::apply(&mut tx, &next, &upkeep::hostname()).await?;
+    store::config::apply(&mut tx, &next, &maintenance::hostname()).await?;
     limits::apply(&mut tx, &next).await?;
     tx.commit().await?;
     config::follow_now(engine).await;

@@ -3,9 +3,9 @@
 
 mod answer;
 mod budgets;
-mod pace;
 mod route;
 mod sums;
+mod throughput_estimate;
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ pub use self::{
     budgets::{BudgetQuote, Fits},
     route::{DeploymentQuote, RouteQuote},
 };
-use self::{budgets::By, pace::Pace, sums::Sums};
+use self::{budgets::By, sums::Sums, throughput_estimate::Pace};
 pub use crate::usual::Basis;
 use crate::{
     Engine,
@@ -133,6 +133,6 @@ impl Queue {
     }
 
     fn pace<'a>(&self, engine: &'a Engine, catalog: &ActiveCatalog, who: Submitter<'_>, lane: &Lane) -> Pace<'a> {
-        pace::of(&engine.control.limits, catalog, &self.all, &self.own, self.slots, who, lane)
+        throughput_estimate::of(&engine.control.limits, catalog, &self.all, &self.own, self.slots, who, lane)
     }
 }

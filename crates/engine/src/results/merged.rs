@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use store::{
     PgConnection, PgPool,
     result::{PageSize, ResultRow},
-    retried::{self, Replacement},
+    retry_lineage::{self, Replacement},
 };
 
 /// Replaced results of one page.
@@ -29,7 +29,7 @@ impl Merged {
     /// Looks for replacements in `[from, until)`; gives the end of what one page should hold of it.
     pub async fn look(&mut self, conn: &mut PgConnection, from: i32, until: i32) -> store::Result<i32> {
         if from >= self.until {
-            self.keys = retried::replacements(conn, self.job_id, from, until).await?.into();
+            self.keys = retry_lineage::replacements(conn, self.job_id, from, until).await?.into();
             self.until = until;
         }
         self.pass(from);
@@ -52,7 +52,7 @@ impl Merged {
         if self.rows.is_empty() {
             let size = PageSize { rows: 500, bytes: BYTES };
             let mut conn = pool.acquire().await?;
-            self.rows = retried::results(&mut conn, self.keys.make_contiguous(), size).await?.into();
+            self.rows = retry_lineage::results(&mut conn, self.keys.make_contiguous(), size).await?.into();
         }
         let is_there = self.rows.front().is_some_and(|row| row.line == line);
         Ok(if is_there { self.rows.pop_front() } else { None })

@@ -33,7 +33,7 @@ const PAGE: PageSize = PageSize { rows: 500, bytes: 1 << 20 };
 const WINDOW: i32 = 50_000;
 const DERIVED_WINDOW: i32 = 4_000;
 /// How often a reader that follows looks whether its gap was filled.
-const LOOK: Duration = Duration::from_millis(400);
+const POLL_INTERVAL: Duration = Duration::from_millis(400);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResultQuery {
@@ -116,7 +116,7 @@ impl Reader {
             }
             let until = if seen.ended || !self.query.follow { seen.last + 1 } else { self.gap().await? };
             if until == self.next {
-                sleep(LOOK).await;
+                sleep(POLL_INTERVAL).await;
                 continue;
             }
             let window = if self.derived.is_some() { DERIVED_WINDOW } else { WINDOW };

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use admission::budgets::{self, Whose};
+use admission::budgets::{self, RowsOf};
 use domain::{
     AttemptId, AttemptStatus, LedgerRow,
     ledger::{PriceStatus, RecordKind},
@@ -10,10 +10,10 @@ use domain::{
 use foldhash::{HashMap, HashSet, HashSetExt};
 use store::{
     PgConnection,
-    complete::{NewResult, Tally},
     lease::{Advance, LeaseKey},
     ledger::UnknownRow,
     retry::NewRetry,
+    settlement::{NewResult, Tally},
 };
 use tracing::warn;
 
@@ -31,7 +31,7 @@ pub(super) struct Done {
 
 /// Commits the batch. `again`: an earlier try failed, perhaps after its commit, so its own rows may be there already.
 pub(super) async fn commit(engine: &Engine, ops: &[Op], again: bool) -> store::Result<Done> {
-    let mut tx = store::complete::begin(&engine.pools.work).await?;
+    let mut tx = store::settlement::begin(&engine.pools.work).await?;
     let done = write(&mut tx, engine, ops, again).await?;
     tx.commit().await?;
     Ok(done)
@@ -78,14 +78,14 @@ async fn write(conn: &mut PgConnection, engine: &Engine, ops: &[Op], again: bool
     for op in ops {
         sorted.add(op, &held, &booked);
     }
-    store::complete::insert_results(conn, &sorted.results).await?;
+    store::settlement::insert_results(conn, &sorted.results).await?;
     store::retry::insert(conn, &sorted.retries).await?;
     if let Some(revision) = store::ledger::insert(conn, &sorted.ledger).await? {
         let rows = sorted.ledger.iter().map(AsRef::as_ref);
-        budgets::book_rows(conn, &engine.control.budgets, rows, revision, Whose::Ours).await?;
+        budgets::book_rows(conn, &engine.control.budgets, rows, revision, RowsOf::ThisProcess).await?;
     }
     // Last: the settlers of this process all add to the same rows, so each waits here until the one before it has committed.
-    store::complete::add_tallies(conn, engine.worker_id, &sorted.tallies).await?;
+    store::settlement::add_tallies(conn, engine.worker_id, &sorted.tallies).await?;
     Ok(Done { jobs: sorted.jobs, lost: sorted.lost, stale: sorted.stale })
 }
 

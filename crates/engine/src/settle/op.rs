@@ -3,9 +3,9 @@
 use domain::LedgerRow;
 use foldhash::HashSet;
 use store::{
-    complete::NewResult,
     lease::{Advance, LeaseKey},
     retry::NewRetry,
+    settlement::NewResult,
 };
 use tokio::sync::oneshot;
 

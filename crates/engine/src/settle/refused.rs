@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use domain::ErrorClass;
 use metrics::counter;
-use store::complete::NewResult;
+use store::settlement::NewResult;
 use tracing::error;
 
 use super::{Op, Then, batch, finish};

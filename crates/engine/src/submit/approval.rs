@@ -6,7 +6,7 @@ use domain::{Endpoint, Money, Usage, money::Total};
 use pricing::Terms;
 use store::{PgPool, recent::RecentCalls};
 
-use super::{Flow, copy::Target};
+use super::{Flow, retry_copy::Target};
 use crate::usual;
 
 /// The requests of one route together.

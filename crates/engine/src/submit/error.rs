@@ -12,7 +12,7 @@ use super::rate::Slow;
 /// Flows of one job: requests that share model and endpoint.
 pub const MOST_ROUTES: usize = 32;
 
-/// Whose share of the places is used up.
+/// RowsOf share of the places is used up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Share {
     Key,

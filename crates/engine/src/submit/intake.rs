@@ -7,7 +7,7 @@ use domain::{JobId, Lane, job::JobParams};
 use secrecy::ExposeSecret;
 use store::PgPool;
 
-use super::{Format, places::Place, timed::Timed};
+use super::{Format, timed::Timed, upload_permits::Place};
 use crate::{Engine, Settings};
 
 /// Who submits.

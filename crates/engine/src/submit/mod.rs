@@ -2,27 +2,27 @@
 //! in, one transaction makes the job runnable. Until then nothing of it can run, and if it does not come to that, nothing
 //! of it stays. Memory is flat but for some 30 bytes a request, by which duplicates are found.
 
-mod after;
 mod approval;
 mod body;
 mod checker;
 mod cooperate;
-mod copy;
+mod dependency;
 mod dry_run;
 mod error;
+mod idempotency;
 mod ids;
 mod intake;
 mod max_cost;
 mod params;
-mod places;
 mod rate;
 mod ratio;
-mod replay;
 mod retry;
+mod retry_copy;
 mod source;
 mod splitter;
 mod timed;
 mod upload;
+mod upload_permits;
 mod writer;
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ use self::{
     checker::Checker,
     cooperate::Turn,
     dry_run::Tally,
-    replay::Fingerprint,
+    idempotency::Fingerprint,
     source::Source,
     upload::{Spending, Upload},
 };
@@ -60,9 +60,9 @@ pub use self::{
     dry_run::{DryRun, RouteSum},
     error::{LineError, MOST_ROUTES, Place, RetryError, Share, SubmitError},
     intake::{Accepted, Intake, Submission, Submitter},
-    places::{Place as UploadPlace, Places},
     rate::Slow,
     retry::retry,
+    upload_permits::{Place as UploadPlace, Places},
 };
 pub(crate) use self::{
     checker::{Flow, Request},
@@ -97,17 +97,17 @@ pub async fn submit_to<R: AsyncRead + Unpin + Send>(
     submission: Submission<R>,
 ) -> Result<Accepted, SubmitError> {
     let key = submission.idempotency_key.as_deref();
-    replay::check_key(key)?;
+    idempotency::check_key(key)?;
     let print = Fingerprint::new(&submission.params);
     let source = Source::open(submission.body, size_limit(submission.format, intake.settings)).await?;
     let mut body = Body::new(source, submission.format, intake.settings.max_body);
-    if let Some(known) = replay::known(&intake, who, key).await? {
-        return replay::answer(&intake, known, print, body.source()).await;
+    if let Some(known) = idempotency::known(&intake, who, key).await? {
+        return idempotency::answer(&intake, known, print, body.source()).await;
     }
     let params = body.params().await?.overridden_by(submission.params);
     let started = intake.clock.now();
     let plan = params::plan(params, &who, &intake.catalog, intake.settings, started)?;
-    after::check(&intake, who.team_id, plan.after).await?;
+    dependency::check(&intake, who.team_id, plan.after).await?;
     let asker = Asker { team_id: who.team_id, key_id: who.key_id, tags: &plan.tags };
     if let Some(refusal) = budgets::used_up(intake.budgets, intake.pool, asker, started).await? {
         return Err(SubmitError::OverBudget(Box::new(refusal)));
@@ -117,8 +117,8 @@ pub async fn submit_to<R: AsyncRead + Unpin + Send>(
     let upload = ingest::Upload { job_id: job_id.0, worker_id: intake.worker_id };
     let job = NewJob { webhook_url: webhook.as_deref(), ..new_job(&plan, &who, upload) };
     let Some(mut upload) = Upload::begin(intake.pool, &job, key, intake.catalog.quota()).await? else {
-        let rival = replay::known(&intake, who, key).await?.unwrap_or(Known::InFlight);
-        return replay::answer(&intake, rival, print, body.source()).await;
+        let rival = idempotency::known(&intake, who, key).await?.unwrap_or(Known::InFlight);
+        return idempotency::answer(&intake, rival, print, body.source()).await;
     };
     let team = team_under_budgets(&intake, who.team_id).await?;
     let bounds = bounds(&intake, who, &team, &plan, started);

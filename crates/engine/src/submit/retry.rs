@@ -11,7 +11,7 @@ use store::{
     idempotency::Known,
     ingest::{self, NewFlow, NewJob},
     job::Scope,
-    retried::Original,
+    retry_lineage::Original,
 };
 use tokio::time::timeout;
 use tracing::warn;
@@ -19,10 +19,10 @@ use tracing::warn;
 use super::{
     Accepted, Intake, RetryError, SubmitError, Submitter,
     approval::{self, Load},
-    copy::{Target, copy_all},
-    places::Place,
-    replay,
+    idempotency,
+    retry_copy::{Target, copy_all},
     upload::{Spending, Upload},
+    upload_permits::Place,
     writer::Room,
 };
 use crate::Engine;
@@ -52,14 +52,14 @@ pub async fn retry_by(
     key: Option<&str>,
     place: Place,
 ) -> Result<Accepted, RetryError> {
-    replay::check_key(key)?;
-    let original = store::retried::original(&mut *intake.pool.acquire().await?, scope, of.0).await?;
+    idempotency::check_key(key)?;
+    let original = store::retry_lineage::original(&mut *intake.pool.acquire().await?, scope, of.0).await?;
     let original = original.ok_or(RetryError::NotFound)?;
     let print = fingerprint(of, &filter);
     let key = key.map_or_else(|| default_key(of, &print), str::to_owned);
     // The job's team, which is not the key's when an admin retries it.
     let who = Submitter { team_id: original.team_id, ..who };
-    if let Some(known) = replay::known(&intake, who, Some(&key)).await? {
+    if let Some(known) = idempotency::known(&intake, who, Some(&key)).await? {
         return answer(intake.pool, known, &print).await;
     }
     check(&original, &filter)?;
@@ -84,7 +84,7 @@ pub async fn retry_by(
         deadline_at: None,
     };
     let Some(begun) = Upload::begin(intake.pool, &job, Some(&key), intake.catalog.quota()).await? else {
-        let rival = replay::known(&intake, who, Some(&key)).await?.unwrap_or(Known::InFlight);
+        let rival = idempotency::known(&intake, who, Some(&key)).await?.unwrap_or(Known::InFlight);
         return answer(intake.pool, rival, &print).await;
     };
     let room = Room { upload, team_id: original.team_id, quota: intake.catalog.quota() };
@@ -162,7 +162,7 @@ impl Copying {
 
 /// A purge under way may have taken some of the requests before they were looked at.
 async fn still_there(pool: &PgPool, of: JobId) -> Result<(), RetryError> {
-    let original = store::retried::original(&mut *pool.acquire().await?, Scope::All, of.0).await?;
+    let original = store::retry_lineage::original(&mut *pool.acquire().await?, Scope::All, of.0).await?;
     if original.is_some_and(|original| !original.purged) { Ok(()) } else { Err(RetryError::Purged) }
 }
 

@@ -2,14 +2,14 @@
 
 use std::{io, time::Duration};
 
-use domain::{Action, After, HoldReason, JobId, money::Total};
+use domain::{Action, After, JobId, PauseReason, money::Total};
 use serde_json::json;
 use store::{
     PgPool,
     audit::{self, Entry},
-    hold::{self, NewHold},
     idempotency,
     ingest::{self, Begin, NewFlow, NewJob},
+    pause::{self, NewPause},
     quota::Quota,
 };
 use tokio::time::{sleep, timeout};
@@ -17,14 +17,14 @@ use tracing::warn;
 
 use super::{
     SubmitError,
-    after::{Fate, fate},
     approval::Wanted,
-    writer::{PATIENCE, Room, Writer, out_of_time},
+    dependency::{StartDecision, start_decision},
+    writer::{Room, WRITE_TIMEOUT, Writer, out_of_time},
 };
 use crate::jobs::UNCLEAN;
 
 /// How long a caller waits for what can be told of a failure.
-const DOUBT: Duration = Duration::from_secs(10);
+const FAILURE_DETAIL_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -72,7 +72,7 @@ impl Upload {
         let writer = Writer::start(pool.clone(), Room { upload: job.upload, team_id: job.team_id, quota });
         // Before anything is written: the answer to the commit may be lost.
         let mut upload = Self { pool: pool.clone(), id: job.upload, origin: Origin::of(job), writer, ended: false };
-        if timeout(PATIENCE, make(pool, job, key)).await.map_err(out_of_time)?? {
+        if timeout(WRITE_TIMEOUT, make(pool, job, key)).await.map_err(out_of_time)?? {
             return Ok(Some(upload));
         }
         upload.ended = true;
@@ -90,7 +90,7 @@ impl Upload {
             return Err(self.fail(error).await);
         }
         let committing = commit(&self.pool, self.id, &self.origin, flows, fingerprint, &spending);
-        let committed = timeout(PATIENCE, committing).await;
+        let committed = timeout(WRITE_TIMEOUT, committing).await;
         match committed.unwrap_or_else(|_| Err(store::Error::Io(io::ErrorKind::TimedOut.into()))) {
             Ok(true) => {
                 self.ended = true;
@@ -104,7 +104,7 @@ impl Upload {
     /// Gives it up, so that the key is free when the caller hears of the error; the items go later.
     pub async fn fail(self, error: SubmitError) -> SubmitError {
         // When this cannot be done now, the drop goes on with it.
-        let _ = timeout(DOUBT, give_up(&self.pool, self.id)).await;
+        let _ = timeout(FAILURE_DETAIL_TIMEOUT, give_up(&self.pool, self.id)).await;
         error
     }
 
@@ -118,7 +118,7 @@ impl Upload {
                 sleep(FIRST_PAUSE).await;
             }
         };
-        match timeout(DOUBT, looking).await {
+        match timeout(FAILURE_DETAIL_TIMEOUT, looking).await {
             Ok(Some(accepted)) => {
                 self.ended = true;
                 Ok(accepted)
@@ -163,20 +163,20 @@ async fn commit(
     spending: &Spending,
 ) -> store::Result<bool> {
     let mut tx = pool.begin().await?;
-    let fate = fate(&mut tx, origin.team_id, origin.after).await?;
-    let begin = if let Fate::Begins(begin) = fate { begin } else { Begin::Held };
+    let fate = start_decision(&mut tx, origin.team_id, origin.after).await?;
+    let begin = if let StartDecision::Begins(begin) = fate { begin } else { Begin::Held };
     let ours = ingest::finish(&mut tx, id, flows, fingerprint, begin).await?;
     if ours {
         record(&mut tx, id, origin, flows).await?;
         if let Some(most) = spending.max_cost {
             store::budget::cap_job(&mut tx, id.job_id, most.0).await?;
         }
-        if let Some(wanted) = spending.approval.as_ref().filter(|_| fate != Fate::IsCancelled) {
+        if let Some(wanted) = spending.approval.as_ref().filter(|_| fate != StartDecision::IsCancelled) {
             hold_back(&mut tx, JobId(id.job_id), wanted).await?;
         }
     }
-    if ours && fate == Fate::IsCancelled {
-        store::after::cancel(&mut tx, JobId(id.job_id)).await?;
+    if ours && fate == StartDecision::IsCancelled {
+        store::dependency::cancel(&mut tx, JobId(id.job_id)).await?;
         let details = json!({ "after": origin.after.map(|after| after.job), "reason": UNCLEAN });
         let entry = Entry { job_id: id.job_id, key_id: None, action: Action::Cancel, details };
         audit::record(&mut tx, entry).await?;
@@ -189,8 +189,8 @@ async fn commit(
 async fn hold_back(conn: &mut store::PgConnection, job: JobId, wanted: &Wanted) -> store::Result<()> {
     store::job::pause(conn, job).await?;
     let Wanted { why, at } = wanted;
-    let new = NewHold { job, reason: HoldReason::Approval, part_id: 0, detail: why, needs: 0, at: *at };
-    hold::put(conn, new).await?;
+    let new = NewPause { job, reason: PauseReason::Approval, part_id: 0, detail: why, needs: 0, at: *at };
+    pause::put(conn, new).await?;
     let details = json!({ "by": "approval", "reason": why });
     audit::record(conn, Entry { job_id: job.0, key_id: None, action: Action::Pause, details }).await
 }

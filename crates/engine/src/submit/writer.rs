@@ -20,7 +20,7 @@ use super::SubmitError;
 const CHUNK_ROWS: usize = 8_000;
 const CHUNK_BYTES: usize = 4 << 20;
 /// For one transaction. Longer means that the connection has died without a word.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where the items go, and what its team may have waiting.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +35,7 @@ impl Room {
     /// Reserves room for the next chunk.
     pub async fn make(&self, pool: &PgPool, requests: i64, bytes: i64) -> Result<(), SubmitError> {
         let want = Want { team_id: self.team_id, job_id: self.upload.job_id, requests, bytes };
-        match timeout(PATIENCE, quota::reserve_now(pool, want, self.quota)).await.map_err(out_of_time)? {
+        match timeout(WRITE_TIMEOUT, quota::reserve_now(pool, want, self.quota)).await.map_err(out_of_time)? {
             Ok(None) => Ok(()),
             Ok(Some(over)) => Err(SubmitError::over(over)),
             // Given up in this worker's place, and removed already.
@@ -110,7 +110,7 @@ async fn write_all(
 ) -> Result<(), SubmitError> {
     while let Some(mut chunk) = waiting.recv().await {
         room.make(&pool, chunk.items.len() as i64, chunk.items.bytes() as i64).await?;
-        let written = timeout(PATIENCE, write(&pool, room.upload, &mut chunk)).await.map_err(out_of_time)?;
+        let written = timeout(WRITE_TIMEOUT, write(&pool, room.upload, &mut chunk)).await.map_err(out_of_time)?;
         if !written? {
             return Err(SubmitError::Abandoned);
         }

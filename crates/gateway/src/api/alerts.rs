@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     app::App,
-    auth::Who,
+    auth::CurrentCaller,
     input::{Id, Params, SMALL, parse_json, read_body},
     page::{Limit, Page, read_cursor, read_limit},
     problem::{Kind, Problem},
@@ -48,7 +48,11 @@ struct Wanted {
     receiver: Option<String>,
 }
 
-pub async fn test(State(app): State<App>, Who(caller): Who, body: Body) -> Result<(StatusCode, Json<Alert>), Problem> {
+pub async fn test(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+    body: Body,
+) -> Result<(StatusCode, Json<Alert>), Problem> {
     let body = read_body(body, SMALL).await?;
     let wanted = match body.is_empty() {
         true => Wanted::default(),

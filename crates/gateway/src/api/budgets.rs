@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::{
     app::App,
-    auth::Who,
+    auth::CurrentCaller,
     input::{Id, Params, read_json},
     page::Page,
     problem::{Kind, Problem},
@@ -162,7 +162,7 @@ pub async fn get(State(app): State<App>, Id(name): Id<String>) -> Result<Json<Bu
 
 pub async fn put(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Id(name): Id<String>,
     body: Body,
 ) -> Result<Json<BudgetView>, Problem> {
@@ -175,7 +175,11 @@ pub async fn put(
 }
 
 /// 204 when no replica holds it any more; 202, with those that do, when some did not answer in time.
-pub async fn remove(State(app): State<App>, Who(caller): Who, Id(name): Id<String>) -> Result<Response, Problem> {
+pub async fn remove(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+    Id(name): Id<String>,
+) -> Result<Response, Problem> {
     let in_force = budgets::remove(&app.engine.control, &name, &caller.key_id).await.map_err(refused)?;
     info!(key.id = %caller.key_id, budget = name, everywhere = in_force.is_everywhere(), "A budget was removed");
     match in_force.is_everywhere() {

@@ -6,7 +6,7 @@ use engine::admit::{Permission, Scope};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{app::App, auth::Who, input::Id, problem::Problem};
+use crate::{app::App, auth::CurrentCaller, input::Id, problem::Problem};
 
 #[derive(Serialize)]
 pub struct CallView {
@@ -19,7 +19,7 @@ pub struct CallView {
 
 pub async fn get(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Id(request_id): Id<String>,
 ) -> Result<Json<CallView>, Problem> {
     let team = match caller.scope(Permission::ReadCalls) {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use super::jobs::{by, no_job, refused};
 use crate::{
     app::App,
-    auth::Who,
+    auth::CurrentCaller,
     input::{Id, read_json},
     problem::Problem,
 };
@@ -36,7 +36,7 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Opt
 
 pub async fn change(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Id(id): Id<JobId>,
     body: Body,
 ) -> Result<Json<Job>, Problem> {

@@ -13,7 +13,7 @@ use tracing::info;
 
 use crate::{
     app::App,
-    auth::Who,
+    auth::CurrentCaller,
     input::{Id, read_json},
     page::Page,
     problem::{Kind, Problem},
@@ -97,7 +97,7 @@ fn shut(view: DeploymentView, standing: &Standing, now: DateTime<Utc>) -> Deploy
 
 pub async fn cool(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Id(name): Id<String>,
     body: Body,
 ) -> Result<Json<Cooled>, Problem> {
@@ -107,7 +107,11 @@ pub async fn cool(
     Ok(Json(Cooled { name, until }))
 }
 
-pub async fn release(State(app): State<App>, Who(caller): Who, Id(name): Id<String>) -> Result<StatusCode, Problem> {
+pub async fn release(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+    Id(name): Id<String>,
+) -> Result<StatusCode, Problem> {
     by_hand::release(&app.engine.control, &name, &caller.key_id).await.map_err(refused)?;
     info!(key.id = %caller.key_id, deployment = name, "A deployment was released by hand");
     Ok(StatusCode::NO_CONTENT)

@@ -14,7 +14,7 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use domain::{Job, JobId, job::Progress, pace::Pace};
+use domain::{Job, JobId, job::Progress, progress::Pace};
 use engine::{
     admit::{Permission, Scope},
     jobs,
@@ -22,7 +22,7 @@ use engine::{
 use futures::{Stream, stream};
 
 use super::jobs::no_job;
-use crate::{app::App, auth::Who, input::Id, problem::Problem, standing::shutting_down};
+use crate::{app::App, auth::CurrentCaller, input::Id, problem::Problem, standing::shutting_down};
 
 const TICK: Duration = Duration::from_secs(1);
 /// Proxies cut connections that are silent for longer.
@@ -30,7 +30,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 pub async fn follow(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Id(id): Id<JobId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::jobs::refused;
 use crate::{
     app::App,
-    auth::Who,
+    auth::CurrentCaller,
     input::{Id, Params, parse},
     page::{Limit, Page, read_cursor, read_limit},
     problem::Problem,
@@ -23,7 +23,7 @@ pub struct HistoryParams {
 
 pub async fn list(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Id(id): Id<JobId>,
     Params(params): Params<HistoryParams>,
 ) -> Result<Json<Page<AuditLine>>, Problem> {

@@ -11,7 +11,7 @@ use store::job::ListQuery;
 
 use crate::{
     app::App,
-    auth::Who,
+    auth::CurrentCaller,
     input::{Id, Params, parse},
     page::{Limit, Page, read_cursor, read_limit},
     problem::{Kind, Problem},
@@ -28,7 +28,7 @@ pub struct ListParams {
 
 pub async fn list(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Params(params): Params<ListParams>,
 ) -> Result<Json<Page<Job>>, Problem> {
     let limit = read_limit(params.limit);
@@ -43,34 +43,58 @@ pub async fn list(
     Ok(Json(Page::of(rows, limit, |job: &Job| job.id.to_string())))
 }
 
-pub async fn get(State(app): State<App>, Who(caller): Who, Id(id): Id<JobId>) -> Result<Json<Job>, Problem> {
+pub async fn get(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+    Id(id): Id<JobId>,
+) -> Result<Json<Job>, Problem> {
     let job = jobs::get(&app.engine, caller.scope(Permission::ReadJobs), id).await?;
     job.map(Json).ok_or_else(|| no_job(id))
 }
 
-pub async fn pause(State(app): State<App>, Who(caller): Who, Id(id): Id<JobId>) -> Result<Json<Job>, Problem> {
+pub async fn pause(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+    Id(id): Id<JobId>,
+) -> Result<Json<Job>, Problem> {
     let done = jobs::pause(&app.engine, by(&caller, Permission::ManageJobs), id).await;
     done.map(Json).map_err(|error| refused(id, error))
 }
 
-pub async fn resume(State(app): State<App>, Who(caller): Who, Id(id): Id<JobId>) -> Result<Json<Job>, Problem> {
+pub async fn resume(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+    Id(id): Id<JobId>,
+) -> Result<Json<Job>, Problem> {
     let done = jobs::resume(&app.engine, by(&caller, Permission::ManageJobs), id).await;
     done.map(Json).map_err(|error| refused(id, error))
 }
 
-pub async fn cancel(State(app): State<App>, Who(caller): Who, Id(id): Id<JobId>) -> Result<Json<Job>, Problem> {
+pub async fn cancel(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+    Id(id): Id<JobId>,
+) -> Result<Json<Job>, Problem> {
     let done = jobs::cancel(&app.engine, by(&caller, Permission::ManageJobs), id).await;
     done.map(Json).map_err(|error| refused(id, error))
 }
 
 /// Lets a job go on that waits for somebody's word.
-pub async fn approve(State(app): State<App>, Who(caller): Who, Id(id): Id<JobId>) -> Result<Json<Job>, Problem> {
+pub async fn approve(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+    Id(id): Id<JobId>,
+) -> Result<Json<Job>, Problem> {
     let done = jobs::approve(&app.engine, by(&caller, Permission::ApproveJobs), id).await;
     done.map(Json).map_err(|error| refused(id, error))
 }
 
 /// Purges bodies and results; the job's record and its ledger rows stay.
-pub async fn delete(State(app): State<App>, Who(caller): Who, Id(id): Id<JobId>) -> Result<Json<Job>, Problem> {
+pub async fn delete(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+    Id(id): Id<JobId>,
+) -> Result<Json<Job>, Problem> {
     let done = jobs::delete(&app.engine, by(&caller, Permission::DeleteJobs), id).await;
     done.map(Json).map_err(|error| refused(id, error))
 }

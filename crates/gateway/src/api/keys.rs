@@ -15,7 +15,7 @@ use store::key::KeyRow;
 
 use crate::{
     app::App,
-    auth::Who,
+    auth::CurrentCaller,
     input::{Id, Params, read_json},
     page::{Limit, Page, read_cursor, read_limit},
     problem::{Kind, Problem},
@@ -94,7 +94,11 @@ pub async fn get(State(app): State<App>, Id(key_id): Id<String>) -> Result<Json<
     row.map(|row| Json(row.into())).ok_or_else(|| no_key(&key_id))
 }
 
-pub async fn create(State(app): State<App>, Who(caller): Who, body: Body) -> Result<Response, Problem> {
+pub async fn create(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+    body: Body,
+) -> Result<Response, Problem> {
     let NewKeyBody { team, name, role, lanes, slots, rpm, tpm, expires_at } = read_json(body).await?;
     let new = NewKey { team, name, role, lanes, caps: Caps { slots, rpm, tpm }, expires_at };
     let (minted, row) = keys::create(&app.engine, new, &caller.key_id).await.map_err(refused)?;
@@ -106,7 +110,7 @@ pub async fn create(State(app): State<App>, Who(caller): Who, body: Body) -> Res
 
 pub async fn revoke(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Id(key_id): Id<String>,
 ) -> Result<Json<KeyView>, Problem> {
     match keys::revoke(&app.engine, &key_id, &caller.key_id).await {

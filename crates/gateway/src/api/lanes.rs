@@ -16,7 +16,7 @@ use tracing::info;
 
 use crate::{
     app::App,
-    auth::Who,
+    auth::CurrentCaller,
     input::{Id, read_json},
     page::Page,
     problem::{Kind, Problem},
@@ -63,14 +63,17 @@ struct RuleView {
     closed: Option<bool>,
 }
 
-pub async fn list(State(app): State<App>, Who(caller): Who) -> Result<Json<Page<LaneView>>, Problem> {
+pub async fn list(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+) -> Result<Json<Page<LaneView>>, Problem> {
     let data = views(&app, caller.scope(Permission::ReadLanes)).await?;
     Ok(Json(Page { data, next: None }))
 }
 
 pub async fn put(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Id(lane): Id<Lane>,
     body: Body,
 ) -> Result<Json<LaneView>, Problem> {
@@ -82,7 +85,11 @@ pub async fn put(
     view.map(Json).ok_or_else(|| Problem::unavailable("The lane was set; this replica does not follow it yet."))
 }
 
-pub async fn remove(State(app): State<App>, Who(caller): Who, Id(lane): Id<Lane>) -> Result<StatusCode, Problem> {
+pub async fn remove(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+    Id(lane): Id<Lane>,
+) -> Result<StatusCode, Problem> {
     lanes::remove(&app.engine, &lane, &caller.key_id).await.map_err(refused)?;
     info!(key.id = %caller.key_id, %lane, "A lane was removed");
     Ok(StatusCode::NO_CONTENT)

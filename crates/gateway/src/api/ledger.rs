@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     app::App,
-    auth::Who,
+    auth::CurrentCaller,
     input::{Id, read_json},
     problem::{Kind, Problem},
 };
@@ -56,7 +56,7 @@ pub struct CorrectedView {
 
 pub async fn post(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Id(attempt): Id<String>,
     body: Body,
 ) -> Result<Json<CorrectedView>, Problem> {

@@ -9,7 +9,7 @@ use tracing::info;
 
 use crate::{
     app::App,
-    auth::Who,
+    auth::CurrentCaller,
     input::{Params, read_json},
     page::Page,
     problem::{Kind, Problem},
@@ -74,7 +74,11 @@ pub async fn list(State(app): State<App>) -> Result<Json<Page<LimitView>>, Probl
     Ok(Json(Page { data, next: None }))
 }
 
-pub async fn put(State(app): State<App>, Who(caller): Who, body: Body) -> Result<Json<LimitView>, Problem> {
+pub async fn put(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+    body: Body,
+) -> Result<Json<LimitView>, Problem> {
     let NewLimit { scope, kind, cap } = read_json(body).await?;
     let target = target(&scope)?;
     limits::set(&app.engine.control, &target, &kind, cap, &caller.key_id).await.map_err(refused)?;
@@ -87,7 +91,7 @@ pub async fn put(State(app): State<App>, Who(caller): Who, body: Body) -> Result
 
 pub async fn remove(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Params(which): Params<Which>,
 ) -> Result<StatusCode, Problem> {
     let target = target(&which.scope)?;

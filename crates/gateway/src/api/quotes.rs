@@ -13,11 +13,11 @@ use super::{
     submit::refused,
     upload::{SubmitParams, submission},
 };
-use crate::{app::App, auth::Who, input::Params, peer::Peer, problem::Problem};
+use crate::{app::App, auth::CurrentCaller, input::Params, peer::Peer, problem::Problem};
 
 pub async fn create(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Params(query): Params<SubmitParams>,
     peer: Peer,
     headers: HeaderMap,

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::{
     app::App,
-    auth::Who,
+    auth::CurrentCaller,
     input::{Params, parse},
     problem::{Kind, Problem},
 };
@@ -59,7 +59,7 @@ impl Format {
 
 pub async fn spend(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Params(params): Params<SpendParams>,
 ) -> Result<Response, Problem> {
     let own = match caller.scope(Permission::ReadSpend) {
@@ -70,7 +70,7 @@ pub async fn spend(
     let args = arguments(&params, own)?;
     // Before the child reads the manifest: a row that is exported in between counts as missing rather than as present.
     let (from, to) = days(&params, app.engine.clock.now().date_naive())?;
-    let behind = store::segment::unexported(&mut *app.engine.pools.api.acquire().await?, from, to).await?;
+    let behind = store::export_segment::unexported(&mut *app.engine.pools.api.acquire().await?, from, to).await?;
     let body = app.children.run(caller.team_id, args).await?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(format.content_type())),

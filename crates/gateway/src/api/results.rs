@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::jobs::no_job;
 use crate::{
     app::App,
-    auth::Who,
+    auth::CurrentCaller,
     input::{Id, Params, Whole},
     problem::{Kind, Problem},
 };
@@ -63,7 +63,7 @@ enum Merge {
 
 pub async fn stream(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Id(id): Id<JobId>,
     Params(params): Params<ResultParams>,
 ) -> Result<Response, Problem> {

@@ -15,12 +15,16 @@ use super::{
 };
 use crate::{
     app::App,
-    auth::Who,
+    auth::CurrentCaller,
     input::{Id, SMALL, parse_json, read_body},
     problem::{Kind, Problem},
 };
 
-pub async fn failures(State(app): State<App>, Who(caller): Who, Id(id): Id<JobId>) -> Result<Json<Failures>, Problem> {
+pub async fn failures(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+    Id(id): Id<JobId>,
+) -> Result<Json<Failures>, Problem> {
     let found = jobs::failures(&app.engine, caller.scope(Permission::ReadResults), id).await;
     found.map(Json).map_err(|error| refused(id, error))
 }
@@ -28,7 +32,7 @@ pub async fn failures(State(app): State<App>, Who(caller): Who, Id(id): Id<JobId
 /// Without a body: all that failed.
 pub async fn create(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Id(id): Id<JobId>,
     headers: HeaderMap,
     body: Body,

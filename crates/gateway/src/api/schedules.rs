@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     app::App,
-    auth::Who,
+    auth::CurrentCaller,
     input::{Id, Params},
     page::Page,
     peer::Peer,
@@ -53,7 +53,7 @@ fn utc() -> String {
 
 pub async fn create(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Params(new): Params<NewSchedule>,
     peer: Peer,
     headers: HeaderMap,
@@ -73,12 +73,19 @@ pub async fn create(
     Ok((StatusCode::CREATED, location, Json(made)).into_response())
 }
 
-pub async fn list(State(app): State<App>, Who(caller): Who) -> Result<Json<Page<Schedule>>, Problem> {
+pub async fn list(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+) -> Result<Json<Page<Schedule>>, Problem> {
     let data = schedules::list(&app.engine, caller.scope(Permission::ReadJobs)).await.map_err(refused)?;
     Ok(Json(Page { data, next: None }))
 }
 
-pub async fn delete(State(app): State<App>, Who(caller): Who, Id(id): Id<ScheduleId>) -> Result<StatusCode, Problem> {
+pub async fn delete(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+    Id(id): Id<ScheduleId>,
+) -> Result<StatusCode, Problem> {
     match schedules::delete(&app.engine, caller.scope(Permission::SubmitJobs), id, &caller.key_id).await {
         Ok(()) => {
             info!(key.id = %caller.key_id, schedule = %id, "A schedule was deleted");

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     app::App,
-    auth::Who,
+    auth::CurrentCaller,
     input::Params,
     peer::Peer,
     problem::{Kind, Problem, over_budget},
@@ -35,7 +35,7 @@ const PLACE_PAUSE: Duration = Duration::from_secs(2);
 
 pub async fn create(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Params(query): Params<SubmitParams>,
     peer: Peer,
     headers: HeaderMap,

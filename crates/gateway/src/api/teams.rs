@@ -17,7 +17,7 @@ use store::team::TeamRow;
 
 use crate::{
     app::App,
-    auth::Who,
+    auth::CurrentCaller,
     input::{Id, read_json},
     page::Page,
     problem::{Kind, Problem},
@@ -45,20 +45,31 @@ fn one() -> i32 {
     1
 }
 
-pub async fn list(State(app): State<App>, Who(caller): Who) -> Result<Json<Page<TeamView>>, Problem> {
+pub async fn list(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+) -> Result<Json<Page<TeamView>>, Problem> {
     let mut conn = app.engine.pools.api.acquire().await?;
     let rows = store::team::list(&mut conn).await?;
     let data = rows.into_iter().filter(|row| can_see(&caller, row)).map(TeamView::from).collect();
     Ok(Json(Page { data, next: None }))
 }
 
-pub async fn get(State(app): State<App>, Who(caller): Who, Id(name): Id<String>) -> Result<Json<TeamView>, Problem> {
+pub async fn get(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+    Id(name): Id<String>,
+) -> Result<Json<TeamView>, Problem> {
     let mut conn = app.engine.pools.api.acquire().await?;
     let row = store::team::get_by_name(&mut conn, &name).await?.filter(|row| can_see(&caller, row));
     row.map(|row| Json(row.into())).ok_or_else(|| no_team(&name))
 }
 
-pub async fn create(State(app): State<App>, Who(caller): Who, body: Body) -> Result<Response, Problem> {
+pub async fn create(
+    State(app): State<App>,
+    CurrentCaller(caller): CurrentCaller,
+    body: Body,
+) -> Result<Response, Problem> {
     let NewTeam { name, weight } = read_json(body).await?;
     let row = teams::create(&app.engine, &name, weight, &caller.key_id).await.map_err(refused)?;
     let location = format!("/api/v1/teams/{}", row.name);
@@ -68,7 +79,7 @@ pub async fn create(State(app): State<App>, Who(caller): Who, body: Body) -> Res
 /// Disables it: its keys are refused, its jobs and its spend stay.
 pub async fn disable(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Id(name): Id<String>,
 ) -> Result<Json<TeamView>, Problem> {
     match teams::disable(&app.engine, &name, &caller.key_id).await {

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::{
     app::App,
-    auth::Who,
+    auth::CurrentCaller,
     input::{Id, SMALL, parse_json, read_body},
     page::Page,
     problem::{Kind, Problem},
@@ -56,7 +56,7 @@ struct NewSecret {
 
 pub async fn list(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Id(team): Id<String>,
 ) -> Result<Json<Page<SecretView>>, Problem> {
     check_reach(&caller, &team)?;
@@ -66,7 +66,7 @@ pub async fn list(
 
 pub async fn create(
     State(app): State<App>,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     Id(team): Id<String>,
     body: Body,
 ) -> Result<Response, Problem> {

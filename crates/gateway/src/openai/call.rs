@@ -10,14 +10,14 @@ use axum::{
 };
 use bytes::Bytes;
 use domain::{Endpoint, ErrorClass, Lane};
-use engine::direct::{self, Chunks, Direct, DirectAnswer, DirectError, Meta};
+use engine::sync_calls::{self, Chunks, Direct, DirectAnswer, DirectError, Meta};
 use futures::{StreamExt, future};
 
 use super::{Failure, models::unknown_model};
 use crate::{
     api::upload::{header, tags},
     app::App,
-    auth::Who,
+    auth::CurrentCaller,
     entry::{CALL_ID, EntryId},
     input::{parse, read_body},
     problem::{Kind, Problem, over_budget},
@@ -25,7 +25,7 @@ use crate::{
 
 pub async fn chat_completions(
     State(app): State<App>,
-    who: Who,
+    who: CurrentCaller,
     id: EntryId,
     headers: HeaderMap,
     body: Body,
@@ -33,14 +33,20 @@ pub async fn chat_completions(
     call(&app, who, id, Endpoint::ChatCompletions, &headers, body).await
 }
 
-pub async fn embeddings(State(app): State<App>, who: Who, id: EntryId, headers: HeaderMap, body: Body) -> Response {
+pub async fn embeddings(
+    State(app): State<App>,
+    who: CurrentCaller,
+    id: EntryId,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     call(&app, who, id, Endpoint::Embeddings, &headers, body).await
 }
 
 /// Whatever its end, the answer names the call.
 async fn call(
     app: &App,
-    who: Who,
+    who: CurrentCaller,
     EntryId(id): EntryId,
     endpoint: Endpoint,
     headers: &HeaderMap,
@@ -55,7 +61,7 @@ async fn call(
 
 async fn make(
     app: &App,
-    Who(caller): Who,
+    CurrentCaller(caller): CurrentCaller,
     request_id: &Arc<str>,
     endpoint: Endpoint,
     headers: &HeaderMap,
@@ -72,7 +78,7 @@ async fn make(
         _ => problem,
     })?;
     let asked = Direct { request_id: Arc::clone(request_id), endpoint, body, tags, lane };
-    match direct::call(&app.engine, &caller, asked).await {
+    match sync_calls::call(&app.engine, &caller, asked).await {
         Ok(DirectAnswer::Whole { status, body, meta }) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
             Ok(answer(status, "application/json", &meta, Body::from(body)))

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    door::{Access, Surface},
+    access::{Access, Surface},
     problem::Kind,
 };
 

@@ -5,7 +5,7 @@ use sqlx::PgPool;
 
 use super::world::World;
 use crate::{
-    door::Access,
+    access::Access,
     router::{Route, routes},
 };
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::world::{Answer, World};
 use crate::{
-    door::Access,
+    access::Access,
     router::{Route, routes},
 };
 

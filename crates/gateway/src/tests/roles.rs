@@ -4,7 +4,7 @@ use domain::{JobId, Role};
 use sqlx::PgPool;
 
 use super::world::World;
-use crate::{door::Access, router::routes};
+use crate::{access::Access, router::routes};
 
 /// A path of this route that names nothing that exists.
 fn path(route: &str) -> String {

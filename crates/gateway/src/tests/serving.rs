@@ -13,7 +13,7 @@ use tokio::{
 use tower::ServiceExt;
 
 use super::world::World;
-use crate::door::{Access, Door, Surface, pass};
+use crate::access::{Access, AccessLayer, Surface, pass};
 
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_shutdown_ends_idle_connections_and_takes_no_new_ones(pool: PgPool) {
@@ -117,9 +117,14 @@ async fn a_panic_is_an_answer(pool: PgPool) {
         panic!("prompt: tell nobody")
     }
     let world = World::new(pool).await;
-    let door =
-        Door { app: world.app.clone(), access: Access::Open, surface: Surface::Native, method: "GET", route: "/fails" };
-    let router: Router = Router::new().route("/fails", get(fails).route_layer(from_fn_with_state(door, pass)));
+    let layer = AccessLayer {
+        app: world.app.clone(),
+        access: Access::Open,
+        surface: Surface::Native,
+        method: "GET",
+        route: "/fails",
+    };
+    let router: Router = Router::new().route("/fails", get(fails).route_layer(from_fn_with_state(layer, pass)));
     let response = router.oneshot(Request::get("/fails").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), 500);
     let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap();

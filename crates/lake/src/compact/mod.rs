@@ -11,7 +11,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use serde::Serialize;
 use store::{
     PgPool,
-    segment::{self, LakeLock},
+    export_segment::{self, LakeLock},
 };
 use tokio::task::spawn_blocking;
 
@@ -20,7 +20,7 @@ use crate::{
     digest::Digest,
     export::refuse_a_lost_manifest,
     file::Rows,
-    place::{HOT, LEDGER},
+    storage::{HOT, LEDGER},
 };
 use sort::Sorter;
 
@@ -75,7 +75,7 @@ async fn compact_finished(pool: &PgPool, lake: &LakeStore, now: DateTime<Utc>) -
 /// The last day old enough to be sealed of which nothing waits for export. Days are sealed in order, without gaps.
 async fn last_finished_day(pool: &PgPool, now: DateTime<Utc>) -> Result<Option<NaiveDate>> {
     let Some(oldest) = now.date_naive().checked_sub_days(SEAL_AFTER) else { return Ok(None) };
-    let waiting = segment::first_unfinished_day(&mut *pool.acquire().await?, oldest).await?;
+    let waiting = export_segment::first_unfinished_day(&mut *pool.acquire().await?, oldest).await?;
     Ok(match waiting {
         Some(day) => day.pred_opt(),
         None => Some(oldest),

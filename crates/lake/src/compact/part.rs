@@ -14,7 +14,7 @@ use crate::{
     digest::Digest,
     export::length,
     file::{FileWriter, Order, digest_of},
-    place::{LEDGER, Put},
+    storage::{LEDGER, Put},
 };
 
 /// About 250 MB. By rows, not by bytes, so that another version of the library cuts at the same place.

@@ -8,7 +8,7 @@ use domain::manifest::LakeFile;
 use serde::Serialize;
 use store::{
     PgPool,
-    segment::{self, LakeLock, Segment},
+    export_segment::{self, LakeLock, Segment},
 };
 
 use crate::{LakeError, LakeStore, Result, compact::remove_replaced};
@@ -45,11 +45,11 @@ async fn export_waiting(pool: &PgPool, lake: &LakeStore, now: DateTime<Utc>) -> 
         Some(manifest) => remove_replaced(lake, manifest, now, &mut 0).await?,
     };
     let mut done = Exported::default();
-    let left_over = segment::unpublished(&mut *pool.acquire().await?).await?;
+    let left_over = export_segment::unpublished(&mut *pool.acquire().await?).await?;
     for segment in left_over {
         finish(pool, lake, &segment, now, &mut done).await?;
     }
-    let waiting = segment::waiting(&mut *pool.acquire().await?).await?;
+    let waiting = export_segment::waiting(&mut *pool.acquire().await?).await?;
     for mut day in waiting {
         // What comes meanwhile waits for the next run, or this one would never end.
         while day.rows > 0 {
@@ -65,13 +65,13 @@ async fn export_waiting(pool: &PgPool, lake: &LakeStore, now: DateTime<Utc>) -> 
 /// number of segments. A lake that still has their files keeps them, if the rows are equal.
 pub async fn republish(pool: &PgPool) -> Result<u64> {
     let lock = LakeLock::take(pool).await?.ok_or(LakeError::Busy)?;
-    let segments = segment::unpublish_all(&mut *pool.acquire().await?).await;
+    let segments = export_segment::unpublish_all(&mut *pool.acquire().await?).await;
     lock.release().await?;
     Ok(segments?)
 }
 
 pub(crate) async fn refuse_a_lost_manifest(pool: &PgPool, lake: &LakeStore) -> Result<()> {
-    if lake.manifest().await?.is_none() && segment::any_published(&mut *pool.acquire().await?).await? {
+    if lake.manifest().await?.is_none() && export_segment::any_published(&mut *pool.acquire().await?).await? {
         return Err(LakeError::ManifestLost { place: lake.to_string() });
     }
     Ok(())
@@ -80,7 +80,7 @@ pub(crate) async fn refuse_a_lost_manifest(pool: &PgPool, lake: &LakeStore) -> R
 /// Step 1: the oldest waiting batches of a day become a segment.
 pub async fn freeze(pool: &PgPool, day: NaiveDate) -> Result<Option<Segment>> {
     let mut tx = pool.begin().await?;
-    let segment = segment::freeze(&mut tx, day, SEGMENT_ROWS).await?;
+    let segment = export_segment::freeze(&mut tx, day, SEGMENT_ROWS).await?;
     tx.commit().await?;
     Ok(segment)
 }
@@ -114,7 +114,7 @@ pub async fn publish(
         }
     })
     .await?;
-    segment::publish(&mut *pool.acquire().await?, segment.segment_id, &content_hash).await?;
+    export_segment::publish(&mut *pool.acquire().await?, segment.segment_id, &content_hash).await?;
     tracing::info!(segment.id = segment.segment_id, day = %segment.usage_date, rows = segment.rows, "Published a segment");
     Ok(())
 }

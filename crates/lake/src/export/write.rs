@@ -7,7 +7,7 @@ use domain::{
 use futures::TryStreamExt;
 use store::{
     PgPool,
-    segment::{self, Segment},
+    export_segment::{self, Segment},
 };
 use tempfile::NamedTempFile;
 use tokio::{sync::mpsc, task::spawn_blocking};
@@ -16,7 +16,7 @@ use crate::{
     LakeError, LakeStore, Result,
     digest::Digest,
     file::{FileWriter, Order, digest_of},
-    place::{HOT, LEDGER, Put},
+    storage::{HOT, LEDGER, Put},
 };
 
 /// Rows on their way from the database to the file, in chunks of this many.
@@ -80,8 +80,8 @@ async fn write_rows(pool: &PgPool, lake: &LakeStore, segment: &Segment) -> Resul
 
 async fn feed(pool: &PgPool, segment: &Segment, send: mpsc::Sender<Vec<LedgerRow>>) -> Result<()> {
     let mut tx = pool.begin().await?;
-    segment::allow_long_statements(&mut tx).await?;
-    let mut chunks = segment::rows_of(&mut tx, segment).try_chunks(CHUNK);
+    export_segment::allow_long_statements(&mut tx).await?;
+    let mut chunks = export_segment::rows_of(&mut tx, segment).try_chunks(CHUNK);
     while let Some(chunk) = chunks.try_next().await.map_err(|error| error.1)? {
         if send.send(chunk).await.is_err() {
             break;

@@ -4,7 +4,7 @@ use std::{collections::HashSet, fs::File};
 
 use chrono::NaiveDate;
 use domain::manifest::{LakeFile, Manifest};
-use store::segment::{Published, Segment};
+use store::export_segment::{Published, Segment};
 use tokio::task::spawn_blocking;
 
 use super::{Buckets, Difference};
@@ -12,7 +12,7 @@ use crate::{
     LakeError, LakeStore, Result,
     digest::Digest,
     file::Rows,
-    place::{HOT, LEDGER},
+    storage::{HOT, LEDGER},
 };
 
 /// A published segment must be in a live file; in one of its own with the same rows.

@@ -16,7 +16,7 @@ use domain::manifest::{LakeFile, Manifest};
 use serde::Serialize;
 use store::{
     PgPool,
-    segment::{self, LakeLock},
+    export_segment::{self, LakeLock},
 };
 
 use crate::{LakeError, LakeStore, Result};
@@ -89,22 +89,23 @@ async fn newer_manifest(lake: &LakeStore, of_day: &Verification) -> Result<Optio
 async fn survey(pool: &PgPool, lake: &LakeStore) -> Result<(Manifest, Vec<NaiveDate>, Verification)> {
     let manifest = lake.manifest().await?.unwrap_or_default();
     let mut conn = pool.acquire().await?;
-    let mut days = segment::ledger_days(&mut conn).await?;
+    let mut days = export_segment::ledger_days(&mut conn).await?;
     days.extend(manifest.files.iter().map(|file| file.usage_date));
     days.sort_unstable();
     days.dedup();
     let mut found = Verification {
         days: days.len() as u64,
         files: manifest.files.len() as u64,
-        waiting: segment::rows_waiting(&mut conn).await?.max(0) as u64,
+        waiting: export_segment::rows_waiting(&mut conn).await?.max(0) as u64,
         ..Verification::default()
     };
     for day in &days {
-        for published in segment::published_on(&mut conn, *day).await? {
+        for published in export_segment::published_on(&mut conn, *day).await? {
             files::compare_segment(&manifest, *day, &published, &mut found.differences);
         }
     }
-    files::find_unlisted(lake, &manifest, &segment::unpublished(&mut conn).await?, &mut found.differences).await?;
+    files::find_unlisted(lake, &manifest, &export_segment::unpublished(&mut conn).await?, &mut found.differences)
+        .await?;
     Ok((manifest, days, found))
 }
 
@@ -129,8 +130,8 @@ async fn verify_day(
     let files: Vec<&LakeFile> = manifest.between(day, day).collect();
     let segments = side::segments(&files);
     let mut tx = pool.begin().await?;
-    segment::allow_long_statements(&mut tx).await?;
-    let rows = segment::rows_without_batch(&mut tx, day).await?;
+    export_segment::allow_long_statements(&mut tx).await?;
+    let rows = export_segment::rows_without_batch(&mut tx, day).await?;
     tx.rollback().await?;
     if rows > 0 {
         found.differences.push(Difference::NeverExported { usage_date: day, rows: rows as u64 });

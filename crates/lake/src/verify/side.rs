@@ -9,7 +9,7 @@ use domain::{
     money::{Money, Total},
 };
 use serde::Serialize;
-use store::{PgPool, segment};
+use store::{PgPool, export_segment};
 use uuid::Uuid;
 
 use crate::Result;
@@ -56,7 +56,7 @@ pub(super) async fn ledger_rows(
 ) -> Result<()> {
     let mut after = Uuid::nil();
     loop {
-        let page = segment::page(&mut *pool.acquire().await?, day, segments, after, PAGE).await?;
+        let page = export_segment::page(&mut *pool.acquire().await?, day, segments, after, PAGE).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = last.attempt_id;
         page.into_iter().for_each(&mut each);

@@ -5,7 +5,7 @@ use lake::{
     export::{export, freeze, publish, republish, write},
 };
 use sqlx::PgPool;
-use store::segment;
+use store::export_segment;
 
 use crate::ledger::{assert_equal, day, folder, noon, post, post_range, row};
 
@@ -42,7 +42,7 @@ async fn segments_are_bounded_and_never_split_a_batch(pool: PgPool) {
     post_range(&pool, day(NOW), 0, 2600).await;
     let mut sizes = Vec::new();
     let mut tx = pool.begin().await.unwrap();
-    while let Some(segment) = segment::freeze(&mut tx, day(NOW), 1200).await.unwrap() {
+    while let Some(segment) = export_segment::freeze(&mut tx, day(NOW), 1200).await.unwrap() {
         sizes.push(segment.rows);
     }
     assert_eq!(sizes, [1000, 1000, 600]);
@@ -50,7 +50,7 @@ async fn segments_are_bounded_and_never_split_a_batch(pool: PgPool) {
 
     // A batch that is larger than a segment may be goes alone, instead of never.
     let mut tx = pool.begin().await.unwrap();
-    assert_eq!(segment::freeze(&mut tx, day(NOW), 10).await.unwrap().unwrap().rows, 500);
+    assert_eq!(export_segment::freeze(&mut tx, day(NOW), 10).await.unwrap().unwrap().rows, 500);
 }
 
 /// The process died after each of the steps in turn; the next run finishes, with the same file.
@@ -127,7 +127,7 @@ async fn rows_that_vanished_stop_the_export(pool: PgPool) {
 async fn two_exporters_do_not_meet(pool: PgPool) {
     let (_folder, lake) = folder();
     post_range(&pool, day(NOW), 0, 5).await;
-    let lock = segment::LakeLock::take(&pool).await.unwrap().unwrap();
+    let lock = export_segment::LakeLock::take(&pool).await.unwrap().unwrap();
     assert!(matches!(export(&pool, &lake, noon(NOW)).await, Err(LakeError::Busy)));
     lock.release().await.unwrap();
     let (a, b) = tokio::join!(export(&pool, &lake, noon(NOW)), export(&pool, &lake, noon(NOW)));

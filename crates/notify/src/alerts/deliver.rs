@@ -17,7 +17,7 @@ use crate::{
     webhook::post::Failure,
 };
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs until `stop` is cancelled.
 pub async fn deliver(notifier: Arc<Notifier>, stop: CancellationToken) {
@@ -32,7 +32,7 @@ async fn serve(sender: Sender<'_, Alerts<'_>>, notifier: &Notifier, stop: &Cance
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
         if let Err(error) = sender.deliver_due(notifier.clock.now()).await {
             warn!(receiver = sender.outbox.0.name, %error, "Alerts could not be looked for; they are kept");

@@ -19,9 +19,9 @@ use super::raise::{Raised, raise_all};
 use crate::Notifier;
 
 /// A deployment that has failed for so long is down; it is told again as often.
-const A_WHILE: Duration = Duration::from_secs(60);
+const DOWN_AFTER: Duration = Duration::from_secs(60);
 const OUTAGE_AGAIN: TimeDelta = TimeDelta::hours(1);
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// The ledger is exported every quarter of a minute.
 const LATE: TimeDelta = TimeDelta::minutes(15);
 const LATE_AGAIN: TimeDelta = TimeDelta::hours(6);
@@ -45,10 +45,10 @@ pub async fn tell_of_outages(
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
         let now = notifier.clock.now();
-        let down: Vec<Raised> = down_for(A_WHILE).iter().map(|name| outage(name, now)).collect();
+        let down: Vec<Raised> = down_for(DOWN_AFTER).iter().map(|name| outage(name, now)).collect();
         if let Err(error) = raise_all(&notifier.pools.work, &notifier.receivers, &down, now).await {
             warn!(%error, "An outage could not be told of; it is tried again");
         }
@@ -84,7 +84,7 @@ fn outage(deployment: &str, now: DateTime<Utc>) -> Raised {
     let text = format!(
         "Calls to the deployment {deployment} have failed for more than {} s. Its routes use their next deployment; where there is \
          none, requests of jobs wait, and synchronous calls fail. It is probed until it answers.",
-        A_WHILE.as_secs(),
+        DOWN_AFTER.as_secs(),
     );
     of_nobody(key, format!("Deployment {deployment} is down"), text)
 }

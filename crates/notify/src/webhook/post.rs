@@ -12,7 +12,7 @@ use super::egress::{BadUrl, Egress, check_url};
 use crate::outbox::Reason;
 
 /// For one delivery, from the name's resolution to the answer's head.
-const PATIENCE: Duration = Duration::from_secs(10);
+const RECEIVER_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy)]
 pub struct Message<'m> {
@@ -97,7 +97,7 @@ pub fn build_client(private_allowed: bool) -> Result<Client, String> {
         .redirect(redirect::Policy::none())
         .no_proxy()
         .referer(false)
-        .timeout(PATIENCE)
+        .timeout(RECEIVER_TIMEOUT)
         .pool_max_idle_per_host(0)
         .build();
     built.map_err(|error| format!("no HTTP client: {error}"))

@@ -3,25 +3,25 @@
 mod body;
 mod content_type;
 mod found;
-mod patience;
 mod pool;
 mod refusal;
 mod retry_after;
 mod said;
 mod send;
-mod sent;
+mod send_marker;
 pub(crate) mod sse;
 mod status;
+mod timeouts;
 
 pub(crate) use body::{answer, broken};
 pub(crate) use content_type::ContentType;
 pub(crate) use found::{name, objects_named};
-pub(crate) use patience::Patience;
 pub use pool::HttpClients;
 pub(crate) use pool::{Lent, Pool};
 pub(crate) use refusal::{error_inside, is_explained, refused};
 pub(crate) use send::{Post, Reply, post, root_cause};
 pub(crate) use status::class_of;
+pub(crate) use timeouts::Patience;
 
 use std::borrow::Cow;
 

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use super::{
     HttpClients,
-    patience::Patience,
     pool::Lent,
-    sent::{GoneOut, Sent},
+    send_marker::{GoneOut, Sent},
+    timeouts::Patience,
 };
 use crate::{error::CallError, target::Target};
 

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{
     answer::{Bad, Read, object, text},
-    packed::{Packed, sorted, take_vectors},
+    base64_vectors::{Packed, sorted, take_vectors},
     usage,
 };
 use crate::{

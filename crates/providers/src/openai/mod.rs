@@ -2,11 +2,11 @@
 
 mod additions;
 mod answer;
+mod base64_vectors;
 mod chat;
 mod embeddings;
 mod floats;
 mod output;
-mod packed;
 mod plausible;
 mod request;
 mod stream;

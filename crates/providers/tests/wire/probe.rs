@@ -7,12 +7,12 @@ use providers::{HttpClients, Target, list_models};
 
 use crate::{server::*, support::deployment};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 async fn asked(script: Vec<u8>) -> (Result<Option<Vec<String>>, providers::CallError>, String) {
     let server = Server::answering(vec![send(script)]).await;
     let target = Target::resolve("d", &deployment(&format!("http://{}/v1/?api-version=2", server.address))).unwrap();
-    let found = list_models(&HttpClients::new(), &target, PATIENCE).await;
+    let found = list_models(&HttpClients::new(), &target, PROBE_TIMEOUT).await;
     (found, server.requests().remove(0))
 }
 

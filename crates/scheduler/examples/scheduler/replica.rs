@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use foldhash::HashMap;
 use scheduler::{
-    account::{self, Account, FIRST_GUESS, per_weight},
-    fill::{LaneState, ShareState, fill},
-    pause,
-    turns::{self, Asking, Turn},
+    allocator::{LaneState, ShareState, fill},
+    backoff,
+    lane_scheduler::{self, Asking, Turn},
+    slot_time::{self, Account, FIRST_GUESS, per_weight},
 };
 
 use crate::{
@@ -70,8 +70,8 @@ impl Replica {
         self.slots - self.used
     }
 
-    pub fn gather(&self) -> u64 {
-        account::gather(&self.all).as_micros() as u64
+    pub fn batch_window(&self) -> u64 {
+        slot_time::batch_window(&self.all).as_micros() as u64
     }
 
     pub fn end(&mut self, team: u32, lane: usize, calls: u16, started: u64, now: u64) {
@@ -99,13 +99,13 @@ impl Replica {
         let free = self.free();
         let most = (free / 2).clamp(4, 16) * self.reach;
         let (mut taken, mut full) = (Vec::new(), false);
-        let mut floors = [None; 3];
+        let mut join_times = [None; 3];
         for (lane, order) in orders.iter_mut().enumerate() {
             let first = taken.len();
             order.take(most, teams, &mut taken);
             full |= taken.len() - first == most;
             if taken[first..].iter().any(|team| teams[*team as usize].woken) {
-                floors[lane] = Some(order.floor(teams, &taken[first..]));
+                join_times[lane] = Some(order.join_time(teams, &taken[first..]));
             }
         }
         self.in_vain = Some(free);
@@ -131,12 +131,12 @@ impl Replica {
             owners.resize(supply.len(), *team);
             state.cost = account.learn(state.cost);
             let cost = if state.cost == 0 { guess } else { state.cost };
-            let mut level = state.level + per_weight(account.bill(now, cost), state.weight);
-            if let Some(floor) = floors[state.lane].filter(|_| state.woken) {
-                level = level.max(floor);
+            let mut virtual_time = state.virtual_time + per_weight(account.bill(now, cost), state.weight);
+            if let Some(join_time) = join_times[state.lane].filter(|_| state.woken) {
+                virtual_time = virtual_time.max(join_time);
             }
             let (lane, weight, flows) = (state.lane, state.weight, first..supply.len());
-            shares.push(ShareState { lane, weight, level, cost, flows });
+            shares.push(ShareState { lane, weight, virtual_time, cost, flows });
         }
         let mut lanes = self.lanes(now, guess, &shares);
         let before: Vec<usize> = lanes.iter().map(|lane| lane.in_use).collect();
@@ -157,7 +157,7 @@ impl Replica {
         let rests = |flow: usize| supply[flow] == 0 || refused[flow];
         let spent = ranges.iter().any(|flows| flows.len() >= enough_flows && flows.clone().all(rests));
         for lane in (0..LANES.len()).filter(|lane| lanes[*lane].in_use > before[*lane]) {
-            turns::served(&mut self.turns, &lane, lanes[lane].mark, now);
+            lane_scheduler::served(&mut self.turns, &lane, lanes[lane].served_up_to, now);
         }
 
         let mut granted = 0;
@@ -173,7 +173,7 @@ impl Replica {
                 }
             }
             state.jobs.retain(|job| job.left > 0);
-            (state.level, state.woken) = (share.level, false);
+            (state.virtual_time, state.woken) = (share.virtual_time, false);
             if calls > 0 {
                 self.start(*team, state, calls, share.cost, now, events, random);
             }
@@ -181,11 +181,11 @@ impl Replica {
             let held = flows.clone().any(|flow| refused[flow]);
             state.held_since = if held && calls == 0 { state.held_since.or(Some(now)) } else { None };
             state.competing &= !held;
-            let asked = if up[state.route] { pause::at_limit(share.cost) } else { DOWN };
+            let asked = if up[state.route] { backoff::at_limit(share.cost) } else { DOWN };
             let so_far = Duration::from_micros(state.held_since.map_or(0, |since| now - since));
             let after = match held {
                 _ if state.jobs.is_empty() => After::Rests,
-                true => After::Held(now + pause::while_held(asked, so_far).as_micros() as u64),
+                true => After::Held(now + backoff::while_held(asked, so_far).as_micros() as u64),
                 false => After::Awake,
             };
             self.locked.push((*team, after));
@@ -233,17 +233,17 @@ impl Replica {
                 patience: (lane != PROD).then_some(PATIENCE),
             })
             .collect();
-        let standings = turns::look(&mut self.turns, &asking, self.slots, now, guess);
-        let state = |(lane, s): (usize, turns::Standing)| LaneState {
+        let standings = lane_scheduler::look(&mut self.turns, &asking, self.slots, now, guess);
+        let state = |(lane, s): (usize, lane_scheduler::Standing)| LaneState {
             strict: lane == PROD,
             weight: WEIGHTS[lane],
             reserve: if lane == PROD { self.slots.div_ceil(10) } else { 0 },
             most: None,
             in_use: s.in_use,
             calls: s.calls,
-            level: s.level,
+            virtual_time: s.virtual_time,
             overdue: s.overdue,
-            mark: s.mark,
+            served_up_to: s.served_up_to,
         };
         standings.into_iter().enumerate().map(state).collect()
     }

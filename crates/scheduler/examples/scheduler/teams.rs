@@ -27,7 +27,7 @@ pub struct Team {
     pub cap: Option<u64>,
     pub running: u64,
     pub jobs: VecDeque<Job>,
-    pub level: i64,
+    pub virtual_time: i64,
     pub cost: u64,
     /// In the order of its lane. Else it rests, is held, or a claim has locked it.
     pub awake: bool,
@@ -59,7 +59,7 @@ impl Team {
             cap: (n % 50 == 13).then_some(1),
             running: 0,
             jobs: VecDeque::new(),
-            level: 0,
+            virtual_time: 0,
             cost: 0,
             awake: false,
             locked: false,
@@ -88,10 +88,10 @@ pub struct Order {
 impl Order {
     pub fn put(&mut self, team: u32, teams: &mut [Team]) {
         let share = &mut teams[team as usize];
-        self.highest = self.highest.max(share.level);
+        self.highest = self.highest.max(share.virtual_time);
         if !share.awake {
             share.awake = true;
-            self.awake.insert((share.level, team));
+            self.awake.insert((share.virtual_time, team));
         }
     }
 
@@ -105,11 +105,11 @@ impl Order {
         }
     }
 
-    /// See `store::claim::floors`; `taken` are those that this claim took.
-    pub fn floor(&self, teams: &[Team], taken: &[u32]) -> i64 {
+    /// See `store::claim::join_times`; `taken` are those that this claim took.
+    pub fn join_time(&self, teams: &[Team], taken: &[u32]) -> i64 {
         let competes = |team: &u32| !teams[*team as usize].woken;
-        let of_taken = taken.iter().filter(|team| competes(team)).map(|team| teams[*team as usize].level).min();
-        let of_others = self.awake.iter().find(|(_, team)| competes(team)).map(|(level, _)| *level);
+        let of_taken = taken.iter().filter(|team| competes(team)).map(|team| teams[*team as usize].virtual_time).min();
+        let of_others = self.awake.iter().find(|(_, team)| competes(team)).map(|(virtual_time, _)| *virtual_time);
         of_taken.into_iter().chain(of_others).min().unwrap_or(self.highest)
     }
 }

@@ -176,8 +176,8 @@ impl World {
             self.look(replica);
         } else if !r.looks {
             r.looks = true;
-            let gather = r.gather();
-            self.events.at(self.now + gather, Event::Look { replica: replica as u16 });
+            let batch_window = r.batch_window();
+            self.events.at(self.now + batch_window, Event::Look { replica: replica as u16 });
         }
     }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use crate::dice::fingerprint;
+use crate::rng::fingerprint;
 use crate::wire::refusal::Refusal;
 
 #[derive(Deserialize)]

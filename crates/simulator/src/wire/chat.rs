@@ -20,7 +20,7 @@ pub struct ChatAnswer<'a> {
 /// digits. Tests tell by it that a result belongs to its request. Answers shorter than that begin with its beginning.
 #[must_use]
 pub fn chat_echo(messages_json: &str) -> String {
-    echo(crate::dice::fingerprint(messages_json.as_bytes()))
+    echo(crate::rng::fingerprint(messages_json.as_bytes()))
 }
 
 fn echo(print: u64) -> String {

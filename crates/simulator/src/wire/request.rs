@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::refusal::Refusal;
 use super::shape::Shape;
 use crate::config::MAX_DIMENSIONS;
-use crate::dice::{fingerprint, mix};
+use crate::rng::{fingerprint, mix};
 
 /// OpenAI's own limit of inputs in one request.
 const MAX_INPUTS: usize = 2_048;

@@ -18,8 +18,8 @@ use super::{
 /// The gateway's largest page.
 const PAGE: usize = 200;
 /// A test is waited for so long: a try takes at most ten seconds.
-const PATIENCE: Duration = Duration::from_secs(15);
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(15);
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -84,8 +84,8 @@ async fn test(client: &Client, receiver: Option<&str>, is_json: bool) -> Outcome
     let body = receiver.map_or_else(|| json!({}), |receiver| json!({ "receiver": receiver }));
     let mut sent: Alert = client.post("api/v1/alerts/test", &body).await?;
     let began = Instant::now();
-    while sent.deliveries.iter().any(is_open) && began.elapsed() < PATIENCE {
-        tokio::time::sleep(LOOK_EVERY).await;
+    while sent.deliveries.iter().any(is_open) && began.elapsed() < DELIVERY_TIMEOUT {
+        tokio::time::sleep(POLL_INTERVAL).await;
         sent = client.get(&format!("api/v1/alerts/{}", sent.id), &()).await?;
     }
     if is_json {

@@ -71,7 +71,7 @@ struct Set {
     /// How long its guard looks back, such as 30m or 1h
     #[arg(long, value_name = "LENGTH", default_value = "1h", requires = "guard")]
     guard_per: Length,
-    /// Whose spend its guard looks at: job, feature or team
+    /// RowsOf spend its guard looks at: job, feature or team
     #[arg(long, value_name = "WHOSE", value_parser = guard_by, default_value = "job", requires = "guard")]
     guard_by: GuardBy,
 }

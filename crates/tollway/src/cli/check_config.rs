@@ -5,7 +5,7 @@ use std::time::Duration;
 use admission::catalog::{ActiveCatalog, ActiveRoute};
 use clap::Args;
 use domain::Endpoint;
-use engine::{Connections, config::apply_catalog, upkeep};
+use engine::{Connections, config::apply_catalog, maintenance};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ use crate::{
     descriptors,
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub struct CheckConfig {
@@ -62,7 +62,7 @@ async fn probe(loaded: &Loaded, catalog: &ActiveCatalog) -> Vec<Probe> {
     let mut deployments: Vec<_> = catalog.deployments.values().collect();
     deployments.sort_by(|a, b| a.name.cmp(&b.name));
     for deployment in deployments {
-        let (is_fine, said) = match providers::list_models(&http, &deployment.target, PATIENCE).await {
+        let (is_fine, said) = match providers::list_models(&http, &deployment.target, PROBE_TIMEOUT).await {
             Ok(Some(models)) if !models.contains(&deployment.spec.model) => {
                 (true, format!("answers, but does not list the model {}", deployment.spec.model))
             }
@@ -80,10 +80,10 @@ async fn probe_database(loaded: &Loaded) -> Probe {
         drop(pools.api.acquire().await?);
         Ok::<_, Failure>(())
     };
-    let (is_fine, said) = match tokio::time::timeout(PATIENCE, connect).await {
+    let (is_fine, said) = match tokio::time::timeout(PROBE_TIMEOUT, connect).await {
         Ok(Ok(())) => (true, "answers".to_owned()),
         Ok(Err(failure)) => (false, failure.message),
-        Err(_) => (false, format!("did not answer within {PATIENCE:?}")),
+        Err(_) => (false, format!("did not answer within {PROBE_TIMEOUT:?}")),
     };
     Probe { what: "database".to_owned(), is_fine, said }
 }
@@ -96,15 +96,15 @@ async fn probe_beside(loaded: &Loaded) -> Probe {
             return Ok("not asked: the schema is not there yet, or not up to date");
         }
         let mut tx = pools.api.begin().await?;
-        let applied = apply_catalog(&mut tx, &loaded.config.catalog(), &upkeep::hostname()).await;
+        let applied = apply_catalog(&mut tx, &loaded.config.catalog(), &maintenance::hostname()).await;
         tx.rollback().await?;
         applied.map_err(|error| Failure::new(Exit::Refused, error))?;
         Ok::<_, Failure>("fits")
     };
-    let (is_fine, said) = match tokio::time::timeout(PATIENCE, apply).await {
+    let (is_fine, said) = match tokio::time::timeout(PROBE_TIMEOUT, apply).await {
         Ok(Ok(said)) => (true, said.to_owned()),
         Ok(Err(failure)) => (false, failure.message),
-        Err(_) => (false, format!("was not told within {PATIENCE:?}")),
+        Err(_) => (false, format!("was not told within {PROBE_TIMEOUT:?}")),
     };
     Probe { what: "beside the API's lanes and limits".to_owned(), is_fine, said }
 }

@@ -35,7 +35,7 @@ pub enum Keys {
 
 #[derive(Debug, Args)]
 pub struct Create {
-    /// Whose key it is
+    /// RowsOf key it is
     #[arg(long, value_name = "TEAM")]
     team: String,
     /// What it is for

@@ -6,7 +6,7 @@ use chrono::{Datelike, NaiveDate, Utc};
 use clap::{Args, Subcommand};
 use lake::{LakeError, LakeStore};
 use reports::{Behind, Dimension, Filter, ReportError, Source, SpendQuery, SpendReport};
-use store::segment::{self, Unexported};
+use store::export_segment::{self, Unexported};
 
 use super::{Common, Exit, Failure, Format, Outcome, local, output};
 use crate::config::Config;
@@ -160,8 +160,8 @@ async fn ask_ledger(config: &Config, query: &SpendQuery) -> Option<Ledger> {
     let pools = local::connect(config).ok()?;
     let ask = async {
         let mut conn = pools.work.acquire().await?;
-        let Unexported { rows, since } = segment::unexported(&mut conn, query.from, query.to).await?;
-        let any_published = segment::any_published(&mut conn).await?;
+        let Unexported { rows, since } = export_segment::unexported(&mut conn, query.from, query.to).await?;
+        let any_published = export_segment::any_published(&mut conn).await?;
         Ok::<_, store::Error>(Ledger { behind: Behind { rows, since }, any_published })
     };
     tokio::time::timeout(LEDGER_TIMEOUT, ask).await.ok()?.ok()

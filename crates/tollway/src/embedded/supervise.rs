@@ -6,14 +6,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{postmaster, site::Site, up};
 
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Ends when `release` is cancelled, never in the middle of a start.
 pub async fn supervise(site: Arc<Site>, mut pid: i32, release: CancellationToken) {
-    let mut pause = LOOK_EVERY;
+    let mut pause = POLL_INTERVAL;
     while release.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-        pause = LOOK_EVERY;
+        pause = POLL_INTERVAL;
         if postmaster::runs_in(pid, &site.data) {
             continue;
         }

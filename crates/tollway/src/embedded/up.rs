@@ -20,7 +20,7 @@ use super::{
 };
 
 /// Recovery after a crash replays up to `max_wal_size`; a slow disk takes minutes for it.
-const PATIENCE: Duration = Duration::from_secs(600);
+const START_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long children of a killed postmaster may go on before they are told to end.
 const ORPHANS_NOTICE: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -56,10 +56,10 @@ pub async fn bring_up(site: &Site) -> anyhow::Result<Up> {
                 Grave::Stirring => "was killed and its last processes are ending",
             },
         };
-        if began.elapsed() > PATIENCE {
+        if began.elapsed() > START_TIMEOUT {
             bail!(
                 "the embedded database {waits_for} for {} minutes; its log: {}",
-                PATIENCE.as_secs() / 60,
+                START_TIMEOUT.as_secs() / 60,
                 site.log.display()
             );
         }
@@ -109,7 +109,7 @@ async fn launch(site: &Site) -> anyhow::Result<i32> {
     let logged = std::fs::metadata(&site.log).map_or(0, |log| log.len());
     let output = site
         .command("pg_ctl")
-        .args(["start", "-s", "-w", "-t", &PATIENCE.as_secs().to_string(), "-D"])
+        .args(["start", "-s", "-w", "-t", &START_TIMEOUT.as_secs().to_string(), "-D"])
         .arg(&site.data)
         .arg("-l")
         .arg(&site.log)

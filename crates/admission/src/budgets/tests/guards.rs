@@ -12,7 +12,7 @@ fn guarded(by: &str) -> Budgets {
 }
 
 fn call(budgets: &Budgets, job: Option<i64>) -> Result<Reservation, Refusal> {
-    budgets.reserve(&Ask { job, ..ask("a") }, &deployment("m"), now(), Pressing::Patient)
+    budgets.reserve(&Ask { job, ..ask("a") }, &deployment("m"), now(), Urgency::CanWait)
 }
 
 /// Grants the only part so much, and tells what it holds.

@@ -39,7 +39,7 @@ fn total(tokens: i64) -> Value {
 async fn hold(control: &AdmissionControl, job: Option<i64>) -> Reservation {
     let ask = Ask { job, ..ask("t") };
     for _ in 0..200 {
-        match control.budgets.reserve(&ask, &deployment("m"), control.clock.now(), Pressing::Patient) {
+        match control.budgets.reserve(&ask, &deployment("m"), control.clock.now(), Urgency::CanWait) {
             Ok(held) => return held,
             Err(refusal) => control.budgets.missed(&refusal, 1, 1, 1),
         }
@@ -49,7 +49,7 @@ async fn hold(control: &AdmissionControl, job: Option<i64>) -> Reservation {
 }
 
 fn fits(control: &AdmissionControl) -> bool {
-    let held = control.budgets.reserve(&ask("t"), &deployment("m"), control.clock.now(), Pressing::Patient);
+    let held = control.budgets.reserve(&ask("t"), &deployment("m"), control.clock.now(), Urgency::CanWait);
     held.map(Reservation::release).is_ok()
 }
 
@@ -57,7 +57,7 @@ fn fits(control: &AdmissionControl) -> bool {
 async fn book(control: &AdmissionControl, row: &LedgerRow) {
     let mut tx = control.pools.work.begin().await.unwrap();
     let revision = store::ledger::insert(&mut tx, &[row]).await.unwrap().unwrap();
-    budgets::book_rows(&mut tx, &control.budgets, std::iter::once(row), revision, Whose::Ours).await.unwrap();
+    budgets::book_rows(&mut tx, &control.budgets, std::iter::once(row), revision, RowsOf::ThisProcess).await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -132,7 +132,7 @@ async fn what_was_corrected_is_there_again_within_a_total(pool: PgPool) {
     let other = budgets::Budgets::default();
     let mut tx = pool.begin().await.unwrap();
     let revision = store::ledger::insert(&mut tx, &[&correction]).await.unwrap().unwrap();
-    budgets::book_rows(&mut tx, &other, std::iter::once(&correction), revision, Whose::Others).await.unwrap();
+    budgets::book_rows(&mut tx, &other, std::iter::once(&correction), revision, RowsOf::Others).await.unwrap();
     tx.commit().await.unwrap();
     compared(&control).await;
     let now = standing(&control).await;
@@ -294,7 +294,7 @@ async fn the_first_calls_under_a_budget_come_at_once_and_as_many_fit_as_fit(pool
     let (control, _) = control(&pool, total(1_000)).await;
     let call = async |flow: i64| {
         for _ in 0..10 {
-            match control.budgets.reserve(&ask("t"), &deployment("m"), control.clock.now(), Pressing::Patient) {
+            match control.budgets.reserve(&ask("t"), &deployment("m"), control.clock.now(), Urgency::CanWait) {
                 Ok(held) => return Some(held),
                 Err(refusal) => control.budgets.missed(&refusal, 1, flow, 1),
             }

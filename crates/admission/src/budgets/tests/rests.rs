@@ -1,7 +1,7 @@
 //! What a replica keeps of a budget while nobody calls.
 
 use super::*;
-use crate::budgets::gather::{Occasion, gather};
+use crate::budgets::collect_demand::{Occasion, collect_demand};
 
 fn rule(budgets: &Budgets) -> Arc<super::super::rule::Rule> {
     Arc::clone(&budgets.book().rules[0])
@@ -13,7 +13,7 @@ fn free(budgets: &Budgets) -> i128 {
 
 fn gathers(budgets: &Budgets, occasion: Occasion) {
     let (rule, mut pending) = (rule(budgets), Vec::new());
-    gather(&mut rule.state(), &rule, now(), occasion, &mut pending);
+    collect_demand(&mut rule.state(), &rule, now(), occasion, &mut pending);
 }
 
 #[test]

@@ -6,9 +6,9 @@ use store::budget::{Locked, Taken};
 
 use super::*;
 use crate::budgets::{
-    gather::Occasion,
-    gather::gather,
-    round::{answer, refused},
+    collect_demand::Occasion,
+    collect_demand::collect_demand,
+    grant_round::{answer, refused},
 };
 
 /// In tokens within an hour: twelve hundred calls that cost half of what was held for them.
@@ -38,7 +38,7 @@ fn paused_after(lasts: i64, slots: usize) -> Option<i64> {
         }
         for occasion in [Occasion::Demand, Occasion::Tick] {
             while under_way.len() < slots {
-                match budgets.reserve(&ask, &deployment, at, Pressing::Patient) {
+                match budgets.reserve(&ask, &deployment, at, Urgency::CanWait) {
                     Ok(call) => under_way.push_back((second + lasts, call)),
                     Err(refusal) => {
                         budgets.missed(&refusal, JOB, JOB, slots - under_way.len());
@@ -63,7 +63,7 @@ fn exchange(budgets: &Budgets, cells: &mut Cells, at: DateTime<Utc>, occasion: O
     part.part.as_ref().unwrap().known_as(2);
     let mut state = part.state();
     let mut pending = Vec::new();
-    gather(&mut state, &part, at, occasion, &mut pending);
+    collect_demand(&mut state, &part, at, occasion, &mut pending);
     let before = cells.clone();
     for one in pending {
         let mut taken = Taken { others: 0, mine: 0, spent: 0, unproven: 0 };

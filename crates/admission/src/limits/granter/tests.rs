@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use scheduler::pause;
+use scheduler::backoff;
 use store::PgPool;
 
 use super::*;
@@ -58,7 +58,7 @@ async fn demand(control: &AdmissionControl) {
 
 /// Ticks until a request that was refused for long comes again.
 fn longest_pause() -> u32 {
-    (pause::LONGEST.as_millis() / TICK.as_millis()) as u32
+    (backoff::LONGEST.as_millis() / TICK.as_millis()) as u32
 }
 
 /// What the database counts as granted to the replica.

@@ -37,9 +37,9 @@ fn retry_after_is_when_the_rate_has_room() {
     let after = |amount, left| refused("key:k", Kind::Tpm, amount, Some(View { left, ..full(now) })).retry_after(now);
     assert_eq!(after(4, -0.5), Duration::from_secs(5));
     assert_eq!(after(40, -0.3), Duration::from_secs(7), "a call that never fits passes when the bucket is full");
-    assert_eq!(after(1, 0.9), MOMENT);
+    assert_eq!(after(1, 0.9), SLOT_RETRY_AFTER);
     let slots = refused("key:k", Kind::Slots, 1, Some(full(now)));
-    assert_eq!(slots.retry_after(now), MOMENT);
+    assert_eq!(slots.retry_after(now), SLOT_RETRY_AFTER);
     let later = now + Duration::from_secs(3);
     let rate = refused("key:k", Kind::Rpm, 1, Some(View { left: -1.0, ..full(now) }));
     assert_eq!(rate.standing(now, later), Standing::Unknown, "it has room by now");

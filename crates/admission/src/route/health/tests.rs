@@ -221,9 +221,9 @@ fn a_probe_that_nobody_heard_the_end_of_makes_room_for_the_next() {
     let trial = Trial::new();
     trial.refuses("a", 1, Connect, Some(0), (10, 10));
     trial.health.started("d", "a");
-    trial.health.unheard("d", "a", trial.at(5));
+    trial.health.abandoned("d", "a", trial.at(5));
     assert!(trial.health.ready("d", "a").is_err(), "it began before the deployment cooled down");
-    trial.health.unheard("d", "a", trial.at(10));
+    trial.health.abandoned("d", "a", trial.at(10));
     assert!(trial.health.ready("d", "a").is_ok());
 }
 

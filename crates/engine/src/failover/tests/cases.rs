@@ -21,7 +21,7 @@ use super::world::{Fate, NOWHERE, Scripted, World, body, catalog, line, number, 
 use crate::{
     admit::Caller,
     call::Providers,
-    direct::{DirectAnswer, DirectError},
+    sync_calls::{DirectAnswer, DirectError},
 };
 
 const SOON: Duration = Duration::from_secs(30);

@@ -18,8 +18,8 @@ use crate::{
     admit::Caller,
     call::Providers,
     config,
-    direct::{self, Direct, DirectAnswer, DirectError},
     submit::{Format, Submission, Submitter, submit},
+    sync_calls::{self, Direct, DirectAnswer, DirectError},
 };
 
 /// What becomes of a call.
@@ -203,13 +203,13 @@ impl World {
 
     pub async fn call(&self, caller: &Arc<Caller>, body: String) -> Result<DirectAnswer, DirectError> {
         let asked = Direct {
-            request_id: direct::request_id(&self.engine),
+            request_id: sync_calls::request_id(&self.engine),
             endpoint: Endpoint::ChatCompletions,
             body: body.into(),
             tags: domain::Tags::default(),
             lane: None,
         };
-        direct::call(&self.engine, caller, asked).await
+        sync_calls::call(&self.engine, caller, asked).await
     }
 
     pub async fn job(&self, id: JobId) -> Job {

@@ -4,7 +4,7 @@ use domain::RetryFilter;
 use store::job::Scope;
 
 use super::{
-    super::{places::Places, testing::Gateway},
+    super::{testing::Gateway, upload_permits::Places},
     *,
 };
 use crate::settings::UploadRate;

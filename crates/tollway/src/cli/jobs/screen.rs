@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::{Counts, Job, JobState, job::Progress, pace::Pace};
+use domain::{Counts, Job, JobState, job::Progress, progress::Pace};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::{

@@ -13,7 +13,7 @@ use super::{
 use crate::cli::{Common, Exit, Failure, Outcome, client::Client, output::note};
 
 /// For so long a gateway may be gone.
-const PATIENCE: Duration = Duration::from_secs(120);
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(120);
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The exit code says how the job ended.
@@ -67,7 +67,7 @@ async fn follow(client: &Client, id: JobId, common: &Common) -> Outcome {
             Err(failure) if failure.exit == Exit::Unavailable => Some(failure),
             Err(failure) => return Err(failure),
         };
-        if alive.elapsed() > PATIENCE {
+        if alive.elapsed() > RECONNECT_TIMEOUT {
             let gone =
                 || Failure::new(Exit::Unavailable, format_args!("{} tells nothing more of the job", client.base()));
             return Err(broken.unwrap_or_else(gone).hint(format_args!("Watch it again: tollway jobs watch {id}")));

@@ -1,0 +1,201 @@
+//! A round of grants: asks Postgres for what is needed of each budget and part, in one transaction, and takes in what it says.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use store::{
+    budget::{Ask, Locked, Put, Taken},
+    limit::Word,
+};
+
+use super::{
+    account::{self, Account, Room},
+    collect_demand::{Occasion, Pending, collect_demand},
+    refusal::{Refusal, Why},
+    rule::{Rule, State, View},
+    sub_budget::{Part, PartOf},
+    sub_budgets,
+};
+use crate::{AdmissionControl, granter::KEPT_TICKS};
+
+/// Between two questions to other replicas for what they have free.
+const ASKED_EVERY: Duration = Duration::from_millis(20);
+
+/// Asks Postgres, if anything is wanted, to be told or to be given back. Tells whether requests of jobs wanted something.
+pub(super) async fn exchange(control: &AdmissionControl, occasion: Occasion) -> store::Result<bool> {
+    let now = control.clock.now();
+    let rules = rules(control).await?;
+    let mut pending = Vec::new();
+    let mut for_jobs = false;
+    for rule in &rules {
+        let mut state = rule.state();
+        for_jobs |= !state.unmet.is_empty();
+        collect_demand(&mut state, rule, now, occasion, &mut pending);
+    }
+    if pending.is_empty() {
+        return Ok(false);
+    }
+    let ids = |is_part: bool| {
+        let of_kind = pending.iter().filter(|one| one.rule.part.is_some() == is_part);
+        let mut ids: Vec<i64> = of_kind.map(|one| one.ask.budget_id).collect();
+        ids.dedup();
+        ids
+    };
+    let asks: Vec<Ask> = pending.iter().map(|one| one.ask).collect();
+    let mut tx = control.pools.work.begin().await?;
+    let mut locked = store::budget::lock(&mut tx, &ids(false)).await?;
+    locked.extend(store::budget::lock_parts(&mut tx, &ids(true)).await?);
+    let locked: HashMap<i64, Locked> = locked.into_iter().map(|one| (one.budget_id, one)).collect();
+    let replicas = store::budget::replicas(&mut tx).await?;
+    let taken = store::budget::taken(&mut tx, control.worker_id, &asks).await?;
+    let mut answers = Vec::with_capacity(pending.len());
+    for (one, taken) in pending.into_iter().zip(taken) {
+        // Removed meanwhile: its row is no longer looked at by anybody.
+        let Some(locked) = locked.get(&one.ask.budget_id) else { continue };
+        answers.push(answer(one, *locked, taken, replicas));
+    }
+    let puts: Vec<Put> = answers.iter().map(|(one, after, _)| put(&one.ask, after)).collect();
+    store::budget::give(&mut tx, control.worker_id, &puts).await?;
+    tx.commit().await?;
+    let (mut is_tight, mut short) = (false, Vec::new());
+    for (one, after, view) in &answers {
+        let mut state = one.rule.state();
+        state.take_in(one, after, *view);
+        if replicas > 1 && is_short(one, after) && state.may_ask() {
+            short.push(one.ask.budget_id);
+        }
+        is_tight |= view.is_tight && one.is_current;
+        let refused = refused(&mut state, one, view, now);
+        drop(state);
+        refused.into_iter().for_each(|(job, refusal)| control.budgets.tripped.push(job, refusal));
+    }
+    if !short.is_empty() {
+        let word = Word::Short { by: control.worker_id, budgets: short };
+        store::limit::tell(&mut *control.pools.work.acquire().await?, &word).await?;
+    }
+    control.budgets.any_tight.store(is_tight, Ordering::Release);
+    control.budgets.turn.send_modify(|turn| *turn += 1);
+    Ok(for_jobs)
+}
+
+/// All that is granted: the budgets in force, and the parts of them that are in use.
+async fn rules(control: &AdmissionControl) -> store::Result<Vec<Arc<Rule>>> {
+    let mut rules = control.budgets.book().rules.clone();
+    let parts = control.budgets.parts.in_use();
+    let nameless: Vec<Part> =
+        parts.iter().filter_map(|rule| rule.part.clone()).filter(|part| part.id().is_none()).collect();
+    if !nameless.is_empty() {
+        sub_budgets::name(&mut *control.pools.work.acquire().await?, &nameless).await?;
+    }
+    rules.extend(parts);
+    Ok(rules)
+}
+
+/// Jobs that a part refuses for good: their next request does not fit however calls under way end, or their guard has held them back
+/// for long. A job that waits is asked again now and then, and how the part stands may be old by then: so it is seen here, when it is
+/// known.
+pub(super) fn refused(state: &mut State, one: &Pending, view: &View, now: DateTime<Utc>) -> Vec<(i64, Refusal)> {
+    let Some(part) = one.rule.part.as_ref().filter(|_| view.is_open) else { return Vec::new() };
+    // What calls hold is not burnt: whoever spends less than half of what he may is not paused for it.
+    let is_short = one.needs.iter().sum::<i128>() > view.left && view.possible * 2 <= one.rule.budget.cap();
+    let guard = match &part.of {
+        PartOf::Guard { guard, .. } => Some(guard),
+        PartOf::Job { .. } => None,
+    };
+    let mut refused = Vec::new();
+    for (&job, &asked) in &one.asking {
+        let is_held_back = guard.is_some_and(|guard| state.hold_back(job, guard.per, is_short, now));
+        let why = match is_held_back {
+            _ if asked > view.possible => Why::Short,
+            true => Why::HeldBack,
+            false => continue,
+        };
+        let (rule, left) = (Arc::clone(&one.rule), view.left.max(0));
+        refused.push((job, Refusal { rule, asked, left, at: now, resets_at: None, why, is_last_try: false }));
+    }
+    refused
+}
+
+/// The account as it will be, and how the window stands.
+pub(super) fn answer(one: Pending, locked: Locked, taken: Taken, replicas: i64) -> (Pending, Account, View) {
+    let mut account = one.account;
+    if !one.is_loaded {
+        // Of a time before this process began afresh: all of it counts as used.
+        account.used += taken.mine;
+        account.granted += taken.mine;
+    }
+    let room = Room {
+        cap: locked.cap,
+        others: taken.others,
+        replicas: replicas.into(),
+        is_open: locked.is_open && one.is_current,
+    };
+    let granted = account::grant(&account, &one.needs, one.recent, room);
+    account.granted = granted.granted;
+    let view = View {
+        at: Instant::now(),
+        is_open: locked.is_open,
+        is_tight: granted.is_tight,
+        left: granted.left,
+        possible: locked.cap - taken.spent - taken.unproven,
+    };
+    (one, account, view)
+}
+
+/// Less was granted than is needed: what other replicas have free is asked for.
+fn is_short(one: &Pending, after: &Account) -> bool {
+    one.is_current && after.granted < one.account.used + one.needs.iter().sum::<i128>()
+}
+
+fn put(ask: &Ask, after: &Account) -> Put {
+    Put {
+        budget_id: ask.budget_id,
+        cell: ask.cell,
+        granted: after.granted.max(after.used),
+        reserved: after.reserved,
+        free: after.free(),
+    }
+}
+
+impl State {
+    /// Not again at once: who was asked has to answer first.
+    fn may_ask(&mut self) -> bool {
+        let may = self.asked_at.is_none_or(|at| at.elapsed() > ASKED_EVERY);
+        if may {
+            self.asked_at = Some(Instant::now());
+        }
+        may
+    }
+
+    /// Postgres has written it. Meanwhile calls may have taken of what was free, and others may have ended.
+    pub(super) fn take_in(&mut self, one: &Pending, after: &Account, view: View) {
+        if self.epoch != one.epoch {
+            return;
+        }
+        if one.is_current {
+            self.view = Some(view);
+            self.kept = self.kept.max(one.for_jobs).min(after.free());
+            if one.for_jobs > 0 {
+                self.kept_ticks = KEPT_TICKS;
+            }
+        }
+        let Some(cell) = self.cells.iter_mut().find(|cell| cell.span.start == one.ask.cell) else { return };
+        // What Postgres had of it before this process began afresh.
+        let loaded = after.used - one.account.used;
+        cell.account.used += loaded;
+        cell.account.granted = after.granted;
+        if loaded > 0 {
+            cell.doubts.push((Instant::now(), loaded));
+        }
+        cell.is_loaded = true;
+        cell.written = Some(*after);
+        if self.sheds != one.sheds {
+            // Granted under a limit that is another one by now.
+            cell.account.keep(0);
+        }
+    }
+}

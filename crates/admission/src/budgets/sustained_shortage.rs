@@ -1,0 +1,63 @@
+//! For how long a guard has held a job back. Calls under way hold what they may cost: as long as they last, a job that wants more than
+//! its guard lets it is slowed down to that, and never comes to a request that could not fit. So one that wants more all the time is
+//! paused too, whatever its calls last.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::budget::Length;
+
+/// One part in so many of the time that the guard looks back on: for so long a job may want more than there is.
+const SUSTAINED_FRACTION: i32 = 10;
+/// Of guards that look back on seconds: on a busy machine short calls may take as long to end and be settled.
+const SHORTEST: TimeDelta = TimeDelta::seconds(5);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct HeldBack {
+    since: DateTime<Utc>,
+    seen: DateTime<Utc>,
+}
+
+impl HeldBack {
+    /// The job wants more than there is, now as `before`.
+    pub fn again(before: Option<Self>, per: Length, now: DateTime<Utc>) -> Self {
+        let since = before.filter(|before| before.is_recent(per, now)).map_or(now, |before| before.since);
+        Self { since, seen: now }
+    }
+
+    /// A job that wants more asks many times a second; one that did not for a while begins anew.
+    pub fn is_recent(self, per: Length, now: DateTime<Utc>) -> bool {
+        now - self.seen < patience(per) / 2
+    }
+
+    pub fn is_for_long(self, per: Length) -> bool {
+        self.seen - self.since >= patience(per)
+    }
+}
+
+fn patience(per: Length) -> TimeDelta {
+    (TimeDelta::seconds(per.seconds()) / SUSTAINED_FRACTION).max(SHORTEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a job is held back for long that asked in vain at these seconds.
+    fn check(per: &str, seconds: &[i64], expected: bool) {
+        let per = per.parse().unwrap();
+        let at = |seconds: i64| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
+        let held = seconds.iter().fold(None, |before, second| Some(HeldBack::again(before, per, at(*second))));
+        assert_eq!(held.unwrap().is_for_long(per), expected, "{per} {seconds:?}");
+    }
+
+    #[test]
+    fn a_tenth_of_the_guards_time_is_long() {
+        check("1h", &[0], false);
+        check("1h", &[0, 120, 240, 359], false);
+        check("1h", &[0, 120, 240, 360], true);
+        check("1h", &[0, 300, 360], false);
+        check("1h", &[0, 100, 400, 500, 600, 759], false);
+        check("3s", &[0, 1, 2, 3, 4], false);
+        check("3s", &[0, 1, 2, 3, 4, 5], true);
+        check("20s", &[0, 1, 4, 5, 6], false);
+    }
+}

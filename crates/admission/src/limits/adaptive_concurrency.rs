@@ -1,0 +1,179 @@
+//! How many calls at once a deployment takes, learnt from its refusals: halved when it throttles, grown by one for each round
+//! of answers. A rule like any other, but the grant is this replica's own and no database's. Without a refusal it is unlimited.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use domain::Lane;
+use foldhash::HashMap;
+use metrics::gauge;
+
+use super::{Kind, Reserves, Rule, lane_partition};
+
+/// Refusals within this are one burst: the calls were under way together.
+const BURST: Duration = Duration::from_secs(1);
+const UNLIMITED: i64 = i64::MAX;
+
+/// The paces of all deployments that were called.
+#[derive(Debug, Default)]
+pub struct Paces(Mutex<HashMap<Arc<str>, Pace>>);
+
+#[derive(Debug)]
+struct Pace {
+    rule: Arc<Rule>,
+    /// What is left of it beside the reserves, and each lane's reserve.
+    shared: Arc<Rule>,
+    own: Vec<Arc<Rule>>,
+    reserves: Reserves,
+    /// Calls at once; `None` before the first refusal, and again when it has grown past what was refused.
+    ceiling: Option<f64>,
+    /// Where it was refused, or what the operator allows: beyond twice that there is nothing to learn.
+    enough: f64,
+    cut_at: Option<Instant>,
+}
+
+impl Paces {
+    fn all(&self) -> MutexGuard<'_, HashMap<Arc<str>, Pace>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds the rules that a call of the lane to the deployment takes from, and the pair of which it takes from one.
+    pub(super) fn add_rules(
+        &self,
+        deployment: &str,
+        lane: &Lane,
+        reserves: &Reserves,
+        all: &mut Vec<Arc<Rule>>,
+        either: &mut Vec<(Arc<Rule>, Arc<Rule>)>,
+    ) {
+        let mut paces = self.all();
+        if !paces.contains_key(deployment) {
+            paces.insert(deployment.into(), Pace::new(deployment, reserves));
+        }
+        let Some(pace) = paces.get_mut(deployment) else { return };
+        if *pace.reserves != **reserves {
+            pace.follow(deployment, reserves);
+        }
+        all.push(Arc::clone(&pace.rule));
+        match pace.reserves.iter().position(|(of, _)| of == lane) {
+            Some(n) => either.push((Arc::clone(&pace.own[n]), Arc::clone(&pace.shared))),
+            None if !pace.own.is_empty() => all.push(Arc::clone(&pace.shared)),
+            None => {}
+        }
+    }
+
+    /// The deployment refused a call because there were too many.
+    pub fn refused(&self, deployment: &str, now: Instant) {
+        let mut all = self.all();
+        let Some(pace) = all.get_mut(deployment) else { return };
+        if pace.cut_at.is_some_and(|at| now < at + BURST) {
+            return;
+        }
+        // The refused call itself is among them.
+        let under_way = pace.rule.state().used.max(1) as f64;
+        if pace.ceiling.is_none() {
+            pace.enough = under_way;
+        }
+        let ceiling = pace.ceiling.map_or(under_way, |ceiling| ceiling.min(under_way));
+        pace.set(deployment, Some((ceiling / 2.0).max(1.0)));
+        pace.cut_at = Some(now);
+    }
+
+    /// The deployment answered a call. `most`: the slots that the operator gave it.
+    pub fn answered(&self, deployment: &str, most: impl FnOnce() -> Option<i64>) {
+        let mut all = self.all();
+        let Some(pace) = all.get_mut(deployment) else { return };
+        let Some(ceiling) = pace.ceiling else { return };
+        let next = ceiling + 1.0 / ceiling;
+        let is_over = next > pace.enough * 2.0 || most().is_some_and(|most| next >= most as f64);
+        pace.set(deployment, (!is_over).then_some(next));
+    }
+
+    /// What it is limited to in this replica, when it refused calls.
+    pub fn ceiling(&self, deployment: &str) -> Option<i64> {
+        self.all().get(deployment)?.ceiling.map(|ceiling| ceiling as i64)
+    }
+}
+
+/// No id: it is in no table.
+fn rule(deployment: &str) -> Arc<Rule> {
+    let rule = Arc::new(Rule::new(0, &format!("deployment:{deployment}, adapted to its refusals"), Kind::Slots));
+    rule.state().granted = UNLIMITED;
+    rule
+}
+
+impl Pace {
+    fn new(deployment: &str, reserves: &Reserves) -> Self {
+        let own = reserves.iter().map(|_| rule(deployment)).collect();
+        let (whole, shared, reserves) = (rule(deployment), rule(deployment), Arc::clone(reserves));
+        Self { rule: whole, shared, own, reserves, ceiling: None, enough: 0.0, cut_at: None }
+    }
+
+    /// Other lanes have reserves now, or others of them. What runs stays with the rule that it took from.
+    fn follow(&mut self, deployment: &str, reserves: &Reserves) {
+        let known = |lane| self.reserves.iter().position(|(of, _)| of == lane).map(|n| Arc::clone(&self.own[n]));
+        self.own = reserves.iter().map(|(lane, _)| known(lane).unwrap_or_else(|| rule(deployment))).collect();
+        self.reserves = Arc::clone(reserves);
+        self.part();
+    }
+
+    /// Parts what the deployment takes among the lanes.
+    fn part(&self) {
+        let most = self.ceiling.map(|ceiling| ceiling as i64);
+        self.rule.state().granted = most.unwrap_or(UNLIMITED);
+        let own = most.map(|most| lane_partition::own(most, &self.reserves));
+        self.shared.state().granted =
+            most.zip(own.as_ref()).map_or(UNLIMITED, |(most, own)| most - own.iter().sum::<i64>());
+        for (n, rule) in self.own.iter().enumerate() {
+            rule.state().granted = own.as_ref().map_or(UNLIMITED, |own| own[n]);
+        }
+    }
+
+    fn set(&mut self, deployment: &str, ceiling: Option<f64>) {
+        self.ceiling = ceiling;
+        self.part();
+        gauge!("tollway_deployment_adapted_slots", "deployment" => deployment.to_owned())
+            .set(ceiling.map_or(f64::INFINITY, f64::floor));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{Limiter, Permit, Waiter};
+
+    fn calls(limiter: &Limiter, n: usize) -> Vec<Permit> {
+        let take = |_| limiter.take_deployment("a", &Lane::bulk(), &Reserves::default(), 1, Waiter::Job).ok();
+        (0..n).filter_map(take).collect()
+    }
+
+    #[test]
+    fn a_burst_of_refusals_halves_once_and_answers_grow_it_back() {
+        let (limiter, now) = (Limiter::default(), Instant::now());
+        let paces = &limiter.paces;
+        let held = calls(&limiter, 64);
+        assert_eq!((held.len(), paces.ceiling("a")), (64, None));
+        (0..10).for_each(|_| paces.refused("a", now));
+        assert_eq!(paces.ceiling("a"), Some(32));
+        drop(held);
+        assert_eq!(calls(&limiter, 64).len(), 32, "the same mechanism as any limit");
+        // A round of answers is worth one call.
+        (0..33).for_each(|_| paces.answered("a", || Some(64)));
+        assert_eq!(paces.ceiling("a"), Some(33));
+        (0..4_000).for_each(|_| paces.answered("a", || Some(64)));
+        assert_eq!(paces.ceiling("a"), None, "it is what the operator allows again");
+    }
+
+    #[test]
+    fn it_falls_to_one_and_no_further() {
+        let (limiter, now) = (Limiter::default(), Instant::now());
+        let paces = &limiter.paces;
+        let _held = calls(&limiter, 8);
+        (0..9).for_each(|n| paces.refused("a", now + BURST * n));
+        assert_eq!(paces.ceiling("a"), Some(1));
+        (0..1_000).for_each(|_| paces.answered("a", || None));
+        assert_eq!(paces.ceiling("a"), None, "twice what it refused is enough to know");
+    }
+}

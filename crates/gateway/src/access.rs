@@ -1,0 +1,172 @@
+//! What every request passes on its way to a handler, once and in one layer: measure, authenticate, check the permission,
+//! and turn a panic into an answer.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use engine::admit::{Permission, authenticate};
+use futures::FutureExt;
+
+use crate::{
+    anthropic,
+    app::App,
+    auth::{ClientAddress, presented},
+    openai,
+    problem::{Kind, Problem},
+    standing::Standing,
+};
+
+/// CurrentCaller may pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Everyone: health only.
+    Open,
+    Needs(Permission),
+}
+
+/// Which form errors have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surface {
+    Native,
+    OpenAi,
+    Anthropic,
+}
+
+impl Surface {
+    pub fn of(path: &str) -> Self {
+        if path.starts_with("/v1/messages") {
+            Self::Anthropic
+        } else if path.starts_with("/v1/") {
+            Self::OpenAi
+        } else {
+            Self::Native
+        }
+    }
+
+    /// A path of no API has the form that the caller's SDK reads.
+    pub fn of_request(path: &str, headers: &HeaderMap) -> Self {
+        let is_ours = ["/api/", "/livez", "/readyz", "/metrics"].iter().any(|start| path.starts_with(start));
+        let surface = Self::of(path);
+        if is_ours || surface != Self::Native {
+            return surface;
+        }
+        let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let names = |sdk: &str| agent.split_once('/').is_some_and(|(name, _)| name.trim_start_matches("Async") == sdk);
+        if headers.contains_key("anthropic-version") || names("Anthropic") {
+            Self::Anthropic
+        } else if headers.contains_key("x-stainless-lang") || names("OpenAI") {
+            Self::OpenAi
+        } else {
+            Self::Native
+        }
+    }
+
+    pub fn refuse(self, problem: Problem) -> Response {
+        match self {
+            Self::Native => problem.into_response(),
+            Self::OpenAi => openai::Failure(problem).into_response(),
+            Self::Anthropic => anthropic::Failure(problem).into_response(),
+        }
+    }
+}
+
+/// The access layer of one route.
+#[derive(Clone)]
+pub struct AccessLayer {
+    pub app: App,
+    pub access: Access,
+    pub surface: Surface,
+    pub method: &'static str,
+    /// The template, never the path: a path holds ids.
+    pub route: &'static str,
+}
+
+pub async fn pass(State(layer): State<AccessLayer>, mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let response = match layer.admit(&mut request).await {
+        Ok(standing) => {
+            let request = match &standing {
+                Some(standing) => standing.of_request(request),
+                None => request,
+            };
+            let response = AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
+                // The panic's own message may quote a body; the hook has logged where it was.
+                layer.surface.refuse(Problem::internal(format_args!("a handler of {} panicked", layer.route)))
+            });
+            match standing {
+                Some(standing) => standing.of_response(response, layer.surface),
+                None => response,
+            }
+        }
+        Err(problem) => layer.surface.refuse(problem),
+    };
+    let labels = [("method", layer.method), ("route", layer.route)];
+    metrics::histogram!("tollway_http_request_seconds", &labels).record(began.elapsed().as_secs_f64());
+    let status = status_class(response.status().as_u16());
+    metrics::counter!("tollway_http_requests_total", "method" => layer.method, "route" => layer.route, "status" => status)
+        .increment(1);
+    response
+}
+
+impl AccessLayer {
+    /// What must stay true while the request is answered; nothing of a route that is open.
+    async fn admit(&self, request: &mut Request) -> Result<Option<Standing>, Problem> {
+        let Access::Needs(permission) = self.access else { return Ok(None) };
+        let from = request.extensions().get::<ClientAddress>().map(|ClientAddress(address)| *address);
+        let caller = authenticate(&self.app.engine, presented(request.headers())?, from).await?;
+        if !caller.may(permission) {
+            return Err(Problem::new(
+                Kind::Forbidden,
+                format_args!("A key with role {:?} may not {} {}.", caller.role.as_str(), self.method, self.route),
+            ));
+        }
+        request.extensions_mut().insert(Arc::clone(&caller));
+        Ok(Some(Standing::new(self.app.clone(), caller, permission)))
+    }
+}
+
+/// The statuses that dashboards tell apart; others by their class.
+fn status_class(status: u16) -> &'static str {
+    match status {
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        409 => "409",
+        413 => "413",
+        422 => "422",
+        429 => "429",
+        502 => "502",
+        503 => "503",
+        504 => "504",
+        100..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_the_form_that_the_callers_sdk_reads() {
+        let of = |path: &str, headers: &[(&'static str, &'static str)]| {
+            let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+            Surface::of_request(path, &headers)
+        };
+        assert_eq!(of("/chat/completions", &[]), Surface::Native);
+        assert_eq!(of("/chat/completions", &[("user-agent", "OpenAI/Python 2.8.1")]), Surface::OpenAi);
+        assert_eq!(of("/chat/completions", &[("user-agent", "AsyncOpenAI/Python 2.8.1")]), Surface::OpenAi);
+        assert_eq!(of("/messages", &[("user-agent", "Anthropic/JS 0.60.0")]), Surface::Anthropic);
+        assert_eq!(of("/messages", &[("anthropic-version", "2023-06-01")]), Surface::Anthropic);
+        assert_eq!(of("/v1/messages", &[]), Surface::Anthropic);
+        assert_eq!(of("/v1/files", &[("user-agent", "curl/8.5.0")]), Surface::OpenAi);
+        assert_eq!(of("/api/v1/jobs", &[("user-agent", "OpenAI/JS 6.0.0")]), Surface::Native);
+    }
+}
