@@ -46,6 +46,8 @@
 //! The source, in the order a call takes: `server` (socket, paths), `provider` (the call's way), `fate` (what becomes of it),
 //! `wire` (what is read and written), `reply` (bodies, and how they are cut), `journal`; beside it `steer`.
 
+#![warn(clippy::unwrap_used)]
+
 mod call;
 mod clock;
 mod config;
