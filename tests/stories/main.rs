@@ -14,6 +14,7 @@ mod submit;
 
 mod commands;
 mod declared;
+mod examples;
 mod reload;
 mod report;
 
