@@ -136,12 +136,17 @@ async fn the_configuration_of_a_small_team() {
     assert_all_run("config", &["small-team.toml", "fallback.toml", "budgets.toml"]);
     let file = checked("small-team.toml").await;
     let world = World::start("examples_small_team", |simulator| {
-        let mut setup = Setup::new(file.replace("https://api.openai.com/v1", &simulator.base_url("openai")));
+        let openai = "https://api.openai.com/v1";
+        let chat = file.replacen(openai, &simulator.base_url("openai-mini"), 1);
+        let mut setup = Setup::new(chat.replacen(openai, &simulator.base_url("openai-embed"), 1));
+        assert!(!setup.catalog.contains(openai), "no call leaves this machine");
         setup.variables = vec![("OPENAI_API_KEY", "sk-of-a-test".into())];
         setup
     })
     .await;
-    world.simulator.set("openai", json!({"require_key": "sk-of-a-test"})).await;
+    for deployment in ["openai-mini", "openai-embed"] {
+        world.simulator.set(deployment, json!({"require_key": "sk-of-a-test"})).await;
+    }
     world.admin.chat(chat_body("chat", 1)).await.expect(200);
     world.admin.embeddings(r#"{"model":"embed","input":"a text"}"#).await.expect(200);
     let limits = world.admin.get("/api/v1/limits").await.expect(200).json();
