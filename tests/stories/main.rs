@@ -14,6 +14,7 @@ mod submit;
 
 mod commands;
 mod config_reload;
+mod examples;
 mod reload;
 mod report;
 

@@ -1,5 +1,7 @@
 //! The nouns of Tollway, without any I/O. Modules stand in the order in which a request meets them.
 
+#![warn(clippy::unwrap_used)]
+
 pub mod after;
 pub mod alert;
 pub mod attempt;

@@ -26,6 +26,8 @@
 //! Rows are streamed. A file of one segment is one row group, which is held encoded until it is written; compaction sorts in
 //! temporary files. Each step takes about 50 MB, however many rows a day has.
 
+#![warn(clippy::unwrap_used)]
+
 pub mod error;
 pub mod storage;
 

@@ -14,6 +14,8 @@
 //!
 //! A price that is not known is an error (`Unpriced`) or a charge flagged unpriced, never zero.
 
+#![warn(clippy::unwrap_used)]
+
 mod charge;
 mod estimate;
 mod list;

@@ -10,6 +10,8 @@
 //! Money is summed as whole pico-dollars and never passes through a float. A day is the UTC date of `completed_at`, which is
 //! what the lake is partitioned by.
 
+#![warn(clippy::unwrap_used)]
+
 pub mod dimension;
 pub mod error;
 pub mod freshness;

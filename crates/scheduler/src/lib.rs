@@ -1,6 +1,6 @@
-//! Which waiting requests run next, and how many of a lane's or a team's run at once. No I/O: who waits, what limits refuse and what
-//! calls cost is told to it. `fill` allots free slots, by the `account`s of teams and the `turns` of lanes; `calls` counts
-//! synchronous calls; `slots` is what one replica runs.
+//! Which waiting requests run next, and how many of a lane's or a team's run at once. No I/O: the caller says what waits, what limits
+//! refuse and what calls cost. The `allocator` hands out free slots by the virtual time of lanes (`lane_scheduler`) and of teams
+//! (`slot_time`); `sync_slots` counts synchronous calls; `slots` is what one replica runs; `backoff` how long a refused flow waits.
 
 pub mod allocator;
 pub mod backoff;

@@ -44,8 +44,10 @@
 //! own maximum) for each choice of the answer; a call of a tool and JSON cost a token for every four bytes begun. A chat answer begins with [`chat_echo`] of the request's messages. Chance is drawn from
 //! `seed` and the number of the call in its deployment, so one caller at a time meets the same fates in every run.
 //!
-//! The source, in the order a call takes: `server` (socket, paths), `provider` (the call's way), `fate` (what becomes of it),
+//! The source, in the order a call takes: `server` (socket, paths), `provider` (the call's way), `fault_plan` (what becomes of it),
 //! `wire` and `anthropic` (what is read and written), `reply` (bodies, and how they are cut), `journal`; beside it `steer`.
+
+#![warn(clippy::unwrap_used)]
 
 mod anthropic;
 mod call;

@@ -1,6 +1,8 @@
 //! All SQL of Tollway: one module per noun, in the order in which a request meets them. The caller owns the transaction:
 //! functions take a connection, and say in their docs when they need to be inside a transaction.
 
+#![warn(clippy::unwrap_used)]
+
 pub mod connect;
 pub mod copy;
 

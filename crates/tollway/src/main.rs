@@ -1,6 +1,8 @@
 //! `tollway`, the one binary: the gateway (`serve`, `dev`), what keeps it going (`migrate`, `check-config`, `lake`), and the
 //! command line that speaks HTTP with it.
 
+#![warn(clippy::unwrap_used)]
+
 mod chores;
 mod cli;
 mod config;

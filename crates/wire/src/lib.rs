@@ -9,6 +9,8 @@
 //! # Ok::<(), wire::BadCall>(())
 //! ```
 
+#![warn(clippy::unwrap_used)]
+
 mod bad;
 mod call;
 mod json;

@@ -1,6 +1,6 @@
-//! Claiming: which waiting requests run next. `fill` decides, by the `account`s of teams and the `turns` of lanes; `once` does it
-//! in one transaction, which `decide` and `judge` are parts of; what comes to nothing goes back (`uncommitted`); `pause` is for how long
-//! who was refused is left alone; `run` keeps the slots full.
+//! Claiming: which waiting requests run next. `transaction` is one claim: it reads what waits, lets `selection` decide with the
+//! allocator, writes what `outcome` says of each flow and share, and gives back what did not commit (`pending_claim`). `run` keeps the
+//! slots full.
 
 mod by_turns;
 mod outcome;

@@ -86,6 +86,10 @@ impl Replica {
     }
 
     #[expect(clippy::too_many_arguments, reason = "the tables of a database, and what it tells of them")]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the steps of the gateway's claim, one after the other, on plain vectors"
+    )]
     pub fn claim(
         &mut self,
         now: u64,
