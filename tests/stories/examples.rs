@@ -91,9 +91,9 @@ async fn the_examples_with_curl() {
 }
 
 #[tokio::test]
-async fn the_examples_in_python() {
-    assert_all_run("python", &["chat.py", "embeddings.py", "job.py"]);
-    let world = world("examples_python").await;
+#[ignore = "installs OpenAI's SDK: scripts/test --full"]
+async fn the_examples_with_openais_sdk() {
+    let world = world("examples_sdk").await;
     let caller = world.key("search", json!({})).await;
 
     let mut sdk = Command::new("bash");
@@ -108,6 +108,14 @@ async fn the_examples_in_python() {
     assert!(!lines[0].is_empty() && !lines[2].is_empty(), "both answers have text: {chat}");
     let embeddings = run(sdk, "python/embeddings.py", &caller).await.stdout;
     assert!(embeddings.contains("Parcels arrive") && embeddings.contains("64 dimensions"), "{embeddings}");
+    world.check().await;
+}
+
+#[tokio::test]
+async fn the_examples_in_python() {
+    assert_all_run("python", &["chat.py", "embeddings.py", "job.py"]);
+    let world = world("examples_python").await;
+    let caller = world.key("search", json!({})).await;
 
     let first = run("python3", "python/job.py", &caller).await;
     assert!(first.stdout.starts_with("doc-0 64 dimensions\ndoc-1 64 dimensions\ncost 0."), "{first:?}");
