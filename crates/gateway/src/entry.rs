@@ -13,10 +13,10 @@ use domain::{JobId, RequestId};
 use percent_encoding::percent_decode_str;
 
 use crate::{
-    access::Surface,
-    app::App,
+    App,
     drain::drained,
     problem::{Kind, Problem},
+    surface::Surface,
 };
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

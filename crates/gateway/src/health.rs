@@ -10,7 +10,7 @@ use axum::{
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use crate::{app::App, problem::Problem};
+use crate::{App, problem::Problem};
 
 /// An answer serves for so long: the route is open, and must not be a way to keep the database busy.
 const ANSWER_REUSED_FOR: Duration = Duration::from_millis(500);

@@ -3,31 +3,20 @@
 
 mod complete;
 
-use std::sync::LazyLock;
-
-use axum::{
-    http::header,
-    response::{IntoResponse, Response},
-};
-
-use crate::router::access_of;
+use crate::access::Access;
 
 const SOURCE: &str = include_str!("../openapi.json");
 
-/// As it is served.
-static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+/// As it is served. `access_of`: which callers may take a route, by its method and path.
+pub fn document(access_of: impl Fn(&str, &str) -> Option<Access>) -> String {
     let source = serde_json::from_str(SOURCE).unwrap_or_default();
     complete::complete(source, access_of).to_string()
-});
-
-pub async fn document() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
 }
 
 /// `METHOD /path` of every operation.
 #[cfg(test)]
 pub fn operations() -> std::collections::BTreeSet<String> {
-    let document: serde_json::Value = serde_json::from_str(&DOCUMENT).unwrap();
+    let document: serde_json::Value = serde_json::from_str(&crate::router::DOCUMENT).unwrap();
     let paths = document["paths"].as_object().unwrap();
     let of_path = |(path, item): (&String, &serde_json::Value)| -> Vec<String> {
         let methods = item.as_object().unwrap().keys().filter(|key| *key != "parameters");
@@ -39,7 +28,8 @@ pub fn operations() -> std::collections::BTreeSet<String> {
 /// Whether an operation says that it may answer with this status.
 #[cfg(test)]
 pub fn has_status(method: &str, path: &str, status: u16) -> bool {
-    static PARSED: LazyLock<serde_json::Value> = LazyLock::new(|| serde_json::from_str(&DOCUMENT).unwrap());
+    static PARSED: std::sync::LazyLock<serde_json::Value> =
+        std::sync::LazyLock::new(|| serde_json::from_str(&crate::router::DOCUMENT).unwrap());
     let responses = &PARSED["paths"][path.replace("{*", "{")][method.to_lowercase()]["responses"];
     responses.get(status.to_string()).is_some()
 }
@@ -54,7 +44,7 @@ mod tests {
     use crate::problem::Kind;
 
     fn document() -> Value {
-        serde_json::from_str(&DOCUMENT).unwrap()
+        serde_json::from_str(&crate::router::DOCUMENT).unwrap()
     }
 
     fn properties(schema: &str) -> BTreeSet<String> {

@@ -8,7 +8,7 @@ use axum::{
     handler::Handler,
     http::{HeaderValue, Method, header},
     middleware::from_fn_with_state,
-    response::Response,
+    response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
 use engine::admit::Permission::{
@@ -18,19 +18,21 @@ use engine::admit::Permission::{
 };
 
 use crate::{
+    App,
     access::{
         Access::{self, Needs, Open},
-        AccessLayer, Surface, pass,
+        AccessLayer, pass,
     },
     api::{
         alerts, audit, budgets, calls, change, deployments, events, history, jobs, keys, lanes, ledger, limits, quotes,
         reports, results, retry, schedules, submit, teams, webhook_secrets,
     },
-    app::App,
     entry::enter,
     health, openai, openapi,
     problem::{Kind, Problem},
-    suggest, telemetry,
+    suggest,
+    surface::Surface,
+    telemetry,
 };
 
 #[rustfmt::skip]
@@ -39,7 +41,7 @@ pub(crate) fn routes() -> Vec<Route> {
         get   ("/livez",                      Open,                health::livez),
         get   ("/readyz",                     Open,                health::readyz),
         get   ("/metrics",                    Open,                telemetry::metrics),
-        get   ("/api/openapi.json",           Needs(Enter),        openapi::document),
+        get   ("/api/openapi.json",           Needs(Enter),        document),
 
         post  ("/api/v1/jobs",                Needs(SubmitJobs),   submit::create),
         get   ("/api/v1/jobs",                Needs(ReadJobs),     jobs::list),
@@ -144,7 +146,14 @@ fn delete<T: 'static>(path: &'static str, access: Access, handler: impl Handler<
     Route { method: "DELETE", path, access, handler: on(MethodFilter::DELETE, handler) }
 }
 
-/// CurrentCaller may take a route, whose path is written as in documents.
+/// The API's description as it is served.
+pub(crate) static DOCUMENT: LazyLock<String> = LazyLock::new(|| openapi::document(access_of));
+
+async fn document() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
+}
+
+/// Which callers may take a route, whose path is written as in documents.
 pub(crate) fn access_of(method: &str, path: &str) -> Option<Access> {
     let is_it = |route: &Route| route.method == method && route.path.replace("{*", "{") == path;
     routes().into_iter().find(is_it).map(|route| route.access)

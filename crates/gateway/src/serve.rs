@@ -25,14 +25,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    access::Surface,
-    app::App,
+    App,
     auth::ClientAddress,
     connections::{Busy, Connection, Connections, Seat, SeatKind},
     peer::Peer,
     problem::Problem,
     router::router,
     standing::shutting_down,
+    surface::Surface,
 };
 
 /// For a request's head to arrive, and the longest an idle connection is kept: longer than load balancers and SDKs commonly

@@ -24,11 +24,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{
-    access::Surface,
-    anthropic,
-    app::App,
-    openai::Failure,
+    App,
     problem::{Kind, Problem},
+    surface::{Surface, anthropic, openai::Failure},
 };
 
 /// With the interval at which replicas read the keys anew, well below a second.

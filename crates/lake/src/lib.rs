@@ -37,6 +37,7 @@ pub mod file;
 
 pub mod compact;
 pub mod export;
+mod replaced;
 pub mod vectors;
 pub mod verify;
 

@@ -59,6 +59,18 @@ impl fmt::Debug for CallError {
     }
 }
 
+/// The innermost error, which names the fault and neither URL nor header.
+pub(crate) fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = match std::error::Error::source(error) {
+        Some(source) => source,
+        None => return "the request could not be built".into(),
+    };
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

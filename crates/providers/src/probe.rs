@@ -5,11 +5,7 @@ use std::time::Duration;
 use domain::ErrorClass;
 use serde::Deserialize;
 
-use crate::{
-    client::{HttpClients, class_of, root_cause},
-    error::CallError,
-    target::Target,
-};
+use crate::{client::class_of, error::CallError, error::root_cause, pool::HttpClients, target::Target};
 
 /// The longest list of models that is read, in bytes.
 const LONGEST: usize = 4 << 20;
@@ -31,7 +27,7 @@ pub async fn list_models(
     target: &Target,
     patience: Duration,
 ) -> Result<Option<Vec<String>>, CallError> {
-    let lent = http.of(target)?.lend(target)?;
+    let lent = target.lend(http)?;
     let request = lent.client.get(target.models_url()).headers(target.headers().clone()).timeout(patience);
     let failed = |error: reqwest::Error| {
         let class = if error.is_timeout() { ErrorClass::ReadTimeout } else { ErrorClass::Connect };

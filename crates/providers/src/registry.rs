@@ -3,22 +3,15 @@
 
 use std::sync::Arc;
 
-use domain::{Endpoint, catalog::ProviderKind};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use secrecy::{ExposeSecret, SecretString};
+use domain::{Deployment, Endpoint, catalog::ProviderKind};
 
-use crate::{Provider, anthropic, client::HttpClients, credential::BadCredential, openai};
-
-/// What a kind's folder offers.
-pub(crate) struct Kind {
-    /// Below `base_url`; `None`: the kind has no such endpoint.
-    pub path: fn(Endpoint) -> Option<&'static str>,
-    /// Of the query that lists all models at once.
-    pub models_query: &'static [(&'static str, &'static str)],
-    /// Headers of every call, the credential's among them.
-    pub headers: fn(&mut HeaderMap, Option<&SecretString>) -> Result<(), BadCredential>,
-    pub provider: fn(HttpClients) -> Arc<dyn Provider>,
-}
+use crate::{
+    Provider, anthropic,
+    kind::Kind,
+    openai,
+    pool::HttpClients,
+    target::{BadTarget, Target},
+};
 
 pub(crate) fn of(kind: ProviderKind) -> &'static Kind {
     match kind {
@@ -37,16 +30,9 @@ pub fn serves(kind: ProviderKind, endpoint: Endpoint) -> bool {
     (of(kind).path)(endpoint).is_some()
 }
 
-/// Puts the credential, after `scheme`, into a header that is never logged.
-pub(crate) fn put_secret(
-    headers: &mut HeaderMap,
-    name: HeaderName,
-    scheme: &str,
-    secret: &SecretString,
-) -> Result<(), BadCredential> {
-    let mut value = HeaderValue::from_str(&format!("{scheme}{}", secret.expose_secret()))
-        .map_err(|_| BadCredential::NotAHeader("the secret".into()))?;
-    value.set_sensitive(true);
-    headers.insert(name, value);
-    Ok(())
+impl Target {
+    /// Reads the credential from the environment or its file, and checks the rest.
+    pub fn resolve(name: &str, deployment: &Deployment) -> Result<Self, BadTarget> {
+        Self::of_kind(name, deployment, of(deployment.kind))
+    }
 }

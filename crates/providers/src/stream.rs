@@ -16,10 +16,11 @@ use http_body::Body;
 
 use crate::{
     client::{
-        Lent, Patience, Reply, Unfit, broken,
+        Patience, Reply, Unfit, broken,
         sse::{Event, Events},
     },
     error::CallError,
+    pool::Lent,
     target::Target,
 };
 

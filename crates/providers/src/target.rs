@@ -16,10 +16,10 @@ use reqwest::{
 use secrecy::SecretString;
 
 use crate::{
-    client::Pool,
     credential::{self, BadCredential},
     error::CallError,
-    registry::{self, Kind},
+    kind::Kind,
+    pool::{HttpClients, Lent, Peer, Pool},
 };
 
 /// One deployment's connection settings, its credential resolved. Built once per deployment and kept: it remembers the
@@ -111,9 +111,9 @@ struct Addition {
 }
 
 impl Target {
-    /// Reads the credential from the environment or its file, and checks the rest.
-    pub fn resolve(name: &str, deployment: &Deployment) -> Result<Self, BadTarget> {
-        build(name, deployment).map_err(|fault| BadTarget { deployment: name.to_owned(), fault })
+    /// Reads the credential from the environment or its file, and checks the rest. `kind`: the deployment's.
+    pub(crate) fn of_kind(name: &str, deployment: &Deployment, kind: &Kind) -> Result<Self, BadTarget> {
+        build(name, deployment, kind).map_err(|fault| BadTarget { deployment: name.to_owned(), fault })
     }
 
     /// Where calls of this endpoint go; an error when the deployment's kind does not have it.
@@ -150,8 +150,10 @@ impl Target {
         self.connect_timeout + self.read_timeout
     }
 
-    pub(crate) fn pool(&self) -> &OnceLock<Arc<Pool>> {
-        &self.prepared.pool
+    /// A client of the deployment's pool, until the call's end.
+    pub(crate) fn lend(&self, http: &HttpClients) -> Result<Lent, CallError> {
+        let peer = Peer { deployment: &self.name, base_url: &self.base_url, connect_timeout: self.connect_timeout };
+        http.of(peer, &self.prepared.pool)?.lend(peer)
     }
 
     pub(crate) fn takes(&self, extra: Extra) -> bool {
@@ -191,7 +193,7 @@ impl Target {
     }
 }
 
-fn build(name: &str, deployment: &Deployment) -> Result<Target, TargetFault> {
+fn build(name: &str, deployment: &Deployment, kind: &Kind) -> Result<Target, TargetFault> {
     let base_url = Url::parse(&deployment.base_url).map_err(|e| TargetFault::NotAUrl(e.to_string()))?;
     if !matches!(base_url.scheme(), "http" | "https") {
         return Err(TargetFault::Scheme);
@@ -206,7 +208,6 @@ fn build(name: &str, deployment: &Deployment) -> Result<Target, TargetFault> {
         return Err(TargetFault::NoOutput);
     }
     let credential = deployment.credential.as_deref().map(credential::read).transpose()?;
-    let kind = registry::of(deployment.kind);
     let url = |endpoint| (kind.path)(endpoint).map(|path| below(&base_url, path)).transpose();
     let prepared = Prepared {
         kind: deployment.kind.as_str(),

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use domain::manifest::Manifest;
 use serde::Serialize;
 
-use crate::render::thousands;
+use crate::figures::thousands;
 
 /// Ledger rows of a report's days that no file of the lake has. Counted before the manifest is read, so that a row which is
 /// exported in between counts as missing rather than as present.

@@ -14,6 +14,7 @@
 
 pub mod dimension;
 pub mod error;
+mod figures;
 pub mod freshness;
 pub mod render;
 pub mod source;

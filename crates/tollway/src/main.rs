@@ -7,7 +7,6 @@ mod chores;
 mod cli;
 mod config;
 mod descriptors;
-mod dev;
 mod embedded;
 mod logging;
 mod paths;

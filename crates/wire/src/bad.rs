@@ -43,3 +43,43 @@ impl BadCall {
         Self::Value { name, got: got.to_string(), allowed }
     }
 }
+
+pub const LONGEST_CUSTOM_ID: usize = 256;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadLine {
+    #[error("not a request line: {0}")]
+    Json(String),
+    #[error("the file is UTF-16; save it as UTF-8")]
+    Utf16,
+    #[error("the file is one JSON array; write one object a line, as `jq -c '.[]' FILE` does")]
+    OneArray,
+    #[error("the line is {0}; it must be an object {{\"custom_id\",\"method\",\"url\",\"body\"}}")]
+    NotAnObject(Kind),
+    #[error(
+        "not a request line: {0}; if its object goes on in the next line, write each on one line, as `jq -c . FILE` does"
+    )]
+    Unfinished(Flaw),
+    #[error("custom_id is empty or longer than {LONGEST_CUSTOM_ID} bytes")]
+    CustomId,
+    #[error("method is {0:?}; only \"POST\" is taken")]
+    Method(String),
+    #[error("url is {0:?}; only \"/v1/chat/completions\" and \"/v1/embeddings\" are taken")]
+    Url(String),
+    #[error("not a request line: {0}")]
+    Member(BadCall),
+    #[error("not a request line: unknown field {0:?}; there are `custom_id`, `method`, `url`, `body`")]
+    Unknown(String),
+    #[error("body is {0}; it must be an object{advice}", advice = as_object(*.0))]
+    BodyKind(Kind),
+    #[error("body: {0}")]
+    Body(BadCall),
+    #[error("a line of a job cannot be streamed; leave \"stream\" out")]
+    Stream,
+    #[error("the line has {bytes} bytes; at most {limit} are taken, as [server] max_body_mb says")]
+    TooLong { bytes: usize, limit: usize },
+}
+
+fn as_object(kind: Kind) -> &'static str {
+    if kind == Kind::Text { "; write its JSON without the quotes around it" } else { "" }
+}

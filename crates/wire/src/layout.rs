@@ -2,10 +2,6 @@
 
 use std::ops::Range;
 
-use domain::Endpoint;
-
-use crate::{bad::BadCall, json::Scanner, openai};
-
 /// Bytes of a body, and what stands in their place.
 pub type Edit<'e> = (Range<usize>, &'e str);
 
@@ -55,14 +51,6 @@ pub(crate) enum UsageOption {
 }
 
 impl Layout {
-    /// The layout of a body that was taken before. Its values are not judged again.
-    pub fn scan(endpoint: Endpoint, body: &str) -> Result<Self, BadCall> {
-        let mut scanner = Scanner::new(body);
-        let found = openai::scan(endpoint, &mut scanner)?;
-        scanner.finish()?;
-        Ok(found.layout)
-    }
-
     pub fn has_model(&self) -> bool {
         self.model.is_some()
     }

@@ -26,11 +26,11 @@ mod speed;
 mod tests;
 mod upload;
 
-pub use bad::BadCall;
+pub use bad::{BadCall, BadLine, LONGEST_CUSTOM_ID};
 pub use call::{Call, Format};
 pub use json::{Flaw, Kind};
 pub use layout::{Edit, Layout, splice};
-pub use line::{BadLine, LONGEST_CUSTOM_ID, RequestLine, endpoint_of};
+pub use line::{RequestLine, endpoint_of};
 pub use media::{ImageRule, Input};
 pub use output::{MAX_CHOICES, MAX_OUTPUT, Output, UNKNOWN_MAX_OUTPUT};
 pub use upload::is_utf16;

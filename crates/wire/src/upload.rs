@@ -1,6 +1,6 @@
 //! What a line was meant to be that is no request: a file in another encoding, one JSON array, objects over several lines.
 
-use crate::{json::Flaw, line::BadLine};
+use crate::{bad::BadLine, json::Flaw};
 
 /// Whether these first bytes of an upload are UTF-16 or UTF-32, with or without a byte order mark.
 pub fn is_utf16(start: &[u8]) -> bool {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use store::{
-    claim::{Body, FlowRow, RetryRow},
+    claim::{Body, FlowRow, RetryRow, ShareRow},
     lease::{LeaseKey, NewLease},
 };
 use tracing::{error, warn};
@@ -47,13 +47,7 @@ pub(super) async fn claim(engine: &Engine, scan_factor: i64) -> store::Result<(V
     let enough_flows = (FLOWS * scan_factor).min(part).max(FLOWS);
     let most_flows = (free as i64).min(part).max(enough_flows);
     let mut flows = store::claim::flows(&mut tx, &shares, enough_flows, most_flows, free as i64).await?;
-    // In the order of the shares, which says nothing of its own; a share's flows stay as they were read.
-    let place: HashMap<(&str, i64), usize> =
-        shares.iter().enumerate().map(|(n, share)| ((share.lane.as_str(), share.team_id), n)).collect();
-    flows.sort_by_key(|flow| {
-        let share = place.get(&(flow.lane.as_str(), flow.team_id)).copied();
-        (share, std::cmp::Reverse(flow.priority), flow.held_since, flow.flow_id)
-    });
+    sort_by_share(&mut flows, &shares);
     let floors = match shares.iter().any(|share| share.woken) {
         true => store::claim::floors(&mut tx, &names).await?,
         false => HashMap::new(),
@@ -110,6 +104,16 @@ pub(super) async fn claim(engine: &Engine, scan_factor: i64) -> store::Result<(V
         _ => ClaimOutcome::Some,
     };
     Ok((requests, found))
+}
+
+/// In the order of the shares, which says nothing of its own; a share's flows stay as they were read.
+fn sort_by_share(flows: &mut [FlowRow], shares: &[ShareRow]) {
+    let place: HashMap<(&str, i64), usize> =
+        shares.iter().enumerate().map(|(n, share)| ((share.lane.as_str(), share.team_id), n)).collect();
+    flows.sort_by_key(|flow| {
+        let share = place.get(&(flow.lane.as_str(), flow.team_id)).copied();
+        (share, std::cmp::Reverse(flow.priority), flow.held_since, flow.flow_id)
+    });
 }
 
 /// The jobs whose first requests were claimed.

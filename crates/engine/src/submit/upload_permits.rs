@@ -11,7 +11,7 @@ use std::{
 use tokio::{sync::Notify, time::timeout_at};
 
 use super::{
-    Share, SubmitError, Submitter,
+    Share, Submission, SubmitError, Submitter,
     timed::{Occupied, Timed},
 };
 use crate::settings::UploadRate;
@@ -140,6 +140,14 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.taken.lock().uploads.remove(&self.id);
         self.taken.freed.notify_waiters();
+    }
+}
+
+impl<R> Submission<R> {
+    /// With a body that must come in as fast as its place asks for.
+    pub(crate) fn watched_by(self, place: &Place) -> Submission<Timed<R>> {
+        let Self { params, idempotency_key, format, body } = self;
+        Submission { params, idempotency_key, format, body: place.watch(body) }
     }
 }
 

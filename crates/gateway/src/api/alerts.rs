@@ -7,7 +7,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::{
-    app::App,
+    App,
     auth::CurrentCaller,
     input::{Id, Params, SMALL, parse_json, read_body},
     page::{Limit, Page, read_cursor, read_limit},

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use store::audit::{self, ListQuery};
 
 use crate::{
-    app::App,
+    App,
     input::{Params, parse},
     page::{Limit, Page, read_cursor, read_limit},
     problem::{Kind, Problem},

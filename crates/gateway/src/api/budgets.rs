@@ -19,7 +19,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::{
-    app::App,
+    App,
     auth::CurrentCaller,
     input::{Id, Params, read_json},
     page::Page,

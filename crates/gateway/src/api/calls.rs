@@ -6,7 +6,7 @@ use engine::admit::{Permission, Scope};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{app::App, auth::CurrentCaller, input::Id, problem::Problem};
+use crate::{App, auth::CurrentCaller, input::Id, problem::Problem};
 
 #[derive(Serialize)]
 pub struct CallView {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::jobs::{by, no_job, refused};
 use crate::{
-    app::App,
+    App,
     auth::CurrentCaller,
     input::{Id, read_json},
     problem::Problem,

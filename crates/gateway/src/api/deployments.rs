@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use crate::{
-    app::App,
+    App,
     auth::CurrentCaller,
     input::{Id, read_json},
     page::Page,

@@ -22,7 +22,7 @@ use engine::{
 use futures::{Stream, stream};
 
 use super::jobs::no_job;
-use crate::{app::App, auth::CurrentCaller, input::Id, problem::Problem, standing::shutting_down};
+use crate::{App, auth::CurrentCaller, input::Id, problem::Problem, standing::shutting_down};
 
 const TICK: Duration = Duration::from_secs(1);
 /// Proxies cut connections that are silent for longer.

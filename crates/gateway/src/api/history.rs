@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::jobs::refused;
 use crate::{
-    app::App,
+    App,
     auth::CurrentCaller,
     input::{Id, Params, parse},
     page::{Limit, Page, read_cursor, read_limit},

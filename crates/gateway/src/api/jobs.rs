@@ -10,7 +10,7 @@ use serde::Deserialize;
 use store::job::ListQuery;
 
 use crate::{
-    app::App,
+    App,
     auth::CurrentCaller,
     input::{Id, Params, parse},
     page::{Limit, Page, read_cursor, read_limit},

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use store::key::KeyRow;
 
 use crate::{
-    app::App,
+    App,
     auth::CurrentCaller,
     input::{Id, Params, read_json},
     page::{Limit, Page, read_cursor, read_limit},

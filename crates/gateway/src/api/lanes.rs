@@ -15,7 +15,7 @@ use serde::Serialize;
 use tracing::info;
 
 use crate::{
-    app::App,
+    App,
     auth::CurrentCaller,
     input::{Id, read_json},
     page::Page,

@@ -8,7 +8,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::{
-    app::App,
+    App,
     auth::CurrentCaller,
     input::{Id, read_json},
     problem::{Kind, Problem},

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use crate::{
-    app::App,
+    App,
     auth::CurrentCaller,
     input::{Params, read_json},
     page::Page,

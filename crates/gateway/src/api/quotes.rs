@@ -13,7 +13,7 @@ use super::{
     submit::refused,
     upload::{SubmitParams, submission},
 };
-use crate::{app::App, auth::CurrentCaller, input::Params, peer::Peer, problem::Problem};
+use crate::{App, auth::CurrentCaller, input::Params, peer::Peer, problem::Problem};
 
 pub async fn create(
     State(app): State<App>,

@@ -10,7 +10,7 @@ use engine::admit::{Permission, Scope};
 use serde::Deserialize;
 
 use crate::{
-    app::App,
+    App,
     auth::CurrentCaller,
     input::{Params, parse},
     problem::{Kind, Problem},

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::jobs::no_job;
 use crate::{
-    app::App,
+    App,
     auth::CurrentCaller,
     input::{Id, Params, Whole},
     problem::{Kind, Problem},

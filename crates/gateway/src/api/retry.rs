@@ -14,7 +14,7 @@ use super::{
     upload::header,
 };
 use crate::{
-    app::App,
+    App,
     auth::CurrentCaller,
     input::{Id, SMALL, parse_json, read_body},
     problem::{Kind, Problem},

@@ -22,7 +22,7 @@ use super::{
     upload::{SubmitParams, bytes, format},
 };
 use crate::{
-    app::App,
+    App,
     auth::CurrentCaller,
     input::{Id, Params},
     page::Page,

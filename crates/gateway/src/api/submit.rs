@@ -21,7 +21,7 @@ use super::{
     upload::{SubmitParams, submission},
 };
 use crate::{
-    app::App,
+    App,
     auth::CurrentCaller,
     input::Params,
     peer::Peer,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use store::team::TeamRow;
 
 use crate::{
-    app::App,
+    App,
     auth::CurrentCaller,
     input::{Id, read_json},
     page::Page,

@@ -15,8 +15,8 @@ use futures::{StreamExt, future};
 
 use super::{Failure, models::unknown_model};
 use crate::{
+    App,
     api::upload::{header, tags},
-    app::App,
     auth::CurrentCaller,
     entry::{CALL_ID, EntryId},
     input::{parse, read_body},

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Failure;
 use crate::{
-    app::App,
+    App,
     input::Id,
     problem::{Kind, Problem},
 };

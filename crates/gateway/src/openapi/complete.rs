@@ -5,10 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use crate::{
-    access::{Access, Surface},
-    problem::Kind,
-};
+use crate::{access::Access, problem::Kind, surface::Surface};
 
 /// Statuses beside those that follow from an operation's form: see [`usual`].
 const FURTHER: &[(&str, &[u16])] = &[

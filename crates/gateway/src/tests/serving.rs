@@ -13,7 +13,10 @@ use tokio::{
 use tower::ServiceExt;
 
 use super::world::World;
-use crate::access::{Access, AccessLayer, Surface, pass};
+use crate::{
+    access::{Access, AccessLayer, pass},
+    surface::Surface,
+};
 
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_shutdown_ends_idle_connections_and_takes_no_new_ones(pool: PgPool) {

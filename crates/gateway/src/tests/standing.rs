@@ -12,7 +12,7 @@ use futures::{StreamExt, stream};
 use sqlx::PgPool;
 
 use super::world::World;
-use crate::{access::Surface, standing::Standing};
+use crate::{standing::Standing, surface::Surface};
 
 const SOON: Duration = Duration::from_secs(20);
 

@@ -7,7 +7,6 @@ mod sort;
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use domain::manifest::{LakeFile, Manifest, RetiredFile, SegmentSet};
-use futures::{FutureExt, StreamExt, TryStreamExt};
 use serde::Serialize;
 use store::{
     PgPool,
@@ -20,14 +19,13 @@ use crate::{
     digest::Digest,
     export::refuse_a_lost_manifest,
     file::Rows,
+    replaced::remove_replaced,
     storage::{HOT, LEDGER},
 };
 use sort::Sorter;
 
 /// A day is sealed when it ended this long ago: attempts that began in it have ended, retries included.
 const SEAL_AFTER: Days = Days::new(2);
-/// A day may have thousands of segments, and a bucket answers each removal by itself.
-const REMOVED_AT_ONCE: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Compacted {
@@ -145,26 +143,4 @@ async fn sort(lake: &LakeStore, files: &[LakeFile]) -> Result<(Sorter, Digest)> 
         total += digest;
     }
     Ok((sorter, total))
-}
-
-/// Removes what the manifest lists as replaced, and adds the number of files to `removed`. Gives the manifest as it is then.
-pub(crate) async fn remove_replaced(
-    lake: &LakeStore,
-    manifest: Manifest,
-    now: DateTime<Utc>,
-    removed: &mut u64,
-) -> Result<Manifest> {
-    if manifest.retired.is_empty() {
-        return Ok(manifest);
-    }
-    let names: Vec<String> = manifest.retired.iter().map(|file| file.name.clone()).collect();
-    // First the files: a name that is forgotten first would stay for ever if we died in between.
-    let remove = |name: String| {
-        let lake = lake.clone();
-        async move { lake.remove(&name).await }.boxed()
-    };
-    let removals: Vec<_> = names.iter().cloned().map(remove).collect();
-    futures::stream::iter(removals).buffer_unordered(REMOVED_AT_ONCE).try_collect::<()>().await?;
-    *removed += names.len() as u64;
-    lake.update(now, move |manifest| manifest.retired.retain(|file| !names.contains(&file.name))).await
 }

@@ -11,7 +11,7 @@ use store::{
     export_segment::{self, LakeLock, Segment},
 };
 
-use crate::{LakeError, LakeStore, Result, compact::remove_replaced};
+use crate::{LakeError, LakeStore, Result, replaced::remove_replaced};
 pub(crate) use write::length;
 pub use write::write;
 

@@ -11,10 +11,7 @@ use domain::{
 };
 use store::alert::Key;
 
-use super::{
-    raise::{Raised, raise_all},
-    threshold,
-};
+use super::{Raised, raise::raise_all, threshold};
 use crate::Notifier;
 
 /// In place of a percent: it will be used up before it resets.

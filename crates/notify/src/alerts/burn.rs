@@ -8,7 +8,7 @@ use domain::{
 };
 use store::{PgConnection, alert::Key, job::Scope};
 
-use super::raise::{Raised, raise};
+use super::{Raised, raise::raise};
 use crate::Notifier;
 
 /// Of a budget that is never reset, it is told so often at most.

@@ -13,8 +13,8 @@ use tracing::warn;
 use super::Receiver;
 use crate::{
     Notifier,
+    outbox::post::Failure,
     outbox::{BATCH, LEASE, Letter, Outbox, Sender},
-    webhook::post::Failure,
 };
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);

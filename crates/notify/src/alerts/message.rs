@@ -5,7 +5,7 @@ use domain::alert::Said;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Receiver, raise::Raised};
+use super::{Raised, Receiver};
 
 /// Slack takes no longer header, and no more fields.
 const LONGEST_HEADER: usize = 150;

@@ -7,11 +7,13 @@ mod deliver;
 mod message;
 mod notice;
 mod raise;
+mod raised;
 mod receiver;
 mod threshold;
 mod trial;
 mod trouble;
 
+use self::raised::Raised;
 pub use self::{
     budget::tell_of_budgets,
     burn::{Burn, tell_of_burn},

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::raise::{Raised, raise_all};
+use super::{Raised, raise::raise_all};
 use crate::Notifier;
 
 /// As long as it lasts, it is told so often.

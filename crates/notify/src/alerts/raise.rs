@@ -1,7 +1,6 @@
 //! Raising an alert: the row and what tells it, in one transaction, so that it is told once and not lost.
 
 use chrono::{DateTime, Utc};
-use domain::alert::Said;
 use store::{
     PgConnection, PgPool,
     alert::{self, Key, NewAlert, NewDelivery},
@@ -9,17 +8,7 @@ use store::{
 use tracing::info;
 use uuid::Uuid;
 
-use super::{Receiver, message};
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Raised {
-    pub key: Key,
-    pub object: String,
-    pub team: Option<String>,
-    pub said: Said,
-    /// What its message speaks for too: lower thresholds, other objects of the same moment.
-    pub silent: Vec<Key>,
-}
+use super::{Raised, Receiver, message};
 
 /// Raises those that were not told yet. Gives their number.
 pub async fn raise_all(

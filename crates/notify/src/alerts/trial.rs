@@ -5,7 +5,7 @@ use domain::{Alert, AlertKind, alert::Said};
 use store::alert::Key;
 use uuid::Uuid;
 
-use super::raise::{Raised, raise};
+use super::{Raised, raise::raise};
 use crate::Notifier;
 
 #[derive(Debug, thiserror::Error)]

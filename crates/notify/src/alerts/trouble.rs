@@ -15,7 +15,7 @@ use store::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::raise::{Raised, raise_all};
+use super::{Raised, raise::raise_all};
 use crate::Notifier;
 
 /// A deployment that has failed for so long is down; it is told again as often.

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::policy::next;
-use crate::webhook::post::{Failure, Message, build_client, post};
+use super::post::{Failure, Message, build_client, post};
 
 /// Taken at once and sent side by side, so that the lease is never shorter than the work.
 pub const BATCH: i64 = 16;

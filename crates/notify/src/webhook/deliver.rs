@@ -13,10 +13,10 @@ use store::{
 };
 use tracing::error;
 
-use super::{post::Failure, secret_bytes, secrets, url};
+use super::{secret_bytes, secrets, url};
 use crate::{
     Notifier,
-    outbox::{BATCH, LEASE, Letter, Outbox, Reason, Sender},
+    outbox::{BATCH, LEASE, Letter, Outbox, Reason, Sender, post::Failure},
 };
 
 /// Delivers everything that is due; gives the number that arrived. Errors are the database's: a receiver's go into the row.

@@ -2,8 +2,6 @@
 //! The outbox row is inserted by the transaction that ends the job; what is here delivers it.
 
 mod deliver;
-mod egress;
-pub mod post;
 pub mod secrets;
 pub mod url;
 
@@ -13,11 +11,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::Serialize;
 use sha2::Sha256;
 
-pub use self::{
-    deliver::deliver_due,
-    egress::{BadUrl, check_url},
-    url::shown,
-};
+pub use self::{deliver::deliver_due, url::shown};
+pub use crate::outbox::{BadUrl, check_url};
 
 /// What webhooks of a team without a secret of its own are signed with: it follows from the pepper, and nobody is told of it.
 fn secret_bytes(pepper: &[u8], team_id: i64) -> Vec<u8> {

@@ -22,9 +22,10 @@ use tokio::time::Instant;
 use crate::{
     Provider,
     call::{Answer, Call},
-    client::{self, ContentType, HttpClients, Post, Reply, Unfit, post, refused},
+    client::{self, ContentType, Post, Reply, Unfit, post, refused},
     error::CallError,
-    registry::{Kind, put_secret},
+    kind::{Kind, put_secret},
+    pool::HttpClients,
     stream::AnswerStream,
     target::Target,
 };

@@ -108,7 +108,7 @@ pub(crate) fn broken(error: &reqwest::Error, target: &Target) -> CallError {
     if unpackable(error) {
         return CallError::new(ErrorClass::Garbage, format!("the answer of deployment {name} cannot be unpacked"));
     }
-    let cause = super::send::root_cause(error);
+    let cause = crate::error::root_cause(error);
     CallError::new(ErrorClass::Cut, format!("the answer of deployment {name} ended before it was whole: {cause}"))
 }
 

@@ -3,7 +3,6 @@
 mod body;
 mod content_type;
 mod found;
-mod pool;
 mod refusal;
 mod retry_after;
 mod said;
@@ -16,10 +15,8 @@ mod timeouts;
 pub(crate) use body::{answer, broken};
 pub(crate) use content_type::ContentType;
 pub(crate) use found::{name, objects_named};
-pub use pool::HttpClients;
-pub(crate) use pool::{Lent, Pool};
 pub(crate) use refusal::{error_inside, is_explained, refused};
-pub(crate) use send::{Post, Reply, post, root_cause};
+pub(crate) use send::{Post, Reply, post};
 pub(crate) use status::class_of;
 pub(crate) use timeouts::Patience;
 

@@ -1,7 +1,5 @@
 //! One POST, and what it means when no answer comes back.
 
-use std::error::Error as StdError;
-
 use bytes::Bytes;
 use domain::{AttemptId, Endpoint, ErrorClass};
 use reqwest::{
@@ -11,12 +9,14 @@ use reqwest::{
 use tokio::time::Instant;
 
 use super::{
-    HttpClients,
-    pool::Lent,
     send_marker::{GoneOut, Sent},
     timeouts::Patience,
 };
-use crate::{error::CallError, target::Target};
+use crate::{
+    error::{CallError, root_cause},
+    pool::{HttpClients, Lent},
+    target::Target,
+};
 
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
 /// Where providers put their own id of a call.
@@ -55,7 +55,7 @@ pub(crate) struct Post {
 
 pub(crate) async fn post(http: &HttpClients, target: &Target, post: Post) -> Result<Reply, CallError> {
     let url = target.url(post.endpoint)?.clone();
-    let lent = http.of(target)?.lend(target)?;
+    let lent = target.lend(http)?;
     let (body, gone_out) = Sent::new(post.body);
     let mut request = Request::new(Method::POST, url);
     *request.headers_mut() = headers(target.headers(), post.attempt_id);
@@ -101,16 +101,4 @@ fn no_answer(error: &reqwest::Error, target: &Target, gone_out: &GoneOut) -> Cal
     } else {
         CallError::new(ErrorClass::Cut, format!("deployment {name} closed the connection without an answer: {cause}"))
     }
-}
-
-/// The innermost error, which names the fault and neither URL nor header.
-pub(crate) fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn StdError = match error.source() {
-        Some(source) => source,
-        None => return "the request could not be built".into(),
-    };
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }

@@ -25,9 +25,10 @@ pub use request::wants_base64;
 use crate::{
     Provider,
     call::{Answer, Call},
-    client::{ContentType, HttpClients, Post, Reply, Unfit, answer, post, refused},
+    client::{ContentType, Post, Reply, Unfit, answer, post, refused},
     error::CallError,
-    registry::{Kind, put_secret},
+    kind::{Kind, put_secret},
+    pool::HttpClients,
     stream::AnswerStream,
     target::{Extra, Target},
 };

@@ -8,7 +8,6 @@ use std::{io::Write, str::FromStr};
 
 use crate::{ReportError, Result, SpendReport, nearest};
 pub use table::table;
-pub(crate) use table::thousands;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {

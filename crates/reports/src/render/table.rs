@@ -4,7 +4,7 @@
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use domain::money::{Total, div_half_even};
 
-use crate::{Measures, SpendReport};
+use crate::{Measures, SpendReport, figures::thousands};
 
 /// A column of the table.
 struct Measure {
@@ -81,18 +81,6 @@ fn heading(word: &str) -> String {
 /// Tags come from callers: nothing in them may steer a terminal.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-pub(crate) fn thousands(number: i128) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut text = String::from(if number < 0 { "-" } else { "" });
-    for (n, digit) in digits.chars().enumerate() {
-        if n > 0 && (digits.len() - n).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Decimals of all amounts: the smallest amount still shows two digits, and each column's rounded rows add up to its rounded

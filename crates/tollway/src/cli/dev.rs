@@ -1,5 +1,7 @@
 //! `tollway dev`.
 
+mod run;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
@@ -25,5 +27,5 @@ pub struct Dev {
 }
 
 pub async fn run(args: Dev, common: &Common) -> Outcome {
-    crate::dev::run(args, common).await
+    run::run(args, common).await
 }

@@ -16,6 +16,7 @@ mod audit;
 mod bootstrap;
 mod budgets;
 mod deployments;
+mod job_params;
 mod jobs;
 mod keys;
 mod lake;

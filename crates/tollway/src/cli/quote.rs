@@ -11,11 +11,9 @@ use serde_json::Value;
 use super::{
     Common, Exit, Failure, Format, Outcome,
     client::Client,
+    job_params::{self, JobArgs},
     output::{self, Align, count, duration, line, optional},
-    submit::{
-        JobArgs, params,
-        upload::{self, Upload},
-    },
+    submit::upload::{self, Upload},
 };
 
 #[derive(Debug, Args)]
@@ -83,7 +81,7 @@ struct InLane {
 }
 
 pub async fn run(args: QuoteFile, common: &Common) -> Outcome {
-    let query = params::query(&args.job, Utc::now())?;
+    let query = job_params::query(&args.job, Utc::now())?;
     let client = Client::find()?;
     let upload = Upload { file: &args.file, to: "api/v1/quotes", gzip: args.gzip, idempotency_key: None };
     let answer: Value = upload::send(&client, upload, &query).await?;

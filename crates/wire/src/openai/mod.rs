@@ -179,3 +179,13 @@ fn stream_options(scanner: &mut Scanner<'_>) -> Result<UsageOption, Flaw> {
         None => UsageOption::Without { inside, is_empty: count == 0 },
     })
 }
+
+impl Layout {
+    /// The layout of a body that was taken before. Its values are not judged again.
+    pub fn scan(endpoint: Endpoint, body: &str) -> Result<Self, BadCall> {
+        let mut scanner = Scanner::new(body);
+        let found = scan(endpoint, &mut scanner)?;
+        scanner.finish()?;
+        Ok(found.layout)
+    }
+}

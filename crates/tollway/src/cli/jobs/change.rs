@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use crate::cli::{
     Common, Exit, Failure, Format, Outcome,
     client::Client,
+    job_params::{self, Moment},
     output::{self, line, time},
-    submit::params::{self, Moment},
 };
 
 #[derive(Debug, Args)]
@@ -20,7 +20,7 @@ pub struct Set {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     priority: Option<i16>,
     /// 2026-12-24T18:00:00Z; 90m, 6h or 2d from now; or none
-    #[arg(long, value_name = "TIME", value_parser = or_none(params::time))]
+    #[arg(long, value_name = "TIME", value_parser = or_none(job_params::time))]
     deadline: Option<OrNone<Moment>>,
     /// After this job, or JOB:end; none: at once. Only before its first call
     #[arg(long, value_name = "JOB", value_parser = or_none(|text: &str| text.parse::<After>().map_err(|e| e.to_string())))]

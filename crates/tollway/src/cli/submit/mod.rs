@@ -2,20 +2,20 @@
 
 mod check;
 mod file;
-pub mod params;
 pub mod upload;
 
 use std::path::PathBuf;
 
 use chrono::Utc;
 use clap::Args;
-use domain::{After, JobId, Lane, money::Total};
+use domain::JobId;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
     Common, Exit, Failure, Format, Outcome,
     client::Client,
+    job_params::{self, JobArgs},
     jobs::watch,
     output::{self, count, line, note},
 };
@@ -52,40 +52,6 @@ impl Submit {
     }
 }
 
-/// What is said of the job as a whole. The file's first line, {"job":{…}}, may say it too; flags win.
-#[derive(Debug, Args)]
-pub struct JobArgs {
-    /// prod, standard or bulk; bulk where the key may use it
-    #[arg(long, value_name = "LANE")]
-    lane: Option<Lane>,
-    /// What it is for, such as feature=search; may be given again
-    #[arg(long, value_name = "KEY=VALUE")]
-    tag: Vec<String>,
-    #[arg(long, value_name = "NAME", help = "Shown in lists")]
-    name: Option<String>,
-    /// -100 to 100 among the team's own jobs in the lane; higher is sooner
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    priority: Option<i16>,
-    /// Expires what is not done by 2026-12-24T18:00:00Z, or in 90m, 6h, 2d
-    #[arg(long, value_name = "TIME", value_parser = params::time)]
-    deadline: Option<params::Moment>,
-    /// Nothing of it runs earlier; a time as for --deadline
-    #[arg(long, value_name = "TIME", value_parser = params::time)]
-    start_at: Option<params::Moment>,
-    /// Begin when all of this job has succeeded; JOB:end: when it has ended
-    #[arg(long, value_name = "JOB")]
-    after: Option<After>,
-    /// Tries of one request that fail by its own errors, 5 when left out
-    #[arg(long, value_name = "N")]
-    max_attempts: Option<i16>,
-    /// The most that it may cost, in USD; at that it waits
-    #[arg(long, value_name = "AMOUNT")]
-    max_cost: Option<Total>,
-    /// Told by a signed POST when the job ends
-    #[arg(long, value_name = "URL")]
-    webhook: Option<String>,
-}
-
 /// The part of the answer that is there also when the gateway could not look at the new job.
 #[derive(Deserialize)]
 struct Accepted {
@@ -100,7 +66,7 @@ struct AcceptedCounts {
 }
 
 pub async fn run(args: Submit, common: &Common) -> Outcome {
-    let query = params::query(&args.job, Utc::now())?;
+    let query = job_params::query(&args.job, Utc::now())?;
     if args.dry_run {
         return check::run(&args, query, common).await;
     }

@@ -14,8 +14,9 @@ use engine::Roles;
 use secrecy::{ExposeSecret, SecretBox};
 use store::Pools;
 
+use super::Dev;
 use crate::{
-    cli::{Common, Exit, Failure, Format, Outcome, dev::Dev, first_admin_key, note},
+    cli::{Common, Exit, Failure, Format, Outcome, first_admin_key, note},
     config::{self, Config, ConfigError, SecretRef},
     embedded::{self, Cluster, Origin},
     paths,

@@ -3,16 +3,16 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, Once, PoisonError,
+        Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use domain::ErrorClass;
-use reqwest::Client;
+use reqwest::{Client, Url};
 
-use crate::{error::CallError, target::Target};
+use crate::error::{CallError, root_cause};
 
 /// Below what middle boxes allow an idle connection, so that a dead one is rarely picked.
 const IDLE: Duration = Duration::from_secs(30);
@@ -24,6 +24,14 @@ const CALLS_PER_CLIENT: usize = 100;
 #[derive(Clone, Default)]
 pub struct HttpClients {
     pools: Arc<Mutex<HashMap<Key, Arc<Pool>>>>,
+}
+
+/// What a pool is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer<'t> {
+    pub deployment: &'t Arc<str>,
+    pub base_url: &'t Url,
+    pub connect_timeout: Duration,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -42,26 +50,26 @@ impl HttpClients {
         Self::default()
     }
 
-    /// `target`'s pool; looked up once, then kept by the target.
-    pub(crate) fn of<'t>(&self, target: &'t Target) -> Result<&'t Pool, CallError> {
-        if let Some(pool) = target.pool().get() {
+    /// The pool of a deployment; looked up once, then kept in `kept`.
+    pub(crate) fn of<'k>(&self, peer: Peer<'_>, kept: &'k OnceLock<Arc<Pool>>) -> Result<&'k Pool, CallError> {
+        if let Some(pool) = kept.get() {
             return Ok(pool);
         }
         let key = Key {
-            deployment: target.name.clone(),
-            origin: target.base_url.origin().ascii_serialization(),
-            connect_timeout: target.connect_timeout,
+            deployment: peer.deployment.clone(),
+            origin: peer.base_url.origin().ascii_serialization(),
+            connect_timeout: peer.connect_timeout,
         };
         let mut pools = locked(&self.pools);
         let pool = match pools.get(&key) {
             Some(pool) => pool.clone(),
             None => {
-                let pool = Arc::new(Pool { first: Counted::new(build(target)?), more: Mutex::default() });
+                let pool = Arc::new(Pool { first: Counted::new(build(peer)?), more: Mutex::default() });
                 pools.insert(key, pool.clone());
                 pool
             }
         };
-        Ok(target.pool().get_or_init(|| pool))
+        Ok(kept.get_or_init(|| pool))
     }
 }
 
@@ -92,9 +100,9 @@ impl Drop for Lent {
 }
 
 impl Pool {
-    pub fn lend(&self, target: &Target) -> Result<Lent, CallError> {
+    pub fn lend(&self, peer: Peer<'_>) -> Result<Lent, CallError> {
         // Over plain HTTP every call has a connection to itself.
-        if target.base_url.scheme() == "http" {
+        if peer.base_url.scheme() == "http" {
             return Ok(self.first.lend());
         }
         if let Some(lent) = self.first.lend_if_free() {
@@ -104,7 +112,7 @@ impl Pool {
         if let Some(lent) = more.iter().find_map(Counted::lend_if_free) {
             return Ok(lent);
         }
-        let new = Counted::new(build(target)?);
+        let new = Counted::new(build(peer)?);
         let lent = new.lend();
         more.push(new);
         Ok(lent)
@@ -132,7 +140,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn build(target: &Target) -> Result<Client, CallError> {
+fn build(peer: Peer<'_>) -> Result<Client, CallError> {
     let mut builder = Client::builder()
         .user_agent(concat!("tollway/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
@@ -141,17 +149,17 @@ fn build(target: &Target) -> Result<Client, CallError> {
         .referer(false)
         .no_proxy()
         .tcp_nodelay(true)
-        .connect_timeout(target.connect_timeout)
+        .connect_timeout(peer.connect_timeout)
         .pool_idle_timeout(IDLE)
         .http2_adaptive_window(true)
         .http2_keep_alive_interval(Duration::from_secs(15))
         .http2_keep_alive_timeout(Duration::from_secs(15));
-    if target.base_url.scheme() == "http" {
+    if peer.base_url.scheme() == "http" {
         // Never used, so the system's certificates need be neither there nor read.
         builder = builder.tls_certs_only([]);
     }
     builder.build().map_err(|error| {
-        let message = format!("no HTTP client for deployment {}: {}", target.name, super::send::root_cause(&error));
+        let message = format!("no HTTP client for deployment {}: {}", peer.deployment, root_cause(&error));
         CallError::new(ErrorClass::Connect, message)
     })
 }
@@ -159,30 +167,37 @@ fn build(target: &Target) -> Result<Client, CallError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::tests::deployment;
+
+    fn peer<'t>(deployment: &'t Arc<str>, base_url: &'t Url) -> Peer<'t> {
+        Peer { deployment, base_url, connect_timeout: Duration::from_secs(5) }
+    }
 
     #[test]
     fn a_deployment_keeps_its_pool_when_it_is_declared_anew() {
         let http = HttpClients::new();
-        let [one, again] = ["http://x/v1", "http://x/v2"].map(|url| Target::resolve("d", &deployment(url)).unwrap());
-        assert!(std::ptr::eq(http.of(&one).unwrap(), http.of(&again).unwrap()));
-        let other = Target::resolve("e", &deployment("http://x/v1")).unwrap();
-        assert!(!std::ptr::eq(http.of(&one).unwrap(), http.of(&other).unwrap()));
+        let (d, e): (Arc<str>, Arc<str>) = ("d".into(), "e".into());
+        let (v1, v2): (Url, Url) = ("http://x/v1".parse().unwrap(), "http://x/v2".parse().unwrap());
+        let kept: [OnceLock<Arc<Pool>>; 3] = Default::default();
+        let [one, again, other] = [(&d, &v1, &kept[0]), (&d, &v2, &kept[1]), (&e, &v1, &kept[2])]
+            .map(|(deployment, url, kept)| http.of(peer(deployment, url), kept).unwrap());
+        assert!(std::ptr::eq(one, again));
+        assert!(!std::ptr::eq(one, other));
     }
 
     #[test]
     fn calls_over_tls_spread_before_a_connection_is_full() {
         let http = HttpClients::new();
-        let target = Target::resolve("d", &deployment("https://x")).unwrap();
-        let pool = http.of(&target).unwrap();
-        let mut lent: Vec<Lent> = (0..250).map(|_| pool.lend(&target).unwrap()).collect();
+        let (deployment, url): (Arc<str>, Url) = ("d".into(), "https://x".parse().unwrap());
+        let (peer, kept) = (peer(&deployment, &url), OnceLock::new());
+        let pool = http.of(peer, &kept).unwrap();
+        let mut lent: Vec<Lent> = (0..250).map(|_| pool.lend(peer).unwrap()).collect();
         let in_use = || {
             let counts = |counted: &Counted| counted.calls.load(Ordering::Relaxed);
             [vec![counts(&pool.first)], locked(&pool.more).iter().map(counts).collect()].concat()
         };
         assert_eq!(in_use(), [100, 100, 50]);
         drop(lent.drain(..60));
-        let next = pool.lend(&target).unwrap();
+        let next = pool.lend(peer).unwrap();
         assert_eq!(in_use(), [41, 100, 50]);
         drop((lent, next));
         assert_eq!(in_use(), [0, 0, 0]);

@@ -8,8 +8,8 @@ use reqwest::{Client, header, redirect};
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 use uuid::Uuid;
 
+use super::Reason;
 use super::egress::{BadUrl, Egress, check_url};
-use crate::outbox::Reason;
 
 /// For one delivery, from the name's resolution to the answer's head.
 const RECEIVER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -3,15 +3,49 @@
 use std::str::FromStr;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use domain::Tags;
+use clap::Args;
+use domain::{After, Lane, Tags, money::Total};
 
-use super::JobArgs;
-use crate::cli::{Failure, Outcome};
+use super::{Failure, Outcome};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     At(DateTime<Utc>),
     In(TimeDelta),
+}
+
+/// What is said of the job as a whole. The file's first line, {"job":{…}}, may say it too; flags win.
+#[derive(Debug, Args)]
+pub struct JobArgs {
+    /// prod, standard or bulk; bulk where the key may use it
+    #[arg(long, value_name = "LANE")]
+    lane: Option<Lane>,
+    /// What it is for, such as feature=search; may be given again
+    #[arg(long, value_name = "KEY=VALUE")]
+    tag: Vec<String>,
+    #[arg(long, value_name = "NAME", help = "Shown in lists")]
+    name: Option<String>,
+    /// -100 to 100 among the team's own jobs in the lane; higher is sooner
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    priority: Option<i16>,
+    /// Expires what is not done by 2026-12-24T18:00:00Z, or in 90m, 6h, 2d
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    deadline: Option<Moment>,
+    /// Nothing of it runs earlier; a time as for --deadline
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    start_at: Option<Moment>,
+    /// Begin when all of this job has succeeded; JOB:end: when it has ended
+    #[arg(long, value_name = "JOB")]
+    after: Option<After>,
+    /// Tries of one request that fail by its own errors, 5 when left out
+    #[arg(long, value_name = "N")]
+    max_attempts: Option<i16>,
+    /// The most that it may cost, in USD; at that it waits
+    #[arg(long, value_name = "AMOUNT")]
+    max_cost: Option<Total>,
+    /// Told by a signed POST when the job ends
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
 }
 
 /// RFC 3339, or a number with s, m, h or d, counted from now.
