@@ -197,7 +197,8 @@ async fn the_configuration_with_lanes_and_budgets() {
     caller.budgeted_chat(&chat_body("chat", 1)).await.expect(200);
     let spent = async || {
         let budget = world.admin.get("/api/v1/budgets/search-month").await.expect(200).json();
-        (budget["spent"].as_str().is_some_and(|spent| spent.trim_matches(['0', '.']) != "")).then_some(budget)
+        let has_spent = budget["spent"].as_str().is_some_and(|spent| !spent.trim_matches(['0', '.']).is_empty());
+        has_spent.then_some(budget)
     };
     let budget = until("the call's cost in the budget", SOON, spent).await;
     assert_eq!((&budget["limit_usd"], &budget["guard"]["percent"]), (&json!("2000.00"), &json!(10)), "{budget}");

@@ -1,4 +1,4 @@
-//! Files that sealed files replaced: they stay for readers that began before, and then go.
+//! Files that sealed files replaced: removed at once, or a reader of whole folders would count their rows twice.
 
 use chrono::{DateTime, Utc};
 use domain::manifest::Manifest;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use chrono::Utc;
 use clap::Args;
-use domain::JobId;
+use domain::{JobId, Lane};
 use serde::Deserialize;
 use serde_json::Value;
 
