@@ -36,7 +36,7 @@ impl Placement {
 /// What a request occupies of its replica, until it is dropped.
 #[derive(Debug, Default)]
 #[expect(dead_code, reason = "the guards are only ever dropped")]
-enum Place {
+enum Occupancy {
     #[default]
     None,
     /// A request of a job.
@@ -52,7 +52,7 @@ enum Place {
 /// slots come back, rates stay spent, and a reservation whose call was sent stays used, for nobody knows what it cost.
 #[derive(Debug, Default)]
 pub struct Admission {
-    place: Place,
+    place: Occupancy,
     caller: Permit,
     deployment: Permit,
     reservation: Reservation,
@@ -61,18 +61,18 @@ pub struct Admission {
 impl Admission {
     /// Of a synchronous call, which has no deployment yet.
     pub fn in_lane(guard: CallGuard, caller: Permit) -> Self {
-        Self { place: Place::Lane(guard), caller, ..Self::default() }
+        Self { place: Occupancy::Lane(guard), caller, ..Self::default() }
     }
 
     /// Of a request that a claim found a deployment for.
     pub fn placed(caller: Permit, placement: Placement) -> Self {
         let Placement { permit, reservation, .. } = placement;
-        Self { place: Place::None, caller, deployment: permit, reservation }
+        Self { place: Occupancy::None, caller, deployment: permit, reservation }
     }
 
     /// The request occupies this slot from here on.
     pub fn occupy(&mut self, slot: SlotGuard) {
-        self.place = Place::Slot(slot);
+        self.place = Occupancy::Slot(slot);
     }
 
     /// The next call's.
@@ -139,7 +139,7 @@ impl Admission {
     /// Nobody waits for the request any more; what it occupies of its replica and of its caller's limits is for others, while the
     /// call under way is brought to its end.
     pub fn leave_place(&mut self) {
-        self.place = Place::None;
+        self.place = Occupancy::None;
         self.caller = Permit::default();
     }
 

@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{AdmissionControl, peers};
 
-pub(crate) const TICK: Duration = Duration::from_millis(250);
+pub(crate) const TICK_INTERVAL: Duration = Duration::from_millis(250);
 /// A grant for a request of a job is kept for this many ticks: longer than the longest back-off. Returned earlier, it would be gone at
 /// every retry, and the job would never start.
-pub(crate) const KEPT_TICKS: u32 = (backoff::LONGEST.as_millis() / TICK.as_millis()) as u32 + 4;
+pub(crate) const GRANT_RETENTION_TICKS: u32 = (backoff::MAX_BACKOFF.as_millis() / TICK_INTERVAL.as_millis()) as u32 + 4;
 /// Between two rounds that demand alone starts.
 const MIN_ROUND_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -41,7 +41,7 @@ pub async fn run(control: Arc<AdmissionControl>, stop: CancellationToken) {
 }
 
 async fn keep(grants: &impl Grants, control: &AdmissionControl, stop: &CancellationToken) {
-    let mut ticks = tokio::time::interval(TICK);
+    let mut ticks = tokio::time::interval(TICK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let done = tokio::select! {

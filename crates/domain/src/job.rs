@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    after::After, attempt::words, hold::Hold, ids::JobId, lane::Lane, money::Total, progress::Pace, tags::Tags,
-    waits::Waits,
+    attempt::words, dependency::After, ids::JobId, lane::Lane, money::Total, pause::Hold, progress::ProgressRate,
+    tags::Tags, waits::Waits,
 };
 
 words! {
@@ -74,7 +74,7 @@ pub struct Job {
     pub paused_by: Vec<Hold>,
     /// None of it once it has ended.
     #[serde(flatten)]
-    pub pace: Pace,
+    pub pace: ProgressRate,
     pub retry_of: Option<JobId>,
     /// Nothing of it runs before that job has ended.
     pub after: Option<After>,
@@ -98,7 +98,7 @@ pub struct Progress {
     #[serde(default)]
     pub waits: Option<Waits>,
     #[serde(flatten)]
-    pub pace: Pace,
+    pub pace: ProgressRate,
 }
 
 impl From<&Job> for Progress {

@@ -28,7 +28,7 @@ const MOST: usize = 100;
 
 /// What the call is charged from now on, with all that was booked of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum NewCharge {
     /// So much; its tokens stay as they are.
     Cost(Money),
     /// These tokens, at the price of its deployment when it was made.
@@ -42,7 +42,7 @@ pub enum Wanted {
 pub struct Correction<'a> {
     /// An attempt's id, or the id of a synchronous call with one attempt.
     pub of: &'a str,
-    pub wanted: Wanted,
+    pub wanted: NewCharge,
     /// For the audit.
     pub reason: Option<&'a str>,
     /// The key that asks.
@@ -142,11 +142,16 @@ async fn resolve(conn: &mut PgConnection, of: &str) -> Result<AttemptId, Correct
 }
 
 /// What the ledger should say of the attempt, all rows together.
-fn target(catalog: &ActiveCatalog, row: &LedgerRow, booked: &Figures, wanted: Wanted) -> Result<Figures, CorrectError> {
+fn target(
+    catalog: &ActiveCatalog,
+    row: &LedgerRow,
+    booked: &Figures,
+    wanted: NewCharge,
+) -> Result<Figures, CorrectError> {
     match wanted {
-        Wanted::Void => Ok(booked.voided()),
-        Wanted::Cost(cost) => Ok(booked.with_cost(cost.pico())),
-        Wanted::Usage(usage) => {
+        NewCharge::Void => Ok(booked.voided()),
+        NewCharge::Cost(cost) => Ok(booked.with_cost(cost.pico())),
+        NewCharge::Usage(usage) => {
             if usage.prompt_total().is_none() {
                 let reason = "a usage has at least one count of input tokens, such as input_uncached".to_owned();
                 return Err(CorrectError::Param("usage", reason));

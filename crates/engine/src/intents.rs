@@ -23,7 +23,7 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 
 struct Intent {
     attempt_id: AttemptId,
-    pessimist: String,
+    provisional_row: String,
     durable: oneshot::Sender<()>,
     given_up: Arc<AtomicBool>,
 }
@@ -68,12 +68,16 @@ impl Intents {
     }
 
     /// Hands in the row that stands if nobody learns how the call ended. Never waits: a full queue is a database that is away.
-    pub fn write(&self, pessimist: &LedgerRow) -> Durable {
+    pub fn write(&self, provisional_row: &LedgerRow) -> Durable {
         let (durable, reached) = oneshot::channel();
-        let Ok(row) = serde_json::to_string(pessimist) else { return Durable(None) };
+        let Ok(row) = serde_json::to_string(provisional_row) else { return Durable(None) };
         let given_up = Arc::new(AtomicBool::new(false));
-        let intent =
-            Intent { attempt_id: pessimist.attempt_id, pessimist: row, durable, given_up: Arc::clone(&given_up) };
+        let intent = Intent {
+            attempt_id: provisional_row.attempt_id,
+            provisional_row: row,
+            durable,
+            given_up: Arc::clone(&given_up),
+        };
         Durable(self.send.try_send(intent).is_ok().then_some((reached, given_up)))
     }
 }
@@ -99,7 +103,7 @@ pub async fn run(engine: Arc<Engine>, queue: IntentQueue) {
             continue;
         }
         let ids: Vec<AttemptId> = batch.iter().map(|intent| intent.attempt_id).collect();
-        let rows: Vec<String> = batch.iter_mut().map(|intent| std::mem::take(&mut intent.pessimist)).collect();
+        let rows: Vec<String> = batch.iter_mut().map(|intent| std::mem::take(&mut intent.provisional_row)).collect();
         let written = tokio::time::timeout(WRITE_TIMEOUT, async {
             let mut conn = engine.pools.intents.acquire().await?;
             store::intent::insert(&mut conn, engine.worker_id, &ids, &rows).await?;
@@ -149,7 +153,7 @@ mod tests {
     use crate::testing;
     use store::PgPool;
 
-    fn pessimist(engine: &Engine) -> LedgerRow {
+    fn provisional_row(engine: &Engine) -> LedgerRow {
         testing::call_row(&engine.catalog.get(), engine.worker_id)
     }
 
@@ -158,13 +162,13 @@ mod tests {
     async fn while_none_can_be_written_that_is_known(pool: PgPool) {
         let (engine, queue) = testing::engine(&pool, Duration::from_secs(30)).await;
         let writing = tokio::spawn(run(Arc::clone(&engine), queue));
-        assert!(engine.intents.write(&pessimist(&engine)).reached().await);
+        assert!(engine.intents.write(&provisional_row(&engine)).reached().await);
         let away = "create function away() returns trigger language plpgsql as
                         $$ begin raise exception 'shutting down' using errcode = '57P01'; end $$;
                     create trigger away before insert on intent for each row execute function away();";
         sqlx::raw_sql(away).execute(&pool).await.unwrap();
         assert!(engine.intents.can_be_written());
-        assert!(!engine.intents.write(&pessimist(&engine)).reached().await);
+        assert!(!engine.intents.write(&provisional_row(&engine)).reached().await);
         while engine.intents.can_be_written() {
             tokio::task::yield_now().await;
         }
@@ -172,7 +176,7 @@ mod tests {
         while !engine.intents.can_be_written() {
             tokio::time::sleep(PROBE_INTERVAL).await;
         }
-        assert!(engine.intents.write(&pessimist(&engine)).reached().await);
+        assert!(engine.intents.write(&provisional_row(&engine)).reached().await);
         writing.abort();
     }
 }

@@ -86,7 +86,7 @@ pub struct AccessLayer {
     pub route: &'static str,
 }
 
-pub async fn pass(State(layer): State<AccessLayer>, mut request: Request, next: Next) -> Response {
+pub async fn authorize(State(layer): State<AccessLayer>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let response = match layer.admit(&mut request).await {
         Ok(standing) => {

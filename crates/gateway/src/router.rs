@@ -20,7 +20,7 @@ use engine::admit::Permission::{
 use crate::{
     access::{
         Access::{self, Needs, Open},
-        AccessLayer, Surface, pass,
+        AccessLayer, Surface, authorize,
     },
     api::{
         alerts, audit, budgets, calls, change, deployments, events, history, jobs, keys, lanes, ledger, limits, quotes,
@@ -112,7 +112,7 @@ pub fn router(app: App) -> Router {
             method: route.method,
             route: route.path,
         };
-        router = router.route(route.path, route.handler.route_layer(from_fn_with_state(layer, pass)));
+        router = router.route(route.path, route.handler.route_layer(from_fn_with_state(layer, authorize)));
     }
     router.method_not_allowed_fallback(wrong_method).fallback(no_route).layer(entry).with_state(app)
 }

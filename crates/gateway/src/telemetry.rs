@@ -62,7 +62,7 @@ const fn metric(name: &'static str, kind: Kind, help: &'static str) -> Metric {
     Metric { name, kind, help }
 }
 
-const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Makes the process's recorder; once per process, before anything counts.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
@@ -86,7 +86,7 @@ fn describe() {
 /// Folds recorded samples into buckets again and again, or they would pile up where nobody scrapes.
 pub async fn keep_up(handle: PrometheusHandle) {
     loop {
-        tokio::time::sleep(UPKEEP_EVERY).await;
+        tokio::time::sleep(UPKEEP_INTERVAL).await;
         handle.run_upkeep();
     }
 }

@@ -80,8 +80,8 @@ pub fn fill(
     }
     // Refused for now, by a limit of its own or a provider that is down.
     let mut held: Vec<usize> = Vec::new();
-    let mut room = Room { total, left: free };
-    let mut serve = |lane: usize, lanes: &mut [LaneState], queues: &mut [Queue], room: &mut Room| {
+    let mut room = FreeSlots { total, left: free };
+    let mut serve = |lane: usize, lanes: &mut [LaneState], queues: &mut [Queue], room: &mut FreeSlots| {
         while let Some(mut top) = queues[lane].peek_mut() {
             let share = &mut shares[top.0.1];
             match next(share, supply, gate, &mut held, top.0.1) {
@@ -144,12 +144,12 @@ fn next(
 }
 
 /// The slots that are left.
-struct Room {
+struct FreeSlots {
     total: usize,
     left: usize,
 }
 
-impl Room {
+impl FreeSlots {
     /// Whether the lane may use one more slot: of its own reserve always, else of those that nobody uses and nobody has reserved.
     fn has_for(&self, lane: usize, lanes: &[LaneState]) -> bool {
         let state = &lanes[lane];

@@ -56,7 +56,7 @@ pub struct Asking<L> {
     /// Slots that it has at most, if anything is said of that: with so many in use it does not compete.
     pub most: Option<usize>,
     /// A weighted lane that wanted for so long and was served nothing is overdue; `None`: it may wait for ever. In µs.
-    pub patience: Option<u64>,
+    pub max_wait: Option<u64>,
 }
 
 /// How the lane stands.
@@ -122,7 +122,7 @@ pub fn look<L: Hash + Eq + Clone>(
             virtual_time: turn.virtual_time,
             overdue: entry.wants
                 && !one.strict
-                && one.patience.is_some_and(|most| now.saturating_sub(turn.waits_since) >= most),
+                && one.max_wait.is_some_and(|most| now.saturating_sub(turn.waits_since) >= most),
             served_up_to: turn.served_up_to,
         });
     }

@@ -44,7 +44,7 @@ pub async fn lock_shares(conn: &mut PgConnection, lanes: &[String], per_lane: i6
 
 /// Where a share that comes back after a rest stands at the lowest, in each of the lanes: with the lowest that competes, and
 /// when none does, with the highest of all. A rest earns no credit, and nobody must wait for what others had before it came.
-pub async fn floors(conn: &mut PgConnection, lanes: &[String]) -> Result<HashMap<String, i64>> {
+pub async fn join_times(conn: &mut PgConnection, lanes: &[String]) -> Result<HashMap<String, i64>> {
     let rows = query!(
         r#"select lane, coalesce(min(level) filter (where blocked_until > '-infinity' and blocked_until <= now()), max(level)) as "level!"
            from share where lane = any($1) group by lane"#,

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     After, AfterOn, Counts, Hold, Job, JobId, JobState, Lane, Tags,
     money::Total,
-    progress::{Faded, LATELY_S, LONGER_S, Pace},
+    progress::{Faded, LATELY_S, LONGER_S, ProgressRate},
     waits::Waits,
 };
 use sqlx::{PgConnection, query, query_as, query_scalar, types::Json};
@@ -103,7 +103,7 @@ impl TryFrom<JobRow> for Job {
             waiting_reason: waits.as_ref().filter(|waits| waits.is_held_up()).map(Waits::text),
             waits,
             paused_by: r.paused_by.0,
-            pace: if state.is_terminal() { Pace::default() } else { Pace::new(faded, r.pending) },
+            pace: if state.is_terminal() { ProgressRate::default() } else { ProgressRate::new(faded, r.pending) },
             retry_of: r.retry_of.map(JobId),
             after: after_of(r.after_job, r.after_on.as_deref()),
             created_at: r.created_at,

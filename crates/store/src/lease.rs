@@ -110,7 +110,7 @@ pub async fn take_orphans(conn: &mut PgConnection, worker_id: i64, most: i64) ->
 
 /// A lease as its worker is said to hold it.
 #[derive(Debug, Clone)]
-pub struct Held {
+pub struct WorkerLease {
     pub flow_id: i64,
     pub pos: i32,
     pub epoch: i32,
@@ -118,7 +118,7 @@ pub struct Held {
     pub failures: i16,
 }
 
-impl Held {
+impl WorkerLease {
     pub fn key(&self) -> LeaseKey {
         LeaseKey { flow_id: self.flow_id, pos: self.pos, epoch: self.epoch }
     }
@@ -126,9 +126,9 @@ impl Held {
 
 /// Leases of a worker that are older than `grace`: compared with its memory, they show those whose claim's acknowledgement
 /// was lost.
-pub async fn of_worker(conn: &mut PgConnection, worker_id: i64, grace: Duration) -> Result<Vec<Held>> {
+pub async fn of_worker(conn: &mut PgConnection, worker_id: i64, grace: Duration) -> Result<Vec<WorkerLease>> {
     query_as!(
-        Held,
+        WorkerLease,
         "select flow_id, pos, epoch, attempt_no, failures from lease
          where worker_id = $1 and claimed_at < now() - make_interval(secs => $2)",
         worker_id,

@@ -108,7 +108,7 @@ pub async fn lift(conn: &mut PgConnection, scope: &str, kind: &str) -> Result<()
 }
 
 /// Lifts the limits of a deployment's parts that the API manages, but for those of these scopes.
-pub async fn lift_parts(conn: &mut PgConnection, scope: &str, kind: &str, but_for: &[String]) -> Result<()> {
+pub async fn lift_partitions(conn: &mut PgConnection, scope: &str, kind: &str, but_for: &[String]) -> Result<()> {
     query!(
         "update limit_rule set disabled_at = now()
          where (scope = $1::text || ':shared' or starts_with(scope, $1 || ':reserve:') or starts_with(scope, $1 || ':most:'))

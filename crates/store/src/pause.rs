@@ -20,7 +20,7 @@ pub struct NewPause<'a> {
 
 /// What became of a hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Put {
+pub enum PauseOutcome {
     New,
     /// It was there.
     Before,
@@ -29,7 +29,7 @@ pub enum Put {
 }
 
 /// Holds the job's lock.
-pub async fn put(conn: &mut PgConnection, new: NewPause<'_>) -> Result<Put> {
+pub async fn put(conn: &mut PgConnection, new: NewPause<'_>) -> Result<PauseOutcome> {
     let NewPause { job, reason, part_id, detail, needs, at } = new;
     let done = query!(
         "insert into job_hold as h (job_id, reason, part_id, detail, needs, held_at)
@@ -47,7 +47,7 @@ pub async fn put(conn: &mut PgConnection, new: NewPause<'_>) -> Result<Put> {
     .execute(&mut *conn)
     .await?;
     if done.rows_affected() > 0 {
-        return Ok(Put::New);
+        return Ok(PauseOutcome::New);
     }
     let lifted = query_scalar!(
         "select lifted_until from job_hold where job_id = $1 and reason = $2 and part_id = $3",
@@ -57,7 +57,7 @@ pub async fn put(conn: &mut PgConnection, new: NewPause<'_>) -> Result<Put> {
     )
     .fetch_optional(conn)
     .await?;
-    Ok(lifted.flatten().map_or(Put::Before, Put::Lifted))
+    Ok(lifted.flatten().map_or(PauseOutcome::Before, PauseOutcome::Lifted))
 }
 
 /// A hold that is, or that was lifted.

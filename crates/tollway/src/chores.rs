@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// Alerts can be listed for so long.
-const KEPT_ALERTS: Duration = Duration::from_secs(90 * 24 * 3600);
+const ALERT_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Chore {
@@ -139,7 +139,7 @@ async fn work(chore: Chore, engine: &Engine, lake: &LakeStore) -> anyhow::Result
             store::ingest::sweep(&mut conn).await?;
             store::idempotency::prune(&mut conn).await?;
             store::outbox::prune(&mut conn, engine.settings.retention).await?;
-            store::alert::prune(&mut conn, KEPT_ALERTS).await?;
+            store::alert::prune(&mut conn, ALERT_RETENTION).await?;
             drop(conn);
             admission::budgets::sweep(&engine.control).await?;
         }

@@ -27,7 +27,7 @@ use crate::{
 const REPORTS: usize = 2;
 const REPORT_TIMEOUT: Duration = Duration::from_secs(300);
 /// A database that is starting, or failing over, is waited for.
-const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What to run, and with what.
 pub struct Serving {
@@ -149,7 +149,7 @@ async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, In
 }
 
 async fn wait_for(pools: &Pools) -> anyhow::Result<()> {
-    let deadline = Instant::now() + DATABASE_PATIENCE;
+    let deadline = Instant::now() + DATABASE_TIMEOUT;
     loop {
         match pools.work.acquire().await {
             Ok(_) => return Ok(()),

@@ -68,7 +68,7 @@ impl Account {
 
 /// How a budget's cell stands beside this replica's part.
 #[derive(Debug, Clone, Copy)]
-pub struct Room {
+pub struct Headroom {
     pub cap: i128,
     /// Granted or spent elsewhere.
     pub others: i128,
@@ -88,7 +88,7 @@ pub struct Granted {
 
 /// What the account has from now on: as much as it has already; of the `needs`, each whole, those that fit in turn; and some
 /// ahead of need, by what it needed in the last tick (`recent`), as long as much is left.
-pub fn grant(account: &Account, needs: &[i128], recent: i128, room: Room) -> Granted {
+pub fn grant(account: &Account, needs: &[i128], recent: i128, room: Headroom) -> Granted {
     let left = room.cap - room.others - account.used;
     let is_tight = left * TIGHT < room.cap;
     let kept = account.granted.max(account.used);
@@ -112,8 +112,8 @@ pub fn grant(account: &Account, needs: &[i128], recent: i128, room: Room) -> Gra
 mod tests {
     use super::*;
 
-    fn room(cap: i128, others: i128) -> Room {
-        Room { cap, others, replicas: 2, is_open: true }
+    fn room(cap: i128, others: i128) -> Headroom {
+        Headroom { cap, others, replicas: 2, is_open: true }
     }
 
     #[test]
@@ -144,7 +144,7 @@ mod tests {
         let account = Account { granted: 80, used: 60, reserved: 10 };
         assert_eq!(grant(&account, &[], 0, room(50, 20)).granted, 80, "the limit was lowered");
         let overdrawn = Account { granted: 10, used: 30, reserved: 30 };
-        assert_eq!(grant(&overdrawn, &[1], 0, Room { is_open: false, ..room(50, 0) }).granted, 30);
+        assert_eq!(grant(&overdrawn, &[1], 0, Headroom { is_open: false, ..room(50, 0) }).granted, 30);
     }
 }
 

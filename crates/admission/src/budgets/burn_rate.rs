@@ -13,9 +13,9 @@ use crate::AdmissionControl;
 
 const LOOK_BACK: TimeDelta = TimeDelta::hours(1);
 /// What was spent in less is taken for what is spent in that.
-const SHORTEST: TimeDelta = TimeDelta::minutes(1);
+const MIN_SAMPLE_SPAN: TimeDelta = TimeDelta::minutes(1);
 /// What lasted less says nothing of the days to come.
-const TELLING: TimeDelta = TimeDelta::minutes(10);
+const MIN_PROJECTION_SPAN: TimeDelta = TimeDelta::minutes(10);
 /// The last hour of a window is looked at for another one after it.
 const RETENTION: TimeDelta = TimeDelta::hours(3);
 
@@ -44,11 +44,11 @@ impl Burnt {
 
     /// Whether it says something of the days to come.
     pub fn is_telling(self, now: DateTime<Utc>) -> bool {
-        now - self.since >= TELLING
+        now - self.since >= MIN_PROJECTION_SPAN
     }
 
     fn elapsed(self, now: DateTime<Utc>) -> i128 {
-        (now - self.since).max(SHORTEST).num_seconds().into()
+        (now - self.since).max(MIN_SAMPLE_SPAN).num_seconds().into()
     }
 }
 

@@ -8,22 +8,22 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use store::{
-    budget::{Ask, Locked, Put, Taken},
+    budget::{GrantRequest, GrantRow, Locked, Taken},
     limit::Word,
 };
 
 use super::{
-    account::{self, Account, Room},
+    account::{self, Account, Headroom},
     collect_demand::{Occasion, Pending, collect_demand},
     refusal::{Refusal, Why},
-    rule::{Rule, State, View},
-    sub_budget::{Part, PartOf},
+    rule::{BudgetRule, State, View},
+    sub_budget::{SubBudget, SubBudgetOf},
     sub_budgets,
 };
-use crate::{AdmissionControl, granter::KEPT_TICKS};
+use crate::{AdmissionControl, granter::GRANT_RETENTION_TICKS};
 
 /// Between two questions to other replicas for what they have free.
-const ASKED_EVERY: Duration = Duration::from_millis(20);
+const PEER_QUERY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Asks Postgres, if anything is wanted, to be told or to be given back. Tells whether requests of jobs wanted something.
 pub(super) async fn exchange(control: &AdmissionControl, occasion: Occasion) -> store::Result<bool> {
@@ -39,16 +39,16 @@ pub(super) async fn exchange(control: &AdmissionControl, occasion: Occasion) -> 
     if pending.is_empty() {
         return Ok(false);
     }
-    let ids = |is_part: bool| {
-        let of_kind = pending.iter().filter(|one| one.rule.part.is_some() == is_part);
+    let ids = |is_sub_budget: bool| {
+        let of_kind = pending.iter().filter(|one| one.rule.sub_budget.is_some() == is_sub_budget);
         let mut ids: Vec<i64> = of_kind.map(|one| one.ask.budget_id).collect();
         ids.dedup();
         ids
     };
-    let asks: Vec<Ask> = pending.iter().map(|one| one.ask).collect();
+    let asks: Vec<GrantRequest> = pending.iter().map(|one| one.ask).collect();
     let mut tx = control.pools.work.begin().await?;
     let mut locked = store::budget::lock(&mut tx, &ids(false)).await?;
-    locked.extend(store::budget::lock_parts(&mut tx, &ids(true)).await?);
+    locked.extend(store::budget::lock_sub_budgets(&mut tx, &ids(true)).await?);
     let locked: HashMap<i64, Locked> = locked.into_iter().map(|one| (one.budget_id, one)).collect();
     let replicas = store::budget::replicas(&mut tx).await?;
     let taken = store::budget::taken(&mut tx, control.worker_id, &asks).await?;
@@ -58,7 +58,7 @@ pub(super) async fn exchange(control: &AdmissionControl, occasion: Occasion) -> 
         let Some(locked) = locked.get(&one.ask.budget_id) else { continue };
         answers.push(answer(one, *locked, taken, replicas));
     }
-    let puts: Vec<Put> = answers.iter().map(|(one, after, _)| put(&one.ask, after)).collect();
+    let puts: Vec<GrantRow> = answers.iter().map(|(one, after, _)| put(&one.ask, after)).collect();
     store::budget::give(&mut tx, control.worker_id, &puts).await?;
     tx.commit().await?;
     let (mut is_tight, mut short) = (false, Vec::new());
@@ -83,15 +83,18 @@ pub(super) async fn exchange(control: &AdmissionControl, occasion: Occasion) -> 
 }
 
 /// All that is granted: the budgets in force, and the parts of them that are in use.
-async fn rules(control: &AdmissionControl) -> store::Result<Vec<Arc<Rule>>> {
-    let mut rules = control.budgets.book().rules.clone();
-    let parts = control.budgets.parts.in_use();
-    let nameless: Vec<Part> =
-        parts.iter().filter_map(|rule| rule.part.clone()).filter(|part| part.id().is_none()).collect();
+async fn rules(control: &AdmissionControl) -> store::Result<Vec<Arc<BudgetRule>>> {
+    let mut rules = control.budgets.index().rules.clone();
+    let sub_budgets = control.budgets.sub_budgets.in_use();
+    let nameless: Vec<SubBudget> = sub_budgets
+        .iter()
+        .filter_map(|rule| rule.sub_budget.clone())
+        .filter(|sub_budget| sub_budget.id().is_none())
+        .collect();
     if !nameless.is_empty() {
         sub_budgets::name(&mut *control.pools.work.acquire().await?, &nameless).await?;
     }
-    rules.extend(parts);
+    rules.extend(sub_budgets);
     Ok(rules)
 }
 
@@ -99,19 +102,19 @@ async fn rules(control: &AdmissionControl) -> store::Result<Vec<Arc<Rule>>> {
 /// for long. A job that waits is asked again now and then, and how the part stands may be old by then: so it is seen here, when it is
 /// known.
 pub(super) fn refused(state: &mut State, one: &Pending, view: &View, now: DateTime<Utc>) -> Vec<(i64, Refusal)> {
-    let Some(part) = one.rule.part.as_ref().filter(|_| view.is_open) else { return Vec::new() };
+    let Some(sub_budget) = one.rule.sub_budget.as_ref().filter(|_| view.is_open) else { return Vec::new() };
     // What calls hold is not burnt: whoever spends less than half of what he may is not paused for it.
     let is_short = one.needs.iter().sum::<i128>() > view.left && view.possible * 2 <= one.rule.budget.cap();
-    let guard = match &part.of {
-        PartOf::Guard { guard, .. } => Some(guard),
-        PartOf::Job { .. } => None,
+    let guard = match &sub_budget.of {
+        SubBudgetOf::Guard { guard, .. } => Some(guard),
+        SubBudgetOf::Job { .. } => None,
     };
     let mut refused = Vec::new();
     for (&job, &asked) in &one.asking {
-        let is_held_back = guard.is_some_and(|guard| state.hold_back(job, guard.per, is_short, now));
-        let why = match is_held_back {
+        let is_sustained = guard.is_some_and(|guard| state.note_shortage(job, guard.per, is_short, now));
+        let why = match is_sustained {
             _ if asked > view.possible => Why::Short,
-            true => Why::HeldBack,
+            true => Why::SustainedShortage,
             false => continue,
         };
         let (rule, left) = (Arc::clone(&one.rule), view.left.max(0));
@@ -128,7 +131,7 @@ pub(super) fn answer(one: Pending, locked: Locked, taken: Taken, replicas: i64) 
         account.used += taken.mine;
         account.granted += taken.mine;
     }
-    let room = Room {
+    let room = Headroom {
         cap: locked.cap,
         others: taken.others,
         replicas: replicas.into(),
@@ -151,8 +154,8 @@ fn is_short(one: &Pending, after: &Account) -> bool {
     one.is_current && after.granted < one.account.used + one.needs.iter().sum::<i128>()
 }
 
-fn put(ask: &Ask, after: &Account) -> Put {
-    Put {
+fn put(ask: &GrantRequest, after: &Account) -> GrantRow {
+    GrantRow {
         budget_id: ask.budget_id,
         cell: ask.cell,
         granted: after.granted.max(after.used),
@@ -164,7 +167,7 @@ fn put(ask: &Ask, after: &Account) -> Put {
 impl State {
     /// Not again at once: who was asked has to answer first.
     fn may_ask(&mut self) -> bool {
-        let may = self.asked_at.is_none_or(|at| at.elapsed() > ASKED_EVERY);
+        let may = self.asked_at.is_none_or(|at| at.elapsed() > PEER_QUERY_INTERVAL);
         if may {
             self.asked_at = Some(Instant::now());
         }
@@ -180,7 +183,7 @@ impl State {
             self.view = Some(view);
             self.kept = self.kept.max(one.for_jobs).min(after.free());
             if one.for_jobs > 0 {
-                self.kept_ticks = KEPT_TICKS;
+                self.kept_ticks = GRANT_RETENTION_TICKS;
             }
         }
         let Some(cell) = self.cells.iter_mut().find(|cell| cell.span.start == one.ask.cell) else { return };

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::AdmissionControl;
 
 /// Whoever changes a budget waits no longer than this for replicas that do not answer; each looks four times a second.
-const HELD_WITHIN: Duration = Duration::from_secs(5);
+const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
 /// How far a change holds. A replica that follows it starts no call that does not fit, and spends nothing that it was granted before.
@@ -49,7 +49,7 @@ pub(super) async fn wait_until_in_force(
     revision: i64,
     name: Option<&str>,
 ) -> store::Result<InForce> {
-    let until = Instant::now() + HELD_WITHIN;
+    let until = Instant::now() + CONFIRMATION_TIMEOUT;
     loop {
         let found = in_force(control, revision, name).await?;
         if found.is_everywhere() || Instant::now() >= until {

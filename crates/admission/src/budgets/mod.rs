@@ -46,11 +46,11 @@ pub use in_force::InForce;
 pub use new_job_check::{Asker, used_up};
 pub use prove::prove_left;
 pub use refusal::{Refusal, Why};
-pub use reservation::{Ask, Reservation};
+pub use reservation::{Reservation, ReservationRequest};
 pub use revision_watch::{follow, keep_following};
 pub use spend::{RowsOf, book as book_rows};
-pub use standing::{Shown, show, show_with_last, shown, verify};
-pub use sub_budget::{Part, PartOf};
+pub use standing::{BudgetStanding, show, show_with_last, shown, verify};
+pub use sub_budget::{SubBudget, SubBudgetOf};
 pub use sweep::sweep;
 pub use windows::{cells, rolling_cells};
 
@@ -58,7 +58,7 @@ use self::{
     index::BudgetIndex,
     reservation::{Call, Calls},
     rule::{Ticket, Unmet},
-    sub_budgets::Parts,
+    sub_budgets::SubBudgets,
     tripped::Tripped,
 };
 use crate::catalog::ActiveDeployment;
@@ -70,9 +70,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub struct Budgets {
-    book: RwLock<BudgetIndex>,
+    index: RwLock<BudgetIndex>,
     calls: Arc<Calls>,
-    parts: Parts,
+    sub_budgets: SubBudgets,
     tripped: Tripped,
     /// The revision that Postgres knows this replica to follow; below zero: none.
     followed: AtomicI64,
@@ -93,9 +93,9 @@ pub struct Budgets {
 impl Default for Budgets {
     fn default() -> Self {
         Self {
-            book: RwLock::default(),
+            index: RwLock::default(),
             calls: Arc::default(),
-            parts: Parts::default(),
+            sub_budgets: SubBudgets::default(),
             tripped: Tripped::default(),
             followed: AtomicI64::new(-1),
             uncounted: AtomicBool::new(false),
@@ -120,35 +120,35 @@ pub enum Urgency {
 }
 
 impl Budgets {
-    pub fn book(&self) -> RwLockReadGuard<'_, BudgetIndex> {
-        self.book.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    pub fn index(&self) -> RwLockReadGuard<'_, BudgetIndex> {
+        self.index.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Holds what the call can cost at most, of all budgets that it is under, or of none.
     pub fn reserve(
         &self,
-        ask: &Ask,
+        ask: &ReservationRequest,
         deployment: &Arc<ActiveDeployment>,
         at: DateTime<Utc>,
         urgency: Urgency,
     ) -> Result<Reservation, Refusal> {
         let call = Call::new(ask, deployment, at);
         // Held until the call is among those under way: a book that comes after finds it there.
-        let book = self.book();
-        call.hold(book.of(&call.facts()), &self.parts, urgency)?;
+        let index = self.index();
+        call.reserve(index.of(&call.facts()), &self.sub_budgets, urgency)?;
         Ok(self.calls.enter(call))
     }
 
     /// A request of a job was refused: the granter is asked for what it lacks, and others of its flow that could start with it, so many
     /// in all; and the claimer hears of it. Whom a part refuses for good is paused.
     pub fn missed(&self, refusal: &Refusal, job: i64, flow: i64, requests: usize) {
-        if refusal.rule.part.is_some() && refusal.is_for_long() {
+        if refusal.rule.sub_budget.is_some() && refusal.is_for_long() {
             self.tripped.push(job, refusal.clone());
         } else if !refusal.is_final() {
             // What it lacks is granted for it, and kept until it comes again.
             let mut state = refusal.rule.state();
             state.unmet.insert(flow, Unmet { asked: refusal.asked, requests });
-            if refusal.rule.part.is_some() {
+            if refusal.rule.sub_budget.is_some() {
                 state.asking.insert(job, refusal.asked);
             }
             drop(state);
@@ -170,7 +170,7 @@ impl Budgets {
 
     /// Calls ended: what they held may do for others.
     pub fn freed(&self) {
-        if self.book().is_empty() && self.parts.is_empty() {
+        if self.index().is_empty() && self.sub_budgets.is_empty() {
             return;
         }
         self.turn.send_modify(|turn| *turn += 1);
@@ -186,8 +186,8 @@ impl Budgets {
 
     /// Another replica is short of these: what is free here goes back.
     pub fn asked_for(&self, budgets: &[i64]) {
-        let parts = self.parts.in_use();
-        for rule in self.book().rules.iter().chain(&parts) {
+        let sub_budgets = self.sub_budgets.in_use();
+        for rule in self.index().rules.iter().chain(&sub_budgets) {
             if rule.known_id().is_some_and(|id| budgets.contains(&id)) {
                 rule.state().is_asked = true;
             }
@@ -196,9 +196,9 @@ impl Budgets {
     }
 
     /// Postgres booked what this process held; it begins afresh.
-    pub fn start_afresh(&self) {
-        let parts = self.parts.all();
-        self.book().rules.iter().chain(&parts).for_each(|rule| rule.state().start_afresh());
+    pub fn start_over(&self) {
+        let sub_budgets = self.sub_budgets.all();
+        self.index().rules.iter().chain(&sub_budgets).for_each(|rule| rule.state().start_over());
         // Others book what it held; until that is done, the ledger says nothing of it.
         *self.proven.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now() + prove::SETTLED_AFTER;
     }

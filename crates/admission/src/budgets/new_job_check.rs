@@ -9,7 +9,7 @@ use domain::{
 };
 use store::{PgPool, budget::Standing};
 
-use super::{Budgets, Refusal, Why, rule::Rule, windows};
+use super::{Budgets, Refusal, Why, rule::BudgetRule, windows};
 
 /// Who submits.
 #[derive(Debug, Clone, Copy)]
@@ -29,13 +29,13 @@ pub async fn used_up(
     asker: Asker<'_>,
     now: DateTime<Utc>,
 ) -> store::Result<Option<Refusal>> {
-    if budgets.book().is_empty() {
+    if budgets.index().is_empty() {
         return Ok(None);
     }
     let mut conn = pool.acquire().await?;
     let Some(team) = store::team::get(&mut conn, asker.team_id).await? else { return Ok(None) };
     let rules: Vec<_> = {
-        let book = budgets.book();
+        let index = budgets.index();
         // No deployment and no provider has an empty name: what depends on them is left to the calls.
         let facts = Facts {
             team: &team.name,
@@ -45,12 +45,12 @@ pub async fn used_up(
             provider: "",
             tags: asker.tags,
         };
-        book.of(&facts).filter(|rule| rule.policy == Policy::Reject).cloned().collect()
+        index.of(&facts).filter(|rule| rule.policy == Policy::Reject).cloned().collect()
     };
     let windows: Vec<_> = rules.iter().map(|rule| windows::cells(rule.id, &rule.budget, now)).collect();
     let standings = store::budget::standing(&mut conn, &windows).await?;
     // What calls under way hold may come back.
-    let left = |(rule, now): &(Arc<Rule>, Standing)| rule.budget.cap() - now.spent - now.unproven;
+    let left = |(rule, now): &(Arc<BudgetRule>, Standing)| rule.budget.cap() - now.spent - now.unproven;
     let mut standings = rules.into_iter().zip(standings);
     let used_up = standings.find(|one| left(one) * CRUMBS < one.0.budget.cap());
     Ok(used_up.map(|one| (left(&one), one.0)).map(|(left, rule)| Refusal {

@@ -13,16 +13,16 @@ use store::{
     budget::{self, OwnRow},
 };
 
-use super::{Budgets, account::Account, rule::Rule};
+use super::{Budgets, account::Account, rule::BudgetRule};
 use crate::AdmissionControl;
 
-const PROVE_EVERY: Duration = Duration::from_secs(10);
+const PROOF_INTERVAL: Duration = Duration::from_secs(10);
 /// By then, whoever took a call's lease or intent has booked it.
 pub(super) const SETTLED_AFTER: Duration = Duration::from_secs(30);
 
 /// A cell in use, as it stood before the ledger was asked.
 struct Seen {
-    rule: Arc<Rule>,
+    rule: Arc<BudgetRule>,
     account: Account,
     /// Of what is used, what the ledger need not know yet.
     doubtful: i128,
@@ -30,12 +30,12 @@ struct Seen {
     is_loaded: bool,
 }
 
-/// Compares what this replica used with what the ledger says, every [`PROVE_EVERY`].
+/// Compares what this replica used with what the ledger says, every [`PROOF_INTERVAL`].
 pub(super) async fn prove(control: &AdmissionControl) -> store::Result<()> {
     let budgets = &control.budgets;
     {
         let mut proven = budgets.proven.lock().unwrap_or_else(PoisonError::into_inner);
-        if *proven > Instant::now() || proven.elapsed() < PROVE_EVERY {
+        if *proven > Instant::now() || proven.elapsed() < PROOF_INTERVAL {
             return Ok(());
         }
         *proven = Instant::now();
@@ -69,8 +69,8 @@ pub async fn prove_left(control: &AdmissionControl, conn: &mut PgConnection) -> 
 
 impl Budgets {
     fn seen(&self) -> HashMap<(i64, DateTime<Utc>), Seen> {
-        let mut rules = self.book().rules.clone();
-        rules.extend(self.parts.all());
+        let mut rules = self.index().rules.clone();
+        rules.extend(self.sub_budgets.all());
         let mut seen = HashMap::new();
         for rule in rules {
             let Some(id) = rule.known_id() else { continue };

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use domain::waits::{Obstacle, WaitReason};
 
-use super::{PartOf, rule::Rule};
+use super::{SubBudgetOf, rule::BudgetRule};
 
 /// Requests of jobs are looked at again after this, though their budget says that it resets later: it may be raised, or money that
 /// was held for the calls of a replica that is gone may come back.
@@ -20,9 +20,9 @@ pub enum Why {
     /// It is more than can come back before the reset.
     Short,
     /// Calls under way, or other replicas, hold what is needed.
-    Held,
+    InUse,
     /// The same, of a guard, and it has been so for long: see [`super::sustained_shortage`].
-    HeldBack,
+    SustainedShortage,
     /// Postgres was not asked lately: a grant is on its way, or it cannot be reached.
     Unasked,
     /// It was declared a moment ago, and what was spent before is being counted.
@@ -35,7 +35,7 @@ pub enum Why {
 
 #[derive(Debug, Clone)]
 pub struct Refusal {
-    pub rule: Arc<Rule>,
+    pub rule: Arc<BudgetRule>,
     /// The most that the call can cost.
     pub asked: i128,
     pub left: i128,
@@ -69,7 +69,7 @@ impl Refusal {
 
     /// How long a flow is left alone that it refused for good.
     pub fn pause(&self) -> Duration {
-        if self.rule.part.is_some() {
+        if self.rule.sub_budget.is_some() {
             // Its job is paused by then, or passes because it was approved.
             return PAUSE_BACKOFF;
         }
@@ -77,9 +77,9 @@ impl Refusal {
     }
 
     pub fn obstacle(&self) -> Obstacle {
-        let reason = match self.rule.part.as_ref().map(|part| &part.of) {
-            Some(PartOf::Guard { .. }) => WaitReason::Guard,
-            Some(PartOf::Job { .. }) => WaitReason::MaxCost,
+        let reason = match self.rule.sub_budget.as_ref().map(|sub_budget| &sub_budget.of) {
+            Some(SubBudgetOf::Guard { .. }) => WaitReason::Guard,
+            Some(SubBudgetOf::Job { .. }) => WaitReason::MaxCost,
             None => WaitReason::Budget,
         };
         Obstacle::new(reason, self.to_string())
@@ -90,9 +90,9 @@ impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { rule, asked, left, resets_at, why, .. } = self;
         let said = |amount: i128| rule.unit.said(amount);
-        match rule.part.as_ref().map(|part| &part.of) {
+        match rule.sub_budget.as_ref().map(|sub_budget| &sub_budget.of) {
             None => write!(f, "budget {}: ", rule.name)?,
-            Some(PartOf::Guard { guard, .. }) => {
+            Some(SubBudgetOf::Guard { guard, .. }) => {
                 let (rate, per, by) = (said(rule.budget.cap()), guard.per, guard.by.as_str());
                 let name = &rule.name;
                 return write!(
@@ -101,7 +101,7 @@ impl std::fmt::Display for Refusal {
                     said(*asked)
                 );
             }
-            Some(PartOf::Job { .. }) => {
+            Some(SubBudgetOf::Job { .. }) => {
                 return write!(f, "its max_cost is {}; this call may cost {}", said(rule.budget.cap()), said(*asked));
             }
         }
@@ -111,7 +111,7 @@ impl std::fmt::Display for Refusal {
             }
             Why::Counting => write!(f, "what was spent before it was declared is being counted")?,
             Why::Unasked => write!(f, "its part of it is on the way; this call may cost {}", said(*asked))?,
-            Why::Held | Why::HeldBack => {
+            Why::InUse | Why::SustainedShortage => {
                 write!(f, "what is left is held for others; this call may cost {}", said(*asked))?;
             }
             Why::UsedUp => write!(f, "{} of {} is left", said(*left), said(rule.budget.cap()))?,

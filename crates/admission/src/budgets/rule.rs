@@ -13,17 +13,17 @@ use domain::{
     Budget,
     budget::{Facts, Length, Policy, Span, Unit},
 };
-use store::budget::PartKey;
+use store::budget::SubBudgetKey;
 
-use super::{account::Account, sub_budget::Part, sustained_shortage::HeldBack};
+use super::{account::Account, sub_budget::SubBudget, sustained_shortage::SustainedShortage};
 
 /// A part that nobody used for so long is forgotten: the database knows what was spent of it. One that somebody was let pass is
 /// remembered longer, because to learn that again costs the job a refusal.
-const IDLE: Duration = Duration::from_secs(5);
-const LIFTED: Duration = Duration::from_secs(600);
+const IDLE_RETENTION: Duration = Duration::from_secs(5);
+const LIFTED_RETENTION: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
-pub struct Rule {
+pub struct BudgetRule {
     /// As it is declared; 0: a part, which has its own.
     pub id: i64,
     pub name: Arc<str>,
@@ -31,7 +31,7 @@ pub struct Rule {
     pub unit: Unit,
     pub policy: Policy,
     /// Of another budget, which it is a part of.
-    pub part: Option<Part>,
+    pub sub_budget: Option<SubBudget>,
     /// Outlives a change of the budget's amount.
     pub(super) state: Arc<Mutex<State>>,
 }
@@ -50,7 +50,7 @@ pub(super) struct State {
     /// Of a part: the jobs that asked in vain since the last round, each with the most that its request can cost.
     pub asking: BTreeMap<i64, i128>,
     /// Of a guard's part: the jobs that it holds back.
-    pub held_back: BTreeMap<i64, HeldBack>,
+    pub shortages: BTreeMap<i64, SustainedShortage>,
     /// Granted for them, and kept until they come again.
     pub kept: i128,
     /// For how many ticks more.
@@ -123,22 +123,22 @@ pub(super) struct View {
 
 /// An amount held in one cell.
 #[derive(Debug)]
-pub(super) struct Held {
-    pub rule: Arc<Rule>,
+pub(super) struct CellReservation {
+    pub rule: Arc<BudgetRule>,
     pub cell: DateTime<Utc>,
     pub amount: i128,
     pub epoch: u64,
 }
 
-impl Rule {
+impl BudgetRule {
     pub(super) fn new(id: i64, name: &str, budget: Budget, state: Arc<Mutex<State>>) -> Self {
         let (unit, policy) = (budget.unit(), budget.policy());
-        Self { id, name: name.into(), budget, unit, policy, part: None, state }
+        Self { id, name: name.into(), budget, unit, policy, sub_budget: None, state }
     }
 
     /// By which the database knows it; `None`: it does not yet.
     pub(super) fn known_id(&self) -> Option<i64> {
-        self.part.as_ref().map_or(Some(self.id), Part::id)
+        self.sub_budget.as_ref().map_or(Some(self.id), SubBudget::id)
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -146,9 +146,9 @@ impl Rule {
     }
 
     /// The part that a call is under, and the cell of it.
-    pub(super) fn part_of(&self, facts: &Facts<'_>, at: DateTime<Utc>) -> Option<(PartKey, DateTime<Utc>)> {
+    pub(super) fn sub_budget_of(&self, facts: &Facts<'_>, at: DateTime<Utc>) -> Option<(SubBudgetKey, DateTime<Utc>)> {
         let guard = self.budget.guard?;
-        let key = PartKey { budget_id: self.id, subject: guard.subject(facts)?, per_s: guard.per.seconds() };
+        let key = SubBudgetKey { budget_id: self.id, subject: guard.subject(facts)?, per_s: guard.per.seconds() };
         Some((key, guard.window().span(Tz::UTC, at).start))
     }
 
@@ -159,7 +159,7 @@ impl Rule {
 
 impl State {
     /// The cell of this moment. Few are in use: the current one, and those of calls that began before it.
-    pub fn cell(&mut self, rule: &Rule, at: DateTime<Utc>) -> &mut Cell {
+    pub fn cell(&mut self, rule: &BudgetRule, at: DateTime<Utc>) -> &mut Cell {
         let n = match self.cells.iter().rposition(|cell| cell.span.contains(at)) {
             Some(n) => n,
             None => {
@@ -185,11 +185,13 @@ impl State {
     pub fn is_idle(&self) -> bool {
         let is_unused = |account: Account| account.reserved == 0 && account.free() == 0;
         let is_over = |cell: &Cell| is_unused(cell.account) && cell.written == Some(cell.account) && cell.is_certain();
-        let is_old = self.used_at.is_none_or(|at| at.elapsed() > if self.lifted.is_empty() { IDLE } else { LIFTED });
+        let is_old = self
+            .used_at
+            .is_none_or(|at| at.elapsed() > if self.lifted.is_empty() { IDLE_RETENTION } else { LIFTED_RETENTION });
         self.waiting.is_empty() && self.unmet.is_empty() && is_old && self.cells.iter().all(is_over)
     }
 
-    fn of(&mut self, held: &Held) -> Option<&mut Cell> {
+    fn of(&mut self, held: &CellReservation) -> Option<&mut Cell> {
         if self.epoch != held.epoch {
             return None;
         }
@@ -197,17 +199,17 @@ impl State {
     }
 
     /// A job asked, and more is wanted than there is, or not. Tells whether that has been so for long; then it begins anew.
-    pub fn hold_back(&mut self, job: i64, per: Length, is_short: bool, now: DateTime<Utc>) -> bool {
-        self.held_back.retain(|_, one| one.is_recent(per, now));
-        let before = self.held_back.remove(&job);
+    pub fn note_shortage(&mut self, job: i64, per: Length, is_short: bool, now: DateTime<Utc>) -> bool {
+        self.shortages.retain(|_, one| one.is_recent(per, now));
+        let before = self.shortages.remove(&job);
         if !is_short {
             return false;
         }
-        let held_back = HeldBack::again(before, per, now);
-        if !held_back.is_for_long(per) {
-            self.held_back.insert(job, held_back);
+        let shortage = SustainedShortage::again(before, per, now);
+        if !shortage.is_for_long(per) {
+            self.shortages.insert(job, shortage);
         }
-        held_back.is_for_long(per)
+        shortage.is_for_long(per)
     }
 
     /// A guard lets the job alone until then.
@@ -217,7 +219,7 @@ impl State {
     }
 
     /// What this process held is booked by others now.
-    pub fn start_afresh(&mut self) {
+    pub fn start_over(&mut self) {
         self.epoch += 1;
         self.cells.clear();
         self.view = None;
@@ -243,7 +245,7 @@ impl Cell {
     }
 }
 
-impl Held {
+impl CellReservation {
     pub fn end(&self, outcome: Outcome) {
         let mut state = self.rule.state();
         let Some(cell) = state.of(self) else { return };
@@ -275,12 +277,12 @@ impl Held {
 /// Somebody waits for an amount, as long as this exists.
 #[derive(Debug)]
 pub(super) struct Ticket {
-    rule: Arc<Rule>,
+    rule: Arc<BudgetRule>,
     number: u64,
 }
 
 impl Ticket {
-    pub fn take(rule: &Arc<Rule>, amount: i128) -> Self {
+    pub fn take(rule: &Arc<BudgetRule>, amount: i128) -> Self {
         let mut state = rule.state();
         let number = state.next_ticket;
         state.next_ticket += 1;

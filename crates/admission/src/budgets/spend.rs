@@ -23,8 +23,8 @@ pub async fn book<'r>(
     rows_of: RowsOf,
 ) -> store::Result<()> {
     let known = {
-        let book = budgets.book();
-        (book.revision == revision).then(|| book.spends(rows.clone()))
+        let index = budgets.index();
+        (index.revision == revision).then(|| index.spends(rows.clone()))
     };
     let mut spends = match known {
         Some(spends) => spends,
@@ -34,10 +34,10 @@ pub async fn book<'r>(
     };
     let jobs = rows.clone().filter_map(|row| row.job_id);
     let capped = match rows_of {
-        RowsOf::ThisProcess => budgets.parts.capped(jobs),
+        RowsOf::ThisProcess => budgets.sub_budgets.capped(jobs),
         RowsOf::Others => store::budget::capped(conn, &jobs.collect::<Vec<_>>()).await?.into_iter().collect(),
     };
     spends.add_capped(rows, &capped);
-    let parts = budgets.parts.ids(conn, spends.parts()).await?;
-    store::budget::add(conn, &spends.with_ids(&parts)).await
+    let sub_budgets = budgets.sub_budgets.ids(conn, spends.sub_budgets()).await?;
+    store::budget::add(conn, &spends.with_ids(&sub_budgets)).await
 }

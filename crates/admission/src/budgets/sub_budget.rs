@@ -5,26 +5,26 @@
 use std::sync::{Arc, OnceLock};
 
 use domain::{Budget, budget::Guard};
-use store::budget::PartKey;
+use store::budget::SubBudgetKey;
 
 /// RowsOf part a rule is.
 #[derive(Debug, Clone)]
-pub struct Part {
-    pub key: PartKey,
-    pub of: PartOf,
+pub struct SubBudget {
+    pub key: SubBudgetKey,
+    pub of: SubBudgetOf,
     /// Given by the database.
     pub(super) id: Arc<OnceLock<i64>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PartOf {
+pub enum SubBudgetOf {
     /// Of a guard, whose budget is declared like this.
     Guard { guard: Guard, whole: Box<Budget> },
     /// Of a job, which may cost so much.
     Job { max_cost: i128 },
 }
 
-impl Part {
+impl SubBudget {
     pub fn id(&self) -> Option<i64> {
         self.id.get().copied()
     }

@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use super::{
-    Limiter, Rule,
-    gather::{Occasion, Pending, gather},
+    LimitRule, Limiter,
+    collect_demand::{Occasion, Pending, collect_demand},
     kind::Kind,
 };
 use crate::{AdmissionControl, granter::Grants};
@@ -33,14 +33,14 @@ pub async fn reload(control: &AdmissionControl) -> store::Result<()> {
     let rows = store::limit::active(&mut conn).await?;
     drop(conn);
     let limits = &control.limits;
-    let known: HashMap<i64, Arc<Rule>> = limits.all().into_iter().map(|rule| (rule.id, rule)).collect();
-    let mut next: HashMap<Arc<str>, Vec<Arc<Rule>>> = HashMap::new();
+    let known: HashMap<i64, Arc<LimitRule>> = limits.all().into_iter().map(|rule| (rule.id, rule)).collect();
+    let mut next: HashMap<Arc<str>, Vec<Arc<LimitRule>>> = HashMap::new();
     for LimitRow { limit_id, scope, kind, cap, generation, .. } in rows {
         let Some(kind) = Kind::from_word(&kind) else { continue };
         // Slots are held by calls under way, whatever the limit was when they began; what was held of a rate, or is owed, is forgotten.
-        let is_same = |rule: &&Arc<Rule>| kind == Kind::Slots || rule.generation == generation;
+        let is_same = |rule: &&Arc<LimitRule>| kind == Kind::Slots || rule.generation == generation;
         let rule = known.get(&limit_id).filter(is_same).cloned().unwrap_or_else(|| {
-            let rule = Rule::of(limit_id, generation, &scope, kind, Arc::clone(&limits.signals));
+            let rule = LimitRule::of(limit_id, generation, &scope, kind, Arc::clone(&limits.signals));
             // Others may count what this replica held of it before.
             rule.follow(cap, generation > 0);
             Arc::new(rule)
@@ -76,7 +76,7 @@ impl Grants for Limiter {
 
 impl Limiter {
     /// The database no longer knows what this replica was granted. What calls still hold is told anew before anything is taken.
-    pub fn start_afresh(&self) {
+    pub fn start_over(&self) {
         for rule in self.all() {
             let mut state = rule.state();
             match rule.kind {
@@ -113,7 +113,7 @@ impl Limiter {
         }
     }
 
-    fn all(&self) -> Vec<Arc<Rule>> {
+    fn all(&self) -> Vec<Arc<LimitRule>> {
         self.by_scope.read().unwrap_or_else(PoisonError::into_inner).values().flatten().cloned().collect()
     }
 }
@@ -121,7 +121,7 @@ impl Limiter {
 /// One exchange with Postgres about all limits together, if anything is wanted or to be given back. Tells whether requests of jobs wanted
 /// something.
 async fn round(control: &AdmissionControl, occasion: Occasion) -> store::Result<bool> {
-    let pending: Vec<Pending> = control.limits.all().iter().filter_map(|rule| gather(rule, occasion)).collect();
+    let pending: Vec<Pending> = control.limits.all().iter().filter_map(|rule| collect_demand(rule, occasion)).collect();
     if pending.is_empty() {
         return Ok(false);
     }

@@ -8,7 +8,7 @@ use std::{
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use domain::waits::{Obstacle, WaitReason};
 
-use super::{Kind, Scope};
+use super::{Kind, StoredScope};
 
 /// A slot comes free when a call ends, and nobody knows when that is.
 const SLOT_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -112,12 +112,12 @@ impl Refused {
 
     /// As people write it. One of no table has a scope of its own.
     fn scope(&self, team: &str) -> String {
-        self.scope.parse::<Scope>().map_or_else(|_| self.scope.to_string(), |scope| scope.named(team))
+        self.scope.parse::<StoredScope>().map_or_else(|_| self.scope.to_string(), |scope| scope.named(team))
     }
 
     /// What a refused request waits for, as `tollway jobs` and `tollway lanes` show it.
     pub fn obstacle(&self, team: &str) -> Obstacle {
-        let reason = self.scope.parse().map_or(WaitReason::DeploymentLimit, |scope: Scope| scope.reason());
+        let reason = self.scope.parse().map_or(WaitReason::DeploymentLimit, |scope: StoredScope| scope.reason());
         Obstacle::new(reason, format!("limit {} of {}", self.kind.as_str(), self.scope(team)))
     }
 }

@@ -17,7 +17,7 @@ pub enum Waiter {
 }
 
 #[derive(Debug)]
-pub struct Rule {
+pub struct LimitRule {
     pub id: i64,
     /// Raised when the limit is set anew: of a rate, that is another rule.
     pub generation: i64,
@@ -98,9 +98,9 @@ impl Default for State {
 }
 
 /// Somebody refused longer ago than this waits no more.
-const WAITS: Duration = Duration::from_millis(500);
+const WAITER_TIMEOUT: Duration = Duration::from_millis(500);
 
-impl Rule {
+impl LimitRule {
     /// Of no table: granted by the replica itself.
     pub(super) fn new(id: i64, scope: &str, kind: Kind) -> Self {
         Self::of(id, 0, scope, kind, Arc::default())
@@ -215,7 +215,7 @@ impl Rule {
     /// A slot is free again, and whoever waits for one hears of it: here, or on another replica.
     pub(super) fn free(&self, state: &mut State) {
         state.used -= 1;
-        if state.refused_at.is_some_and(|at| at.elapsed() < WAITS) {
+        if state.refused_at.is_some_and(|at| at.elapsed() < WAITER_TIMEOUT) {
             self.signals.changed();
         }
         if state.view.is_some_and(|view| view.is_wanted) {

@@ -10,9 +10,9 @@ use super::{Limiter, Refused, refused::Standing};
 /// A limit that is full may have room when a call ends: for so long a caller waits for that.
 const ADMISSION_TIMEOUT: Duration = Duration::from_millis(100);
 /// For so long it waits for the word of other replicas. What one that gives none was granted counts as used.
-const WORD: Duration = Duration::from_millis(400);
+const PEER_ANSWER_TIMEOUT: Duration = Duration::from_millis(400);
 /// And for so long to know anything.
-const LONGEST: Duration = Duration::from_secs(1);
+const UNKNOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// One look after another takes no longer than this, for what no signal tells of: a rate that fills.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -42,8 +42,8 @@ impl Limiter {
         match standing {
             Standing::Full(Some(refill)) if waited + refill > ADMISSION_TIMEOUT => full(),
             Standing::Full(_) if waited >= ADMISSION_TIMEOUT => full(),
-            Standing::Granted if waited >= WORD => full(),
-            Standing::Unknown if waited >= LONGEST || self.signals.is_away() => Verdict::Unknown,
+            Standing::Granted if waited >= PEER_ANSWER_TIMEOUT => full(),
+            Standing::Unknown if waited >= UNKNOWN_TIMEOUT || self.signals.is_away() => Verdict::Unknown,
             _ => Verdict::Again,
         }
     }

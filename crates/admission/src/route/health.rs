@@ -31,7 +31,7 @@ const BREAKER_OPENS_AT: u32 = 10;
 /// The same for a refusal of the credential or the model, which costs nothing and says more.
 const REFUSALS_OPEN_AT: u32 = 2;
 /// For so long an answer to one team contradicts the failures of another.
-const CONTRADICTS_FOR: Duration = Duration::from_secs(30);
+const CONTRADICTION_WINDOW: Duration = Duration::from_secs(30);
 
 /// A call that failed.
 #[derive(Debug, Clone, Copy)]
@@ -249,7 +249,7 @@ impl Record {
     fn is_contradicted(&self, team: &Arc<str>, now: Instant) -> bool {
         let Some(first) = self.teams.get(team).and_then(|circuit| circuit.streak.first) else { return false };
         self.answers.iter().any(|(name, began, ended)| {
-            name != team && *began > first && now.saturating_duration_since(*ended) <= CONTRADICTS_FOR
+            name != team && *began > first && now.saturating_duration_since(*ended) <= CONTRADICTION_WINDOW
         })
     }
 

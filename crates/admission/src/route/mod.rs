@@ -13,7 +13,7 @@ use domain::{
     budget::Policy,
     waits::{Obstacle, WaitReason},
 };
-use scheduler::backoff::LIMIT_PAUSE;
+use scheduler::backoff::LIMIT_BACKOFF;
 
 pub use blame::Blame;
 pub use circuit::Backoff;
@@ -21,7 +21,7 @@ pub use health::{Failure, Health, Shut, Standing, obstacle};
 
 use crate::{
     Placement,
-    budgets::{Ask, Budgets, Refusal, Urgency},
+    budgets::{Budgets, Refusal, ReservationRequest, Urgency},
     catalog::ActiveRoute,
     limits::{Limiter, Refused, Reserves, Waiter},
 };
@@ -54,7 +54,7 @@ pub struct Choice<'a> {
     /// For limits in tokens.
     pub tokens: i64,
     /// For whom, and how large it can get.
-    pub ask: &'a Ask,
+    pub ask: &'a ReservationRequest,
     pub now: DateTime<Utc>,
     pub urgency: Urgency,
 }
@@ -101,7 +101,7 @@ fn first_fit(choice: Choice<'_>, health: &Health, limits: &Limiter, budgets: &Bu
                     }
                 }
             },
-            Err(refused) => consider(LIMIT_PAUSE, Hindrance::Limit(refused)),
+            Err(refused) => consider(LIMIT_BACKOFF, Hindrance::Limit(refused)),
         }
     }
     if let Some(refusal) = broke {
@@ -117,7 +117,7 @@ fn first_fit(choice: Choice<'_>, health: &Health, limits: &Limiter, budgets: &Bu
         Some((after, Hindrance::Limit(refused))) => Next::Wait { after, obstacle: refused.obstacle(""), class: None },
         None => {
             let obstacle = Obstacle::new(WaitReason::Other, "no deployment left");
-            Next::Wait { after: LIMIT_PAUSE, obstacle, class: None }
+            Next::Wait { after: LIMIT_BACKOFF, obstacle, class: None }
         }
     }
 }

@@ -51,9 +51,9 @@ enum ClaimOutcome {
 pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: CancellationToken) {
     // Small claims cost as many round trips as large ones: wait until an eighth of the slots is free, or a moment has passed.
     let enough = (engine.settings.slots / 8).max(1);
-    let (mut scan_factor, mut rung) = (1, false);
+    let (mut scan_factor, mut was_notified) = (1, false);
     while !stop.is_cancelled() {
-        if engine.slots.free() < enough && !rung {
+        if engine.slots.free() < enough && !was_notified {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = engine.work.notified() => {}
@@ -61,7 +61,7 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
                 () = tokio::time::sleep(engine.slots.batch_window()) => {}
             }
         }
-        rung = false;
+        was_notified = false;
         let may_start = engine.fence.may_start();
         if engine.slots.free() == 0 || !may_start {
             tokio::select! {
@@ -102,7 +102,7 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
         };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = engine.work.notified() => rung = true,
+            () = engine.work.notified() => was_notified = true,
             // What is free now may be reserved for others; what becomes free need not be.
             () = engine.slots.freed((free + enough).min(engine.settings.slots)), if free < engine.settings.slots => {}
             () = left(&engine) => {}

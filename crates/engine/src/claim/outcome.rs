@@ -32,7 +32,7 @@ impl Verdict {
 fn pause(after: Duration, obstacle: &Obstacle, held: Duration) -> Duration {
     match obstacle.reason {
         WaitReason::Guard | WaitReason::MaxCost => after,
-        _ => backoff::while_held(after, held),
+        _ => backoff::while_blocked(after, held),
     }
 }
 

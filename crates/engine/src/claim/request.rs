@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use admission::Admission;
 use admission::{
-    budgets::Ask,
+    budgets::ReservationRequest,
     catalog::{ActiveCatalog, ActiveDeployment, ActiveRoute},
     fit::{Bounds, Ceilings, NeverFits},
 };
@@ -45,8 +45,8 @@ pub struct JobInfo {
 
 impl JobInfo {
     /// For whom a request of it is made, and how large it can get.
-    pub fn ask(&self, est_in: i64, max_out: Option<i64>) -> Ask {
-        Ask {
+    pub fn ask(&self, est_in: i64, max_out: Option<i64>) -> ReservationRequest {
+        ReservationRequest {
             team: Arc::clone(&self.team),
             key: Arc::clone(&self.key_id),
             job: Some(self.job_id),

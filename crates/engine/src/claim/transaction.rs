@@ -43,9 +43,9 @@ pub(super) async fn claim(engine: &Engine, scan_factor: i64) -> store::Result<(V
         tx.rollback().await?;
         return Ok((Vec::new(), nothing(engine, wakes)));
     }
-    let part = MOST_FLOWS / shares.len() as i64;
-    let enough_flows = (FLOWS * scan_factor).min(part).max(FLOWS);
-    let most_flows = (free as i64).min(part).max(enough_flows);
+    let per_share = MOST_FLOWS / shares.len() as i64;
+    let enough_flows = (FLOWS * scan_factor).min(per_share).max(FLOWS);
+    let most_flows = (free as i64).min(per_share).max(enough_flows);
     let mut flows = store::claim::flows(&mut tx, &shares, enough_flows, most_flows, free as i64).await?;
     // In the order of the shares, which says nothing of its own; a share's flows stay as they were read.
     let place: HashMap<(&str, i64), usize> =
@@ -54,14 +54,14 @@ pub(super) async fn claim(engine: &Engine, scan_factor: i64) -> store::Result<(V
         let share = place.get(&(flow.lane.as_str(), flow.team_id)).copied();
         (share, std::cmp::Reverse(flow.priority), flow.held_since, flow.flow_id)
     });
-    let floors = match shares.iter().any(|share| share.woken) {
-        true => store::claim::floors(&mut tx, &names).await?,
+    let join_times = match shares.iter().any(|share| share.woken) {
+        true => store::claim::join_times(&mut tx, &names).await?,
         false => HashMap::new(),
     };
     let jobs: Vec<Option<Arc<JobInfo>>> = flows.iter().map(|flow| job_info(&catalog, flow)).collect();
     let now = engine.clock.now();
 
-    let mut decision = decide(engine, &catalog, &shares, &floors, &flows, &jobs, free);
+    let mut decision = decide(engine, &catalog, &shares, &join_times, &flows, &jobs, free);
     let mut held = Uncommitted::new(engine, std::mem::take(&mut decision.admitted));
     let mut granted = vec![0i64; flows.len()];
     held.admitted.iter().for_each(|one| granted[one.flow] += 1);
@@ -84,7 +84,7 @@ pub(super) async fn claim(engine: &Engine, scan_factor: i64) -> store::Result<(V
     engine.live.insert(held.requests.iter().map(|request| request.key));
     tx.commit().await?;
     let requests = held.committed();
-    decision.served_up_to.iter().for_each(|(lane, mark)| engine.slots.served(lane, *mark));
+    decision.served_up_to.iter().for_each(|(lane, served_up_to)| engine.slots.served(lane, *served_up_to));
 
     let started = started(&flows, &of_flows);
     if !started.is_empty()

@@ -8,7 +8,7 @@ use std::{
 
 use admission::Placement;
 use admission::{
-    budgets::{Ask, Urgency},
+    budgets::{ReservationRequest, Urgency},
     fit::NeverFits,
 };
 use apalis::prelude::{BoxDynError, Data};
@@ -29,20 +29,20 @@ use crate::{
 use admission::route::{Blame, Next};
 
 /// A request that somebody else may be in front of stays away for this much longer than its deployment cools.
-const STEP_BACK: Duration = Duration::from_secs(1);
+const SUSPECT_BACKOFF: Duration = Duration::from_secs(1);
 
 /// A job waits for the answer: its lease makes the calls durable, and it may be cancelled meanwhile.
 struct Leased<'a> {
     request: &'a Request,
     subject: Subject,
-    ask: Ask,
+    ask: ReservationRequest,
     job: Entered<'a>,
 }
 
 impl Origin for Leased<'_> {
     type Answer = Answer;
     /// Its job ends no sooner, so it is not long.
-    const DRAIN: Duration = Duration::from_secs(5);
+    const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
     fn request(&self) -> failover::Request<'_> {
         let job = &self.request.job;
@@ -184,7 +184,7 @@ impl Leased<'_> {
         };
         // The next probe is for another request, if there is one: this one may be what makes the deployment fail.
         let is_suspect = flight.blame == Some(Blame::Deployment) && !error.class.fault().is_free();
-        let after = if is_suspect { (2 * after).max(after + STEP_BACK) } else { after };
+        let after = if is_suspect { (2 * after).max(after + SUSPECT_BACKOFF) } else { after };
         let pause = after.max(self.request.job.backoff.after(flight.tries.used().unsigned_abs().into()));
         let retry = self.retry(engine, &flight, pause, error.class.as_str());
         self.settle(engine, flight, ledger, Then::Retry(retry)).await;

@@ -19,7 +19,7 @@ use tracing::info;
 
 use admission::{
     Admission, Placement,
-    budgets::{Ask, Refusal, Urgency},
+    budgets::{Refusal, ReservationRequest, Urgency},
     catalog::{ActiveCatalog, ActiveRoute},
     fit,
 };
@@ -36,7 +36,7 @@ use admission::route::{self, Choice, Next};
 #[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub subject: &'a Subject,
-    pub ask: &'a Ask,
+    pub ask: &'a ReservationRequest,
     pub route: &'a ActiveRoute,
     pub catalog: &'a ActiveCatalog,
     pub endpoint: Endpoint,
@@ -141,7 +141,7 @@ pub(crate) struct Reply<R> {
 pub(crate) trait Origin: Send + Sync {
     type Answer: Send;
     /// For so long a call that nobody wants any more is waited for, so that its usage is learned. Then it is hung up on.
-    const DRAIN: Duration;
+    const DRAIN_TIMEOUT: Duration;
 
     fn request(&self) -> Request<'_>;
 
@@ -191,7 +191,7 @@ pub(crate) async fn run<O: Origin>(engine: &Engine, origin: &O, flight: &mut Fli
         flight.admission.mark_sent();
         let called = wait(engine, origin, call, &mut flight.admission).await;
         let (began, ended) = (call.began, Instant::now());
-        let Some(result) = called else { return hung_up(engine, &request, flight, began) };
+        let Some(result) = called else { return record_cancelled(engine, &request, flight, began) };
         let is_durable = durable.reached().await;
         let error = match result {
             Ok(answer) => {
@@ -235,10 +235,10 @@ async fn wait<O: Origin>(
     }
     // What the provider bills is worth a moment's wait, but nothing that others could use.
     admission.leave_place();
-    tokio::time::timeout(O::DRAIN, called).await.ok()
+    tokio::time::timeout(O::DRAIN_TIMEOUT, called).await.ok()
 }
 
-fn hung_up<R>(engine: &Engine, request: &Request<'_>, flight: &mut Flight, began: Instant) -> End<R> {
+fn record_cancelled<R>(engine: &Engine, request: &Request<'_>, flight: &mut Flight, began: Instant) -> End<R> {
     if let Some(call) = &flight.call {
         engine.control.health.abandoned(&call.attempt.deployment.name, &request.subject.team, began);
     }

@@ -37,7 +37,7 @@ pub async fn approve(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobE
     let said: Vec<_> = open.iter().map(|hold| json!({ "of": hold.reason, "reason": hold.detail })).collect();
     let details = json!({ "approved": said });
     audit::record(&mut tx, Entry { job_id: id.0, key_id: Some(by.key_id), action: Action::Approve, details }).await?;
-    go_on(engine, &mut tx, id, &others).await?;
+    resume_unless_held(engine, &mut tx, id, &others).await?;
     tx.commit().await?;
     engine.work.notify();
     reread(engine, by.scope, id).await
@@ -53,7 +53,7 @@ fn until(hold: &HoldRow, now: DateTime<Utc>) -> DateTime<Utc> {
 const FAR: i64 = 253_402_214_400;
 
 /// A paused job goes on that nothing of its `holds` holds any more. Tells whether it does. Holds its lock.
-pub(crate) async fn go_on(
+pub(crate) async fn resume_unless_held(
     engine: &Engine,
     conn: &mut PgConnection,
     id: JobId,

@@ -12,7 +12,7 @@ use store::{
     pause,
 };
 
-use super::{By, JobError, approve::go_on, lock, reread};
+use super::{By, JobError, approve::resume_unless_held, lock, reread};
 use crate::Engine;
 
 /// What is not named stays; `Some(None)` takes it away.
@@ -90,7 +90,7 @@ async fn cap(engine: &Engine, conn: &mut PgConnection, id: JobId, most: Total, n
     store::budget::cap_job(conn, id.0, most.0).await?;
     if pause::remove(conn, id, PauseReason::MaxCost, 0).await? {
         let holds = pause::of_job(conn, id).await?;
-        go_on(engine, conn, id, &holds).await?;
+        resume_unless_held(engine, conn, id, &holds).await?;
     }
     Ok(())
 }

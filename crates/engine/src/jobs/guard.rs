@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use admission::budgets::{self, PartOf, Refusal, Why};
+use admission::budgets::{self, Refusal, SubBudgetOf, Why};
 use domain::{Action, JobId, JobState, PauseReason};
 use notify::alerts::{self, Burn};
 use serde_json::json;
@@ -13,12 +13,12 @@ use store::{
     audit::{self, Entry},
     budget::Guarded,
     job::Scope,
-    pause::{self, NewPause, Put},
+    pause::{self, NewPause, PauseOutcome},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::go_on;
+use super::resume_unless_held;
 use crate::Engine;
 
 /// A job goes on when its spend has fallen below so many percent of what it may: not at each call that leaves the window.
@@ -42,7 +42,11 @@ pub async fn keep_guard(engine: Arc<Engine>, stop: CancellationToken) {
 
 /// Pauses the job, unless it was approved. Whoever is first of the replicas that see it does.
 async fn trip(engine: &Engine, job: JobId, refusal: &Refusal) -> store::Result<()> {
-    let Some((part, id)) = refusal.rule.part.as_ref().and_then(|part| Some((part, part.id()?))) else { return Ok(()) };
+    let Some((sub_budget, id)) =
+        refusal.rule.sub_budget.as_ref().and_then(|sub_budget| Some((sub_budget, sub_budget.id()?)))
+    else {
+        return Ok(());
+    };
     let now = engine.clock.now();
     let mut tx = engine.pools.work.begin().await?;
     let state = match store::job::lock(&mut tx, Scope::All, job).await? {
@@ -51,32 +55,32 @@ async fn trip(engine: &Engine, job: JobId, refusal: &Refusal) -> store::Result<(
     };
     let (rule, needs) = (&refusal.rule, refusal.asked);
     let window = budgets::cells(id, &rule.budget, now);
-    let Some(locked) = store::budget::lock_parts(&mut tx, &[id]).await?.pop() else { return Ok(()) };
+    let Some(locked) = store::budget::lock_sub_budgets(&mut tx, &[id]).await?.pop() else { return Ok(()) };
     let standing = store::budget::standing(&mut tx, &[window]).await?.pop().unwrap_or_default();
     let spent = standing.spent;
     let left = locked.cap - spent - standing.unproven;
     // It was refused by how things stood: meanwhile its limit may have been raised, or what it spent may have passed.
     let may_go_on = match refusal.why {
         Why::Unpriced => false,
-        Why::HeldBack => left * 2 > locked.cap,
+        Why::SustainedShortage => left * 2 > locked.cap,
         _ => needs <= left,
     };
     if may_go_on || !locked.is_open {
         return Ok(());
     }
-    let burn = match &part.of {
-        PartOf::Guard { guard, whole } => {
+    let burn = match &sub_budget.of {
+        SubBudgetOf::Guard { guard, whole } => {
             let held = standing.reserved;
             Some(Burn { job, name: &rule.name, guard, whole, part_id: id, spent, held, asked: needs })
         }
-        PartOf::Job { .. } => None,
+        SubBudgetOf::Job { .. } => None,
     };
     let (reason, part_id) = if burn.is_some() { (PauseReason::Guard, id) } else { (PauseReason::MaxCost, 0) };
     let detail = burn.as_ref().map_or_else(|| at_its_most(refusal, spent), Burn::said);
     match pause::put(&mut tx, NewPause { job, reason, part_id, detail: &detail, needs, at: now }).await? {
-        Put::New => {}
-        Put::Before => return Ok(()),
-        Put::Lifted(until) => {
+        PauseOutcome::New => {}
+        PauseOutcome::Before => return Ok(()),
+        PauseOutcome::Lifted(until) => {
             refusal.lift(job.0, until);
             engine.work.notify();
             return Ok(());
@@ -143,7 +147,7 @@ async fn resume(engine: &Engine, conn: &mut PgConnection, one: &Guarded) -> stor
         return Ok(());
     }
     let holds = pause::of_job(conn, job).await?;
-    go_on(engine, conn, job, &holds).await?;
+    resume_unless_held(engine, conn, job, &holds).await?;
     let details = json!({ "by": "guard", "budget": one.budget });
     audit::record(conn, Entry { job_id: job.0, key_id: None, action: Action::Resume, details }).await
 }

@@ -18,7 +18,7 @@ use store::{
 
 pub use store::job::Scope;
 
-pub(crate) use self::approve::go_on;
+pub(crate) use self::approve::resume_unless_held;
 pub(crate) use self::finish::{Finish, UNCLEAN, finish_if_drained, finish_plain, release_followers};
 pub use self::{
     approve::approve,
@@ -81,7 +81,7 @@ pub async fn pause(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobErr
         }
         // What a guard paused stays so when the guard would let it go on.
         JobState::Paused if !pause::of_job(&mut tx, id).await?.is_empty() => {
-            if pause::put(&mut tx, by_hand(engine, id)).await? == pause::Put::New {
+            if pause::put(&mut tx, by_hand(engine, id)).await? == pause::PauseOutcome::New {
                 by.records(&mut tx, id, Action::Pause).await?;
             }
         }
@@ -104,8 +104,8 @@ pub async fn resume(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobEr
         JobState::Paused => {
             let was_paused = pause::remove(&mut tx, id, PauseReason::Paused, 0).await?;
             let holds = pause::of_job(&mut tx, id).await?;
-            let goes_on = approve::go_on(engine, &mut tx, id, &holds).await?;
-            if !was_paused && !goes_on {
+            let is_resumed = approve::resume_unless_held(engine, &mut tx, id, &holds).await?;
+            if !was_paused && !is_resumed {
                 let still = holds.into_iter().find(|hold| hold.lifted_until.is_none());
                 return Err(JobError::Held(still.map(|hold| hold.detail).unwrap_or_default()));
             }

@@ -18,13 +18,13 @@ use crate::{
 };
 
 /// A replica that has not heard of the removal yet may still take a job: for so long a lane stays whatever is in it.
-const GRACE: Duration = Duration::from_secs(60);
+const REMOVAL_GRACE: Duration = Duration::from_secs(60);
 
 /// Forgets closing lanes in which nothing is left, and takes up such as an earlier version stranded work in.
 pub async fn forget_drained(engine: &Engine) -> store::Result<()> {
     let mut tx = engine.pools.work.begin().await?;
     store::config::lock(&mut tx).await?;
-    if !store::config::is_older_than(&mut tx, GRACE).await? {
+    if !store::config::is_older_than(&mut tx, REMOVAL_GRACE).await? {
         return Ok(());
     }
     let Some(active) = store::config::load_active(&mut tx).await? else { return Ok(()) };

@@ -14,7 +14,7 @@ use tracing::{error, warn};
 use crate::Engine;
 
 /// Leases younger than this may belong to a claim whose answer is still on its way.
-const GRACE: Duration = Duration::from_secs(15);
+const CLAIM_GRACE: Duration = Duration::from_secs(15);
 
 pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
     let lease = engine.settings.lease;
@@ -74,8 +74,8 @@ async fn beat(engine: &Engine, lease: Duration, given_up: &mut bool) -> store::R
     let now =
         store::worker::register(&mut conn, engine.worker_id, &hostname(), &engine.roles, engine.worker_slots(), lease)
             .await?;
-    engine.control.limits.start_afresh();
-    engine.control.budgets.start_afresh();
+    engine.control.limits.start_over();
+    engine.control.budgets.start_over();
     budgets::keep_following(&engine.control, &mut conn).await?;
     engine.clock.set(now, asked + asked.elapsed() / 2);
     engine.fence.prolong(lease, asked);
@@ -86,14 +86,14 @@ async fn beat(engine: &Engine, lease: Duration, given_up: &mut bool) -> store::R
 /// Hands back leases that this process never heard of: their claim was committed, but its acknowledgement was lost. None of
 /// them was called.
 async fn release_strangers(engine: &Engine, conn: &mut store::PgConnection) -> store::Result<()> {
-    let held = store::lease::of_worker(conn, engine.worker_id, GRACE).await?;
+    let held = store::lease::of_worker(conn, engine.worker_id, CLAIM_GRACE).await?;
     let strangers: Vec<_> = held.into_iter().filter(|lease| !engine.live.contains(&lease.key())).collect();
     if strangers.is_empty() {
         return Ok(());
     }
     warn!(leases = strangers.len(), "Handing back leases of a claim whose acknowledgement was lost");
     let mut tx = store::begin(conn).await?;
-    let keys: Vec<_> = strangers.iter().map(store::lease::Held::key).collect();
+    let keys: Vec<_> = strangers.iter().map(store::lease::WorkerLease::key).collect();
     let ended = store::lease::end(&mut tx, &keys).await?;
     let retries: Vec<NewRetry> = strangers
         .iter()

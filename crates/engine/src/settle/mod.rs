@@ -31,7 +31,7 @@ const LARGEST_BATCH: usize = 2_048;
 const LARGEST_BYTES: usize = 16 << 20;
 /// Transactions side by side: one that is written while another is flushed. More make smaller ones, which cost more.
 const AT_ONCE: usize = 2;
-const RETRY_AFTER: Duration = Duration::from_millis(250);
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Where things to be settled are handed in.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ async fn settle(engine: Arc<Engine>, ops: Vec<Op>) {
         };
         if store::refusal(&error).is_none() {
             warn!(%error, waiting = batch.ops.len(), "Results could not be stored; trying again");
-            tokio::time::sleep(RETRY_AFTER).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
             batches.push(Batch { again: true, ..batch });
         } else if batch.ops.len() > 1 {
             let rest = batch.ops.split_off(batch.ops.len() / 2);

@@ -12,7 +12,7 @@ use super::{Op, Then, batch, finish};
 use crate::Engine;
 
 /// What nothing can be taken from any more is tried again this often: it may be the table, and not the row.
-const KEEP_TRYING: Duration = Duration::from_secs(10);
+const REJECTED_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How much of something was taken away because it was refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub(super) fn keep_trying(engine: Arc<Engine>, mut op: Op) {
     tokio::spawn(async move {
         let ops = vec![op];
         loop {
-            tokio::time::sleep(KEEP_TRYING).await;
+            tokio::time::sleep(REJECTED_RETRY_INTERVAL).await;
             match batch::commit(&engine, &ops, true).await {
                 Ok(done) => return finish(&engine, ops, &done),
                 Err(error) => error!(%error, "What was refused is refused still; its request cannot end"),

@@ -44,7 +44,7 @@ pub enum SubmitError {
     NoSuchJob { job: JobId },
     /// A request of the job.
     #[error("{place}: {reason}")]
-    Line { place: Place, reason: LineError },
+    Line { place: UploadPosition, reason: LineError },
     #[error("there is no request in it; each line is {{\"custom_id\",\"method\",\"url\",\"body\"}}")]
     Empty,
     #[error("it has more than {limit} bytes")]
@@ -140,14 +140,14 @@ impl SubmitError {
 
 /// Where in the upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum UploadPosition {
     /// As an editor counts: from 1, in the decompressed file, with the job's own line and blank ones.
     Line(u64),
     /// Of a JSON body, from 0.
     Request(u64),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for UploadPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(number) => write!(f, "line {number}"),

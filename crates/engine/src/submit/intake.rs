@@ -7,7 +7,7 @@ use domain::{JobId, Lane, job::JobParams};
 use secrecy::ExposeSecret;
 use store::PgPool;
 
-use super::{Format, timed::Timed, upload_permits::Place};
+use super::{Format, timed::Timed, upload_permits::UploadPermit};
 use crate::{Engine, Settings};
 
 /// Who submits.
@@ -31,7 +31,7 @@ pub struct Submission<R> {
 
 impl<R> Submission<R> {
     /// With a body that must come in as fast as its place asks for.
-    pub(crate) fn watched_by(self, place: &Place) -> Submission<Timed<R>> {
+    pub(crate) fn watched_by(self, place: &UploadPermit) -> Submission<Timed<R>> {
         let Self { params, idempotency_key, format, body } = self;
         Submission { params, idempotency_key, format, body: place.watch(body) }
     }

@@ -58,11 +58,11 @@ use self::{
 pub use self::{
     body::Format,
     dry_run::{DryRun, RouteSum},
-    error::{LineError, MOST_ROUTES, Place, RetryError, Share, SubmitError},
+    error::{LineError, MOST_ROUTES, RetryError, Share, SubmitError, UploadPosition},
     intake::{Accepted, Intake, Submission, Submitter},
     rate::Slow,
     retry::retry,
-    upload_permits::{Place as UploadPlace, Places},
+    upload_permits::{UploadPermit, UploadPermits},
 };
 pub(crate) use self::{
     checker::{Flow, Request},
@@ -76,7 +76,7 @@ pub async fn submit<R: AsyncRead + Unpin + Send>(
     who: Submitter<'_>,
     submission: Submission<R>,
 ) -> Result<Accepted, SubmitError> {
-    let place = engine.places.take(who).await?;
+    let place = engine.upload_permits.take(who).await?;
     submit_to(Intake::from(engine), who, submission.watched_by(&place)).await.map_err(|error| place.explain(error))
 }
 
@@ -86,7 +86,7 @@ pub async fn validate<R: AsyncRead + Unpin + Send>(
     who: Submitter<'_>,
     submission: Submission<R>,
 ) -> Result<DryRun, SubmitError> {
-    let place = engine.places.take(who).await?;
+    let place = engine.upload_permits.take(who).await?;
     let checked = validate_by(&Intake::from(engine), who, submission.watched_by(&place)).await;
     checked.map_err(|error| place.explain(error))
 }
@@ -242,7 +242,7 @@ async fn take_all<R: AsyncRead + Unpin + Send>(
 
 /// The team's name; empty, without a look, when there are no budgets that could know it.
 async fn team_under_budgets(intake: &Intake<'_>, team_id: i64) -> Result<String, SubmitError> {
-    if intake.budgets.book().is_empty() {
+    if intake.budgets.index().is_empty() {
         return Ok(String::new());
     }
     let mut conn = intake.pool.acquire().await?;

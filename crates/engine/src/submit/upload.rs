@@ -17,22 +17,22 @@ use tracing::warn;
 
 use super::{
     SubmitError,
-    approval::Wanted,
+    approval::ApprovalNeeded,
     dependency::{StartDecision, start_decision},
-    writer::{Room, WRITE_TIMEOUT, Writer, out_of_time},
+    writer::{QuotaRoom, WRITE_TIMEOUT, Writer, out_of_time},
 };
 use crate::jobs::UNCLEAN;
 
 /// How long a caller waits for what can be told of a failure.
 const FAILURE_DETAIL_TIMEOUT: Duration = Duration::from_secs(10);
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MIN_BACKOFF: Duration = Duration::from_millis(500);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// What is said of the job's cost.
 #[derive(Debug, Default)]
 pub struct Spending {
     /// It does not begin before somebody approves it.
-    pub approval: Option<Wanted>,
+    pub approval: Option<ApprovalNeeded>,
     pub max_cost: Option<Total>,
 }
 
@@ -69,7 +69,7 @@ impl Upload {
         key: Option<&str>,
         quota: Quota,
     ) -> Result<Option<Self>, SubmitError> {
-        let writer = Writer::start(pool.clone(), Room { upload: job.upload, team_id: job.team_id, quota });
+        let writer = Writer::start(pool.clone(), QuotaRoom { upload: job.upload, team_id: job.team_id, quota });
         // Before anything is written: the answer to the commit may be lost.
         let mut upload = Self { pool: pool.clone(), id: job.upload, origin: Origin::of(job), writer, ended: false };
         if timeout(WRITE_TIMEOUT, make(pool, job, key)).await.map_err(out_of_time)?? {
@@ -115,7 +115,7 @@ impl Upload {
                 if let Ok(outcome) = outcome(&self.pool, self.id).await {
                     return outcome;
                 }
-                sleep(FIRST_PAUSE).await;
+                sleep(MIN_BACKOFF).await;
             }
         };
         match timeout(FAILURE_DETAIL_TIMEOUT, looking).await {
@@ -172,7 +172,7 @@ async fn commit(
             store::budget::cap_job(&mut tx, id.job_id, most.0).await?;
         }
         if let Some(wanted) = spending.approval.as_ref().filter(|_| fate != StartDecision::IsCancelled) {
-            hold_back(&mut tx, JobId(id.job_id), wanted).await?;
+            require_approval(&mut tx, JobId(id.job_id), wanted).await?;
         }
     }
     if ours && fate == StartDecision::IsCancelled {
@@ -186,9 +186,9 @@ async fn commit(
 }
 
 /// Nothing of it runs before somebody approves it.
-async fn hold_back(conn: &mut store::PgConnection, job: JobId, wanted: &Wanted) -> store::Result<()> {
+async fn require_approval(conn: &mut store::PgConnection, job: JobId, wanted: &ApprovalNeeded) -> store::Result<()> {
     store::job::pause(conn, job).await?;
-    let Wanted { why, at } = wanted;
+    let ApprovalNeeded { why, at } = wanted;
     let new = NewPause { job, reason: PauseReason::Approval, part_id: 0, detail: why, needs: 0, at: *at };
     pause::put(conn, new).await?;
     let details = json!({ "by": "approval", "reason": why });
@@ -230,11 +230,11 @@ async fn outcome(pool: &PgPool, id: ingest::Upload) -> store::Result<Option<i64>
 /// Gives the upload up and removes what it left, however long the database is away. The process may end before: then its
 /// uploads are a dead worker's.
 async fn clean_up(pool: PgPool, id: ingest::Upload) {
-    let mut pause = FIRST_PAUSE;
+    let mut pause = MIN_BACKOFF;
     while let Err(error) = remove(&pool, id).await {
         warn!(job.id = %JobId(id.job_id), %error, "An upload that failed could not be removed yet");
         sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_BACKOFF);
     }
 }
 

@@ -2,10 +2,10 @@
 //! durable before its first byte reaches the caller; its ledger row follows within a second. A caller that goes away
 //! changes nothing: the call ends, is metered and booked.
 
+mod admission_wait;
 mod admit;
 mod calls;
 mod pipe;
-mod place;
 mod request;
 mod streaming;
 mod sync_call;

@@ -19,8 +19,8 @@ use crate::{
 };
 
 /// Before a call's time is over, a reader that keeps it waiting is left behind, so that the rest can still be read off the provider.
-const LAST_PART: u32 = 10;
-const LONGEST_LAST_PART: Duration = Duration::from_secs(10);
+const DRAIN_RESERVE_FRACTION: u32 = 10;
+const MAX_DRAIN_RESERVE: Duration = Duration::from_secs(10);
 
 /// How a stream ended.
 #[expect(clippy::large_enum_variant, reason = "there is one a stream, and a box would cost an allocation")]
@@ -42,7 +42,7 @@ pub(super) async fn pass_on(
     let Reply { answer: mut stream, began, .. } = reply;
     let Some(attempt) = flight.call.as_ref().map(|call| call.attempt.clone()) else { return };
     let total = attempt.deployment.target.total_timeout;
-    let leaves_at = began + total.saturating_sub((total / LAST_PART).min(LONGEST_LAST_PART));
+    let leaves_at = began + total.saturating_sub((total / DRAIN_RESERVE_FRACTION).min(MAX_DRAIN_RESERVE));
     let mut reader = Reader { to, leaves_at };
     let mut cut_off = std::pin::pin!(engine.calls.cut_off());
     let ending = loop {

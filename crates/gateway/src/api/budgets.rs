@@ -1,6 +1,6 @@
 //! Budgets: how each stands, and declaring those that the file does not.
 
-use admission::budgets::{self, BudgetError, InForce, Shown};
+use admission::budgets::{self, BudgetError, BudgetStanding, InForce};
 use axum::{
     Json,
     body::Body,
@@ -139,13 +139,16 @@ impl OverView {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wanted {
+pub struct ListParams {
     /// Add up the ledger too, which takes as long as the window has rows.
     #[serde(default)]
     verify: bool,
 }
 
-pub async fn list(State(app): State<App>, Params(wanted): Params<Wanted>) -> Result<Json<Page<BudgetView>>, Problem> {
+pub async fn list(
+    State(app): State<App>,
+    Params(wanted): Params<ListParams>,
+) -> Result<Json<Page<BudgetView>>, Problem> {
     let all = if wanted.verify {
         budgets::verify(&app.engine.control).await?
     } else {
@@ -197,10 +200,11 @@ fn not_found(name: &str) -> Problem {
 }
 
 impl BudgetView {
-    fn of(shown: Shown) -> Self {
+    fn of(shown: BudgetStanding) -> Self {
         let unit = shown.unit();
         let text = |amount: i128| unit.text(amount);
-        let Shown { row, standing, left, window_start, resets_at, burn, exhausted_at, verified, over, .. } = shown;
+        let BudgetStanding { row, standing, left, window_start, resets_at, burn, exhausted_at, verified, over, .. } =
+            shown;
         let limit = row.budget.cap();
         let cap = row.budget.cap().max(1);
         let tenths = (cap - left).max(0).saturating_mul(1000) / cap;

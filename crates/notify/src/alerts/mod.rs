@@ -17,7 +17,7 @@ pub use self::{
     burn::{Burn, tell_of_burn},
     deliver::deliver,
     notice::{Notices, tell_of_notices},
-    receiver::{BadReceiver, Receiver, Wanted},
+    receiver::{BadReceiver, Receiver, ReceiverSpec},
     trial::{NoReceiver, try_out},
     trouble::{tell_of_outages, tell_of_troubles},
 };

@@ -21,7 +21,7 @@ pub(crate) use pool::{Lent, Pool};
 pub(crate) use refusal::{error_inside, is_explained, refused};
 pub(crate) use send::{Post, Reply, post, root_cause};
 pub(crate) use status::class_of;
-pub(crate) use timeouts::Patience;
+pub(crate) use timeouts::CallTimer;
 
 use std::borrow::Cow;
 

@@ -15,7 +15,7 @@ use reqwest::Client;
 use crate::{error::CallError, target::Target};
 
 /// Below what middle boxes allow an idle connection, so that a dead one is rarely picked.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Over HTTP/2 a client has one connection, and servers commonly allow it 100 calls at once: more would queue there unseen.
 const CALLS_PER_CLIENT: usize = 100;
 
@@ -142,7 +142,7 @@ fn build(target: &Target) -> Result<Client, CallError> {
         .no_proxy()
         .tcp_nodelay(true)
         .connect_timeout(target.connect_timeout)
-        .pool_idle_timeout(IDLE)
+        .pool_idle_timeout(IDLE_TIMEOUT)
         .http2_adaptive_window(true)
         .http2_keep_alive_interval(Duration::from_secs(15))
         .http2_keep_alive_timeout(Duration::from_secs(15));

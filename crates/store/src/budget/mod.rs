@@ -3,21 +3,25 @@
 
 mod grant;
 mod over;
-mod part;
 mod prove;
 mod sample;
 mod spend;
+mod sub_budget;
 
 use domain::Budget;
 use sqlx::{PgConnection, query, query_as, query_scalar, types::Json};
 
-pub use grant::{Ask, Follower, Locked, Put, Taken, follow, followers, give, lock, replicas, still_follow, taken};
+pub use grant::{
+    Follower, GrantRequest, GrantRow, Locked, Taken, follow, followers, give, lock, replicas, still_follow, taken,
+};
 pub use over::{Over, OverCall, over};
-pub use part::{Guarded, PartKey, cap_job, capped, forget_parts, guarded, lock_parts, part_ids};
 pub use prove::{OwnRow, mismatched, prove, prove_all};
 pub use sample::{Sample, first_samples, forget_samples, keep_samples};
 pub use spend::{
     Spend, Standing, Uncounted, Verified, add, close, count, forget, has_uncounted, standing, uncounted, verify,
+};
+pub use sub_budget::{
+    Guarded, SubBudgetKey, cap_job, capped, forget_sub_budgets, guarded, lock_sub_budgets, sub_budget_ids,
 };
 
 use crate::Result;

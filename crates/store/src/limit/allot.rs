@@ -9,7 +9,7 @@ const DEBT_S: f64 = 60.0;
 
 /// What another replica holds of a limit.
 #[derive(Debug, Clone, Copy)]
-pub struct Held {
+pub struct OtherGrant {
     pub granted: i64,
     /// What of it is in use, or is promised to a request that waits; more than `granted` when it is short.
     pub busy: i64,
@@ -17,7 +17,7 @@ pub struct Held {
     pub is_alive: bool,
 }
 
-impl Held {
+impl OtherGrant {
     /// What it could do without.
     pub fn idle(self) -> i64 {
         if self.is_alive { (self.granted - self.busy.max(0)).max(0) } else { 0 }
@@ -49,7 +49,7 @@ pub struct Share {
 
 /// Slots: all that fits when it fits; when it does not, an even share, and of the rest what no other replica is short of. What is in
 /// use here stays counted even where more than the limit allows is in use, after it was lowered.
-pub fn slots(cap: i64, others: &[Held], used: i64, need: Need, replicas: i64) -> Share {
+pub fn slots(cap: i64, others: &[OtherGrant], used: i64, need: Need, replicas: i64) -> Share {
     let held = others.iter().fold(0i64, |sum, other| sum.saturating_add(other.granted.max(0)));
     let free = cap.saturating_sub(held).max(0);
     let mut wishes: Vec<i64> = others.iter().map(|other| other.wish()).collect();
@@ -104,7 +104,7 @@ impl Bucket {
 
     /// Takes what a replica needs beyond what it holds. `returned`: what it puts back, or owes; `largest`: the largest call that waits,
     /// which passes when the bucket is full although it never fits.
-    pub fn take(&mut self, others: &[Held], need: Need, returned: i64, largest: i64, replicas: i64) -> Share {
+    pub fn take(&mut self, others: &[OtherGrant], need: Need, returned: i64, largest: i64, replicas: i64) -> Share {
         let elsewhere: f64 = others.iter().map(|other| other.granted.max(0) as f64).sum();
         let held = need.floor.max(0);
         let measure = self.burst - elsewhere - held as f64;

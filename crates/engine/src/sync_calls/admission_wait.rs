@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use admission::{
-    budgets::{Ask, Urgency},
+    budgets::{ReservationRequest, Urgency},
     catalog::{ActiveDeployment, ActiveRoute},
     limits::{Full, Reserves, Verdict, Waiter},
 };
@@ -15,17 +15,17 @@ use crate::{Engine, failover::Request};
 
 /// Where a call may go, and what it takes of limits and budgets there.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct CallNeeds<'a> {
     pub route: &'a ActiveRoute,
     pub endpoint: Endpoint,
     pub tried: &'a [Arc<str>],
     pub lane: &'a Lane,
     pub reserves: &'a Reserves,
     pub tokens: i64,
-    pub ask: &'a Ask,
+    pub ask: &'a ReservationRequest,
 }
 
-impl<'a> Place<'a> {
+impl<'a> CallNeeds<'a> {
     pub fn of(request: &Request<'a>, tried: &'a [Arc<str>]) -> Self {
         Self {
             route: request.route,

@@ -7,16 +7,16 @@ use std::{
 
 use store::limit::{Answer, Want};
 
-use crate::granter::KEPT_TICKS;
+use crate::granter::GRANT_RETENTION_TICKS;
 
-use super::{Kind, Rule, refused::View, rule::State};
+use super::{Kind, LimitRule, refused::View, rule::State};
 
 /// After so many ticks without use, what is held beyond the allotment goes back.
-const EXPIRES: u32 = 4;
+const IDLE_TICKS: u32 = 4;
 /// The highest use is halved every so many ticks, that is, each minute.
-const FADES: u32 = 240;
+const PEAK_HALF_LIFE_TICKS: u32 = 240;
 /// An allotment, at the least: so many calls.
-const ALLOTMENT: i64 = 2;
+const MIN_ALLOTMENT: i64 = 2;
 
 /// Why a round is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) enum Occasion {
 /// One limit's part of a round.
 #[derive(Debug)]
 pub(super) struct Pending {
-    pub rule: Arc<Rule>,
+    pub rule: Arc<LimitRule>,
     pub want: Want,
     /// Requests of jobs asked for some of it.
     pub is_for_jobs: bool,
@@ -38,7 +38,7 @@ pub(super) struct Pending {
 }
 
 /// What one limit has to say, if anything. What it gives back it no longer holds from here on.
-pub(super) fn gather(rule: &Arc<Rule>, occasion: Occasion) -> Option<Pending> {
+pub(super) fn collect_demand(rule: &Arc<LimitRule>, occasion: Occasion) -> Option<Pending> {
     let mut state = rule.state();
     if occasion == Occasion::Tick {
         state.idle_ticks = state.idle_ticks.saturating_add(1);
@@ -55,7 +55,7 @@ pub(super) fn gather(rule: &Arc<Rule>, occasion: Occasion) -> Option<Pending> {
     let asks = state.unmet > 0;
     if occasion == Occasion::Tick {
         (state.ticks, state.spent) = (state.ticks.wrapping_add(1), 0);
-        if state.ticks.is_multiple_of(FADES) {
+        if state.ticks.is_multiple_of(PEAK_HALF_LIFE_TICKS) {
             state.lately /= 2;
         }
     }
@@ -70,7 +70,7 @@ fn slots(state: &mut State, occasion: Occasion) -> Option<Want> {
     let is_tick = occasion == Occasion::Tick;
     let is_wanted = state.view.is_some_and(|view| view.is_wanted);
     let surplus = state.granted - busy;
-    let is_at_rest = state.idle_ticks > EXPIRES && surplus > spare.saturating_mul(2);
+    let is_at_rest = state.idle_ticks > IDLE_TICKS && surplus > spare.saturating_mul(2);
     let gives_back = surplus > 0 && (is_wanted || is_tick && (state.is_tight() || is_at_rest));
     // Calls ended that were more than it may have by now.
     let is_over = (is_tick || is_wanted) && state.recorded > state.granted.max(state.used);
@@ -90,7 +90,7 @@ fn rate(state: &mut State, occasion: Occasion) -> Option<Want> {
     let is_tick = occasion == Occasion::Tick;
     state.lately = state.lately.max(if is_tick { state.spent } else { 0 });
     let (busy, spare) = (state.rate_busy(), state.spare(state.lately.saturating_mul(2)));
-    let is_at_rest = is_tick && state.idle_ticks > EXPIRES && state.granted > spare.saturating_mul(2);
+    let is_at_rest = is_tick && state.idle_ticks > IDLE_TICKS && state.granted > spare.saturating_mul(2);
     let kept = if state.is_asked || is_tick && state.is_tight() {
         busy.max(if is_tick { state.spent } else { 0 })
     } else if is_at_rest {
@@ -128,7 +128,7 @@ impl State {
 
     /// Promised to a job's request that comes again.
     fn promised(&self) -> i64 {
-        if self.idle_ticks <= KEPT_TICKS { self.waited_for } else { 0 }
+        if self.idle_ticks <= GRANT_RETENTION_TICKS { self.waited_for } else { 0 }
     }
 
     /// Slots in use, and waited for or promised.
@@ -146,7 +146,7 @@ impl State {
         if is_wanted && self.unmet == 0 {
             0
         } else {
-            lately.max(self.last.max(self.largest).max(1).saturating_mul(ALLOTMENT))
+            lately.max(self.last.max(self.largest).max(1).saturating_mul(MIN_ALLOTMENT))
         }
     }
 
