@@ -1,5 +1,5 @@
-//! Keeps this replica in grants, of limits and of budgets: one loop for each, with the same rhythm. A tick reads what is in force and
-//! exchanges what is needed and not needed with PostgreSQL; between ticks, demand starts a round at once.
+//! Keeps this replica supplied with grants, in one loop for limits and one for budgets. A tick reads the rules in force
+//! and exchanges demand and unused grants with PostgreSQL. Between ticks, demand starts a round at once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,9 +16,9 @@ pub(crate) const GRANT_RETENTION_TICKS: u32 = (backoff::MAX_BACKOFF.as_millis() 
 /// Between two rounds that demand alone starts.
 const MIN_ROUND_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What is granted to replicas by PostgreSQL and spent by them in memory.
+/// Amounts that PostgreSQL grants to replicas and that replicas spend in memory.
 pub(crate) trait Grants {
-    /// Notified when somebody was refused for want of a grant.
+    /// Notified when a call was refused for lack of a grant.
     fn demand(&self) -> &Notify;
 
     /// Follows what is in force, then makes a round. Tells whether requests of jobs wanted something.

@@ -1,5 +1,5 @@
-//! Setting a charge of the ledger right: what was booked at its worst case, or by a wrong price, becomes what the provider did charge.
-//! The row itself never changes. A correction is a row of its own, on the day of what it corrects and in the same windows, so reports,
+//! Corrects a charge in the ledger that was booked at its worst case or with a wrong price. The row itself never
+//! changes. A correction is a row of its own, on the day of what it corrects and in the same windows, so reports,
 //! budgets, guards and the job's cost follow it exactly.
 
 mod figures;
@@ -37,7 +37,7 @@ pub enum NewCharge {
     Void,
 }
 
-/// What is to be set right, and why.
+/// The attempt to be corrected, the new charge, and the reason.
 #[derive(Debug, Clone, Copy)]
 pub struct Correction<'a> {
     /// An attempt's id, or the id of a synchronous call with one attempt.
@@ -85,7 +85,8 @@ fn listed(attempts: &[AttemptId]) -> String {
     attempts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Books what is missing between what the ledger says of the attempt and what is wanted. Said twice, it is booked once.
+/// Books the difference between the ledger's sum for the attempt and the wanted charge. Idempotent: a repeated
+/// correction books nothing.
 pub async fn correct(engine: &Engine, correction: Correction<'_>) -> Result<Corrected, CorrectError> {
     let Correction { wanted, reason, by, .. } = correction;
     let mut tx = engine.pools.api.begin().await?;

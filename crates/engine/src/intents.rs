@@ -16,9 +16,9 @@ use crate::Engine;
 
 const QUEUE: usize = 1_024;
 const BATCH: usize = 256;
-/// Longer than this nobody is kept waiting for Postgres.
+/// The longest that a caller waits for an intent to be written.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// While it is away it is asked this often whether it is back.
+/// How often the database is probed while it is away.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 
 struct Intent {
@@ -45,7 +45,7 @@ pub struct IntentQueue {
 pub struct Durable(Option<(oneshot::Receiver<()>, Arc<AtomicBool>)>);
 
 impl Durable {
-    /// Whether it became so, within some patience.
+    /// Waits, for a bounded time, until the intent is durable.
     pub async fn reached(self) -> bool {
         let Some((mut durable, given_up)) = self.0 else { return false };
         let reached = matches!(tokio::time::timeout(WRITE_TIMEOUT, &mut durable).await, Ok(Ok(())));
@@ -62,7 +62,8 @@ impl Intents {
         (Self { send, failing: Arc::clone(&failing) }, IntentQueue { receive, failing })
     }
 
-    /// Whether intents can be written, as far as is known. Who has none gets no answer, so while they cannot, nothing is called.
+    /// Whether intents can be written, as far as is known. A call without an intent gets no answer, so none is made
+    /// while intents cannot be written.
     pub fn can_be_written(&self) -> bool {
         !self.failing.load(Ordering::Acquire)
     }
@@ -82,13 +83,14 @@ impl Intents {
     }
 }
 
-/// Writes until everybody who could hand in is gone. What cannot be written is refused: its caller gets no answer.
+/// Writes intents until all senders are gone. An intent that cannot be written is refused, and its caller gets no
+/// answer.
 pub async fn run(engine: Arc<Engine>, queue: IntentQueue) {
     let IntentQueue { receive: mut queue, failing } = queue;
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         if failing.load(Ordering::Acquire) {
-            // Who handed one in before that was known is refused at once.
+            // Intents handed in before the failure was known are refused at once.
             while queue.try_recv().is_ok() {}
             tokio::time::sleep(PROBE_INTERVAL).await;
             failing.store(!can_write(&engine).await, Ordering::Release);
@@ -97,7 +99,7 @@ pub async fn run(engine: Arc<Engine>, queue: IntentQueue) {
         if queue.recv_many(&mut batch, BATCH).await == 0 {
             return;
         }
-        // Who gave up was refused, and its call is booked without an intent.
+        // A caller that gave up was refused, and its call is booked without an intent.
         batch.retain(|intent| !intent.given_up.load(Ordering::Acquire));
         if batch.is_empty() {
             continue;
@@ -157,7 +159,7 @@ mod tests {
         testing::call_row(&engine.catalog.get(), engine.worker_id)
     }
 
-    /// Who calls while the database is away hears so at once; when it is back, calls go on.
+    /// While the database is away, calls are refused at once; when it is back, they succeed again.
     #[sqlx::test(migrations = "../../migrations")]
     async fn while_none_can_be_written_that_is_known(pool: PgPool) {
         let (engine, queue) = testing::engine(&pool, Duration::from_secs(30)).await;

@@ -9,9 +9,9 @@ use notify::alerts::Receiver;
 pub struct Settings {
     /// Requests of jobs under way at once in this process.
     pub slots: usize,
-    /// How long a silent worker keeps what it holds.
+    /// How long a silent worker keeps its leases.
     pub lease: Duration,
-    /// How long running calls may go on after a shutdown began.
+    /// How long calls in flight may continue after a shutdown began.
     pub drain: Duration,
     /// Bodies and results are purged this long after their job ended.
     pub retention: Duration,

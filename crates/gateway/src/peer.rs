@@ -21,11 +21,11 @@ use tokio::{
 
 use crate::problem::{Kind, Problem};
 
-/// How often work for a client looks whether the client is there.
+/// How often work for a client checks whether the client is still connected.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// A client that takes nothing of its answer for this long is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
-/// A connection on which nothing is said is asked after this time, and as often again, whether the other end still exists.
+/// The interval of TCP keepalive probes on an idle connection.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Who asked, as far as the connection knows. Absent in tests that need none.

@@ -144,7 +144,7 @@ fn delete<T: 'static>(path: &'static str, access: Access, handler: impl Handler<
     Route { method: "DELETE", path, access, handler: on(MethodFilter::DELETE, handler) }
 }
 
-/// CurrentCaller may take a route, whose path is written as in documents.
+/// Who may use a route; the path is written as in documents.
 pub(crate) fn access_of(method: &str, path: &str) -> Option<Access> {
     let is_it = |route: &Route| route.method == method && route.path.replace("{*", "{") == path;
     routes().into_iter().find(is_it).map(|route| route.access)

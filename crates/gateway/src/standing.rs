@@ -1,6 +1,6 @@
-//! Whether a body may go on. A key is checked when a request comes in; a stream that is open for hours outlives that check, and so
-//! does an upload. So the bodies of both directions ask again, four times a second, whether their caller may still do what the
-//! route needs, and end as soon as the caller may not, or when a shutdown lets nothing run on.
+//! Re-checks the caller of a long body. A key is checked when a request arrives, but a stream or an upload may outlive
+//! that check by hours. So bodies of both directions check four times a second whether their caller still has the
+//! permission of the route. They end as soon as it does not, or when a shutdown cuts everything.
 
 use std::{
     error::Error,
@@ -132,7 +132,7 @@ struct Watched {
     body: Body,
     standing: Standing,
     ending: Ending,
-    /// When the caller is looked at again.
+    /// When the caller is checked again.
     due: Instant,
     /// What wakes a body that has nothing to give; most bodies never have to wait.
     wakers: Option<Wakers>,

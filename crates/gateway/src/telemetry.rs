@@ -83,7 +83,7 @@ fn describe() {
     }
 }
 
-/// Folds recorded samples into buckets again and again, or they would pile up where nobody scrapes.
+/// Folds recorded samples into buckets periodically; without a scraper they would pile up.
 pub async fn keep_up(handle: PrometheusHandle) {
     loop {
         tokio::time::sleep(UPKEEP_INTERVAL).await;
@@ -91,7 +91,7 @@ pub async fn keep_up(handle: PrometheusHandle) {
     }
 }
 
-/// As OpenMetrics for whoever asks for that, else in Prometheus's own format.
+/// OpenMetrics for scrapers that ask for it, else Prometheus's own format.
 pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     let text = app.metrics.render();
     let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();

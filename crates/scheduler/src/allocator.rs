@@ -1,5 +1,6 @@
-//! The decision of a claim, pure: free slots go to lanes, to teams inside a lane, to flows inside a team. Strict lanes first;
-//! then always to whoever has used the least slot-time for its weight, so that the parts even out over time (max-min).
+//! The allocation of one claim, pure: free slots go to lanes, to teams inside a lane, and to flows inside a team.
+//! Strict lanes come first. Then the lowest virtual time is served next, so that the shares even out over time
+//! (weighted fair queuing).
 
 #[cfg(test)]
 mod tests;
@@ -28,9 +29,10 @@ pub struct LaneState {
     pub calls: usize,
     /// Slot-time it used on this replica, in µs for its weight.
     pub virtual_time: i64,
-    /// It has waited for so long that one request of it goes before the strict lanes.
+    /// The lane has waited longer than its aging time: one request of it goes ahead of the strict lanes.
     pub overdue: bool,
-    /// The virtual_time at which a team of it was last served: who is held back by a limit of its own gains no credit below it.
+    /// The virtual time at which a team of the lane was last served. A team that is blocked by a limit of its own gains
+    /// no credit below it.
     pub served_up_to: i64,
 }
 
@@ -59,11 +61,11 @@ impl<F: FnMut(usize) -> bool> Gate for F {
     }
 }
 
-/// Shares of one lane that can have more, the lowest virtual_time first; equal ones in the order given.
+/// Shares of one lane that can take more, the lowest virtual time first; equal ones in the order given.
 type Queue = BinaryHeap<Reverse<(i64, usize)>>;
 
-/// Parts `free` slots of `total`. `supply` is how many requests of each flow could run now; what is granted is taken from it.
-/// Leaves behind the lanes and shares as they stand then.
+/// Divides `free` slots of `total`. `supply`: how many requests of each flow could run now; granted ones are
+/// subtracted. Updates lanes and shares to their new state.
 pub fn fill(
     total: usize,
     free: usize,
@@ -157,13 +159,13 @@ impl FreeSlots {
             return false;
         }
         let used: usize = lanes.iter().map(LaneState::holds).sum();
-        // What others let run beside the slots is no reason for a strict lane to wait.
+        // Synchronous calls of other lanes beyond the slots are no reason for a strict lane to wait.
         let beside = if state.strict { 0 } else { self.beside(lanes) };
         state.in_use < state.reserve || used + beside < self.total
     }
 
-    /// Slots that are not to be had because of synchronous calls beyond their lanes' reserves. These cannot wait, so they start all
-    /// the same; half of what is nobody's reserve stays the queue's.
+    /// Slots taken by synchronous calls beyond their lanes' reserves. Such calls cannot wait, so they start anyway;
+    /// half of the unreserved slots stay with the queue.
     fn beside(&self, lanes: &[LaneState]) -> usize {
         let calls: usize = lanes.iter().map(|lane| lane.calls.saturating_sub(lane.reserve)).sum();
         let reserved: usize = lanes.iter().map(|lane| lane.reserve).sum();

@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 
 use super::slot_time::Account;
 
-/// For so long a place is kept for a call that was refused, or that still waits: its caller is told to come again in one. In µs.
+/// How long a place is kept for a call that was refused or still waits. Its caller is told to retry after one second.
+/// In µs.
 const PLACE_RETENTION: u64 = 2_000_000;
-/// For so long after requests of the lane were seen to wait they are taken to wait still. In µs.
+/// How long after they were last seen waiting requests of the lane count as still waiting. In µs.
 const QUEUE_SEEN_WINDOW: u64 = 1_000_000;
 
 #[derive(Debug, Clone, Default)]

@@ -32,9 +32,9 @@ impl Default for PoolSizes {
 pub struct Pools {
     /// Requests of callers: submit, read, administer.
     pub api: PgPool,
-    /// Claim, settle, grants, upkeep.
+    /// Claim, settle, grants, maintenance.
     pub work: PgPool,
-    /// Intents of synchronous calls, and nothing else: nobody else's crowd keeps an answer waiting.
+    /// Intents of synchronous calls only, so that no other load delays an answer.
     pub intents: PgPool,
 }
 
@@ -77,7 +77,7 @@ pub fn connect(url: &str, sizes: PoolSizes) -> sqlx::Result<Pools> {
                     Ok(())
                 })
             })
-            // A connection that was idle may have died with its server: asked first, it is replaced instead of failing somebody.
+            // An idle connection may have died with its server: a ping replaces it before it fails a caller.
             .before_acquire(|conn, meta| {
                 Box::pin(async move {
                     if meta.idle_for > PING_AFTER_IDLE {

@@ -19,7 +19,7 @@ pub struct LimitRow {
     pub kind: String,
     pub cap: i64,
     pub managed_by: String,
-    /// Another number than before: the limit was set anew.
+    /// Raised whenever the limit is set again.
     pub generation: i64,
 }
 

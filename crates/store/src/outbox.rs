@@ -1,4 +1,5 @@
-//! Webhooks on their way. A row is delivered at least once, by one replica at a time: who takes it has it for a lease.
+//! Webhooks to be delivered, each at least once. A replica takes a row for the length of a lease, so that only one
+//! delivers it at a time.
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub struct Due {
     /// Sealed, but where the version before wrote it.
     pub url: String,
     pub payload: String,
-    /// This one included. Who reports with a smaller number has lost its lease.
+    /// This try included. A report with a smaller number comes from a replica that has lost its lease.
     pub tries: i32,
 }
 

@@ -41,7 +41,7 @@ pub async fn active(conn: &mut PgConnection, team_id: i64) -> Result<Vec<SecretR
     .await
 }
 
-/// Makes whoever else changes the team's secrets wait until this transaction ends.
+/// Locks out other changes of the team's secrets until this transaction ends.
 pub async fn lock(conn: &mut PgConnection, team_id: i64) -> Result<()> {
     query!("select team_id from team where team_id = $1 for no key update", team_id).fetch_one(conn).await?;
     Ok(())

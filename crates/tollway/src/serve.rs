@@ -26,7 +26,7 @@ use crate::{
 /// Reports running at once, and how long one may take.
 const REPORTS: usize = 2;
 const REPORT_TIMEOUT: Duration = Duration::from_secs(300);
-/// A database that is starting, or failing over, is waited for.
+/// How long to wait for a database that is starting or failing over.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What to run, and with what.
@@ -35,7 +35,7 @@ pub struct Serving {
     pub roles: Roles,
     /// Handed to child processes as `--config`, so that they find the same database and lake.
     pub config_file: Option<PathBuf>,
-    /// How it hears that the configuration is to be read again; `None`: it is not.
+    /// The signal to reload the configuration; `None`: it is never reloaded.
     pub reload: Option<Reload>,
 }
 

@@ -1,4 +1,4 @@
-//! What a round has to say of each budget: what is needed of it, what changed, and what is given back.
+//! Collects what one round asks of each budget: the demand, the changes, and the amounts to return.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,7 +11,8 @@ use super::{
     rule::{BudgetRule, State, Unmet},
 };
 
-/// A replica that rests keeps enough for so many calls, as large as the last one was: the first after a pause costs what any costs.
+/// An idle replica keeps a grant for this many calls of the size of the last one, so that the first call after a pause
+/// needs no extra round trip.
 const ALLOTMENT: i128 = 2;
 
 /// Why a round is made.
@@ -44,7 +45,8 @@ pub(super) struct Pending {
     pub is_current: bool,
 }
 
-/// What one budget has to say. Grants that nothing holds are given up here, before Postgres hears of it.
+/// The demand of one budget. Unreserved grants are given up here, before Postgres records it: in the other order, a
+/// call could still spend what another replica has been granted.
 pub(super) fn collect_demand(
     state: &mut State,
     rule: &Arc<BudgetRule>,
@@ -125,7 +127,7 @@ pub(super) fn collect_demand(
     forget_ended(state, rule, now);
 }
 
-/// Cells whose time is over, of which nothing is reserved or doubtful, and that the database knows as they are.
+/// Forgets the cells of past windows in which nothing is reserved or doubtful and whose state the database has.
 fn forget_ended(state: &mut State, rule: &BudgetRule, now: DateTime<Utc>) {
     state.cells.retain(|cell| {
         let is_over = cell.span.end <= now && cell.account.reserved == 0;

@@ -1,4 +1,5 @@
-//! A round of grants: asks Postgres for what is needed of each budget and part, in one transaction, and takes in what it says.
+//! One round of grants: requests the demand of every budget and sub-budget from Postgres in one transaction, and
+//! applies the answers.
 
 use std::{
     collections::HashMap,
@@ -22,10 +23,11 @@ use super::{
 };
 use crate::{AdmissionControl, granter::GRANT_RETENTION_TICKS};
 
-/// Between two questions to other replicas for what they have free.
+/// The least time between two requests to other replicas for their unused grants.
 const PEER_QUERY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Asks Postgres, if anything is wanted, to be told or to be given back. Tells whether requests of jobs wanted something.
+/// Exchanges grants with Postgres if there is demand, news, or something to return. Returns whether requests of jobs
+/// asked for any of it.
 pub(super) async fn exchange(control: &AdmissionControl, occasion: Occasion) -> store::Result<bool> {
     let now = control.clock.now();
     let rules = rules(control).await?;
@@ -82,7 +84,7 @@ pub(super) async fn exchange(control: &AdmissionControl, occasion: Occasion) -> 
     Ok(for_jobs)
 }
 
-/// All that is granted: the budgets in force, and the parts of them that are in use.
+/// All rules that take grants: the budgets in force and their sub-budgets in use.
 async fn rules(control: &AdmissionControl) -> store::Result<Vec<Arc<BudgetRule>>> {
     let mut rules = control.budgets.index().rules.clone();
     let sub_budgets = control.budgets.sub_budgets.in_use();
@@ -98,12 +100,12 @@ async fn rules(control: &AdmissionControl) -> store::Result<Vec<Arc<BudgetRule>>
     Ok(rules)
 }
 
-/// Jobs that a part refuses for good: their next request does not fit however calls under way end, or their guard has held them back
-/// for long. A job that waits is asked again now and then, and how the part stands may be old by then: so it is seen here, when it is
-/// known.
+/// Jobs that a sub-budget refuses for good: their next request cannot fit however the calls in flight end, or their
+/// guard has blocked them for a sustained time. This is decided here, where the state of the sub-budget is fresh; at
+/// the job's next retry it may be stale.
 pub(super) fn refused(state: &mut State, one: &Pending, view: &View, now: DateTime<Utc>) -> Vec<(i64, Refusal)> {
     let Some(sub_budget) = one.rule.sub_budget.as_ref().filter(|_| view.is_open) else { return Vec::new() };
-    // What calls hold is not burnt: whoever spends less than half of what he may is not paused for it.
+    // Reservations are not spend: a job that has spent less than half of its limit is not paused for them.
     let is_short = one.needs.iter().sum::<i128>() > view.left && view.possible * 2 <= one.rule.budget.cap();
     let guard = match &sub_budget.of {
         SubBudgetOf::Guard { guard, .. } => Some(guard),
@@ -127,7 +129,7 @@ pub(super) fn refused(state: &mut State, one: &Pending, view: &View, now: DateTi
 pub(super) fn answer(one: Pending, locked: Locked, taken: Taken, replicas: i64) -> (Pending, Account, View) {
     let mut account = one.account;
     if !one.is_loaded {
-        // Of a time before this process began afresh: all of it counts as used.
+        // Granted before this process registered again: all of it counts as used.
         account.used += taken.mine;
         account.granted += taken.mine;
     }
@@ -149,7 +151,7 @@ pub(super) fn answer(one: Pending, locked: Locked, taken: Taken, replicas: i64) 
     (one, account, view)
 }
 
-/// Less was granted than is needed: what other replicas have free is asked for.
+/// Less was granted than needed: other replicas are asked for their unused grants.
 fn is_short(one: &Pending, after: &Account) -> bool {
     one.is_current && after.granted < one.account.used + one.needs.iter().sum::<i128>()
 }
@@ -165,7 +167,7 @@ fn put(ask: &GrantRequest, after: &Account) -> GrantRow {
 }
 
 impl State {
-    /// Not again at once: who was asked has to answer first.
+    /// Limits the rate of such requests: the other replicas need time to answer.
     fn may_ask(&mut self) -> bool {
         let may = self.asked_at.is_none_or(|at| at.elapsed() > PEER_QUERY_INTERVAL);
         if may {
@@ -174,7 +176,8 @@ impl State {
         may
     }
 
-    /// Postgres has written it. Meanwhile calls may have taken of what was free, and others may have ended.
+    /// Applies a committed answer. Since the round began, calls may have reserved part of the grant, and others may
+    /// have ended.
     pub(super) fn take_in(&mut self, one: &Pending, after: &Account, view: View) {
         if self.epoch != one.epoch {
             return;
@@ -197,7 +200,7 @@ impl State {
         cell.is_loaded = true;
         cell.written = Some(*after);
         if self.sheds != one.sheds {
-            // Granted under a limit that is another one by now.
+            // The limit was changed after this grant was made.
             cell.account.keep(0);
         }
     }

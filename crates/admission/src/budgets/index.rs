@@ -1,4 +1,4 @@
-//! The budgets in force, found by what is known of a call.
+//! An index of the budgets in force by the facts of a call.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

@@ -1,4 +1,4 @@
-//! What a budget that is used up does to new jobs.
+//! Rejects new jobs when a budget is used up.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ pub struct Asker<'a> {
     pub tags: &'a Tags,
 }
 
-/// What is left is too little for a job when it is less than one part in so many.
+/// A budget with less than 1/`CRUMBS` of its limit left takes no new job.
 const CRUMBS: i128 = 1_000;
 
-/// A budget with the policy `reject` that all of the job's requests will be under, and of which nothing is left.
+/// Finds a budget with the policy `reject` that applies to all requests of the job and is used up.
 pub async fn used_up(
     budgets: &Budgets,
     pool: &PgPool,
@@ -49,7 +49,7 @@ pub async fn used_up(
     };
     let windows: Vec<_> = rules.iter().map(|rule| windows::cells(rule.id, &rule.budget, now)).collect();
     let standings = store::budget::standing(&mut conn, &windows).await?;
-    // What calls under way hold may come back.
+    // Reservations of calls in flight may be returned.
     let left = |(rule, now): &(Arc<BudgetRule>, Standing)| rule.budget.cap() - now.spent - now.unproven;
     let mut standings = rules.into_iter().zip(standings);
     let used_up = standings.find(|one| left(one) * CRUMBS < one.0.budget.cap());

@@ -7,29 +7,29 @@ use domain::waits::{Obstacle, WaitReason};
 
 use super::{SubBudgetOf, rule::BudgetRule};
 
-/// Requests of jobs are looked at again after this, though their budget says that it resets later: it may be raised, or money that
-/// was held for the calls of a replica that is gone may come back.
+/// A request of a job is retried after this even if its budget resets later: the budget may be raised, or money
+/// reserved by a dead replica may be returned.
 const OVER_BUDGET_BACKOFF: Duration = Duration::from_secs(30);
-/// A job that is to be paused is looked at again after this.
+/// The back-off of a job that is about to be paused.
 const PAUSE_BACKOFF: Duration = Duration::from_millis(50);
-/// When others hold what is needed, it may be free in a moment.
+/// Money that is reserved or granted elsewhere may be returned within a moment.
 const GRANT_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// It is more than can come back before the reset.
+    /// More than can be returned before the window resets.
     Short,
-    /// Calls under way, or other replicas, hold what is needed.
+    /// The amount is reserved by calls in flight or granted to other replicas.
     InUse,
-    /// The same, of a guard, and it has been so for long: see [`super::sustained_shortage`].
+    /// A guard has blocked the job for a sustained time: see [`super::sustained_shortage`].
     SustainedShortage,
-    /// Postgres was not asked lately: a grant is on its way, or it cannot be reached.
+    /// The local view is stale: a grant is on its way, or Postgres cannot be reached.
     Unasked,
-    /// It was declared a moment ago, and what was spent before is being counted.
+    /// The budget is new, and its earlier spend is still being counted.
     Counting,
     /// So little is left that no new job is taken.
     UsedUp,
-    /// The model has no price, so nobody can say what fits.
+    /// The model has no price, so the worst case is unknown.
     Unpriced,
 }
 
@@ -43,17 +43,17 @@ pub struct Refusal {
     pub at: DateTime<Utc>,
     pub resets_at: Option<DateTime<Utc>>,
     pub why: Why,
-    /// The call waits no longer.
+    /// The call will not wait again.
     pub is_last_try: bool,
 }
 
 impl Refusal {
-    /// Waiting for a moment changes nothing.
+    /// Whether a short wait cannot help.
     pub fn is_final(&self) -> bool {
         self.is_last_try || self.is_for_long()
     }
 
-    /// The part of a budget that refused lets the job alone until then.
+    /// Exempts the job from the sub-budget that refused it, until then.
     pub fn lift(&self, job: i64, until: DateTime<Utc>) {
         self.rule.state().lift(job, until);
     }
@@ -67,10 +67,10 @@ impl Refusal {
         if self.is_for_long() { (self.resets_at? - self.at).to_std().ok() } else { Some(GRANT_RETRY_AFTER) }
     }
 
-    /// How long a flow is left alone that it refused for good.
+    /// The back-off of a flow that was refused for good.
     pub fn pause(&self) -> Duration {
         if self.rule.sub_budget.is_some() {
-            // Its job is paused by then, or passes because it was approved.
+            // By then the job is paused, or is admitted because it was approved.
             return PAUSE_BACKOFF;
         }
         self.retry_after().unwrap_or(OVER_BUDGET_BACKOFF).min(OVER_BUDGET_BACKOFF)

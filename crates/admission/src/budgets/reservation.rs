@@ -1,4 +1,5 @@
-//! What one call holds of all budgets that it is under, from before it starts until its ledger row is committed.
+//! The reservation of one call in all budgets that apply to it, from before it starts until its ledger row is
+//! committed.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{catalog::ActiveDeployment, worst_case};
 
-/// For whom a call is to be made, and how large it can get.
+/// The facts of a call that decide which budgets apply, and how large it can get.
 #[derive(Debug, Clone)]
 pub struct ReservationRequest {
     pub team: Arc<str>,
@@ -33,8 +34,8 @@ pub struct ReservationRequest {
     pub endpoint: Endpoint,
     pub est_in: i64,
     pub max_out: Option<i64>,
-    /// Its size is the largest of a flow of which a request can never fit into a whole budget: at most the whole budget is held, and
-    /// whoever takes it checks the request itself before it is called.
+    /// The size is that of the largest request of its flow, which exceeds a whole budget. At most the whole budget is
+    /// reserved, and the claim checks the actual request before it is called.
     pub is_oversized: bool,
 }
 
@@ -109,13 +110,13 @@ impl Call {
         self.reservations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A budget that came after it: it is held whatever is left.
+    /// Reserves the call in a budget that was declared after it started, whatever is left.
     pub fn adopt(&self, rule: &Arc<BudgetRule>) {
         let held = rule.force(self.worst.of(rule).unwrap_or(0), self.at);
         self.reservations().push(held);
     }
 
-    /// Holds it of all of the rules and their parts, or of none.
+    /// Reserves it in all of the rules and their sub-budgets, or in none.
     pub fn reserve<'r>(
         &self,
         rules: impl Iterator<Item = &'r Arc<BudgetRule>>,
@@ -159,7 +160,7 @@ impl Call {
     }
 }
 
-/// All calls of this process that have not ended, so that a budget that comes while they run can count them.
+/// All calls of this process that have not ended, so that a budget that is declared while they run can count them.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     next: AtomicU64,
@@ -187,13 +188,14 @@ struct Open {
     calls: Arc<Calls>,
 }
 
-/// Ends by being settled, released or forfeited. Dropped, it is released if the call was not sent; else what it holds stays used: of a
-/// job's request until the ledger says what it cost, of a synchronous call for good, for nobody knows.
+/// Ends by `settle`, `release` or `forfeit`. If it is dropped, it is released when the call was not sent. Otherwise the
+/// amount stays used: for a job's request until the ledger has its cost, for a synchronous call for good, because its
+/// cost stays unknown.
 #[derive(Debug, Default)]
 pub struct Reservation(Option<Open>);
 
 impl Reservation {
-    /// When it was made: to this moment's window the call is charged.
+    /// When the reservation was made. The call is charged to the window of this moment.
     pub fn at(&self) -> Option<DateTime<Utc>> {
         self.0.as_ref().map(|open| open.call.at)
     }
@@ -211,7 +213,7 @@ impl Reservation {
         }
     }
 
-    /// The call turned out to be smaller than what it was held for.
+    /// Lowers the reservation: the call turned out to be smaller.
     pub fn lower(&mut self, est_in: i64, max_out: Option<i64>) {
         let Some(Open { call, worst, .. }) = &mut self.0 else { return };
         if (call.ask.est_in, call.ask.max_out) == (est_in, max_out) {
@@ -236,14 +238,15 @@ impl Reservation {
         self.end(|_| Outcome::Charged(0));
     }
 
-    /// Somebody else books it, or has done so: whoever took its lease.
+    /// Another process books the call, or has done so: the one that took over its lease.
     pub fn forfeit(mut self) {
         self.end(|_| Outcome::BookedByOthers);
     }
 
     fn end(&mut self, outcome: impl Fn(&BudgetRule) -> Outcome) {
         if let Some(Open { number, call, calls, .. }) = self.0.take() {
-            // Before it ends: a budget that comes meanwhile counts it, or finds its row in the ledger.
+            // Before the reservation ends: a budget that is declared in between counts the call, or finds its row in
+            // the ledger.
             call.end(outcome);
             calls.all().remove(&number);
             // One that found it in between.

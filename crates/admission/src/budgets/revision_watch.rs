@@ -1,5 +1,5 @@
-//! Follows the budgets in force: calls under way are counted under those that are new, and Postgres is told what this replica counts
-//! by. Nothing is granted of a budget before all replicas follow it.
+//! Follows the budgets in force. Calls in flight are counted under new budgets, and Postgres is told which revision
+//! this replica enforces. A budget grants nothing before all replicas enforce it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,8 +12,8 @@ use store::budget::BudgetRow;
 use super::{Budgets, collect_demand::Occasion, grant_round::exchange, index::BudgetIndex, rule::BudgetRule};
 use crate::AdmissionControl;
 
-/// Follows the budgets in force. Those that are new count the calls under way, and Postgres is told so before it hears that they are
-/// followed: only then is anything granted of them.
+/// Follows the budgets in force. New budgets count the calls in flight, and Postgres has these amounts before it learns
+/// that the revision is followed. Only then does a budget grant anything.
 pub async fn follow(control: &AdmissionControl) -> store::Result<()> {
     let budgets = &control.budgets;
     let _alone = budgets.exchange.lock().await;
@@ -48,7 +48,7 @@ pub async fn keep_following(control: &AdmissionControl, conn: &mut store::PgConn
     }
 }
 
-/// Counts what was spent before budgets came; whichever replica gets to it first.
+/// Counts the spend from before a budget was declared. The first replica to lock the budget does it.
 pub(super) async fn count(control: &AdmissionControl) -> store::Result<()> {
     loop {
         let mut tx = control.pools.work.begin().await?;
@@ -63,7 +63,7 @@ pub(super) async fn count(control: &AdmissionControl) -> store::Result<()> {
 }
 
 impl Budgets {
-    /// Replaces the book. From here on calls are under the new one, and those under way are adopted.
+    /// Replaces the index. New calls are checked against the new one, and calls in flight are adopted into it.
     pub fn turn_to(&self, revision: i64, rows: Vec<BudgetRow>) {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         let next = BudgetIndex::new(revision, rows, &index);

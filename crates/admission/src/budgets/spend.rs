@@ -5,7 +5,7 @@ use store::PgConnection;
 
 use super::{Budgets, index::BudgetIndex};
 
-/// RowsOf calls the rows are.
+/// Which process made the calls of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowsOf {
     /// Of this process, which knows what its calls are under.
@@ -13,7 +13,7 @@ pub enum RowsOf {
     Others,
 }
 
-/// Counts the rows under all budgets that are in force, those included of which this replica has not heard yet. `revision`: that in
+/// Counts the rows under all budgets in force, including those that this replica does not know yet. `revision`: that in
 /// force, as [`store::ledger::insert`] gave it in this transaction.
 pub async fn book<'r>(
     conn: &mut PgConnection,

@@ -1,4 +1,4 @@
-//! How budgets stand.
+//! The standing of each budget: spent, reserved, left, and its burn rate.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::budget::{Unit, Window};
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::AdmissionControl;
 
-/// Of the calls that took a budget over its limit, so many are named.
+/// The most calls that are named when a budget is over its limit.
 const MOST_CALLS: i64 = 20;
 
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub struct BudgetStanding {
     pub resets_at: Option<DateTime<Utc>>,
     /// Spent in an hour, by the last one: see [`super::burn_rate`].
     pub burn: i128,
-    /// When it is used up if that goes on; `None`: not before it resets.
+    /// When it is used up at this rate; `None`: not before it resets.
     pub exhausted_at: Option<DateTime<Utc>>,
     /// Whether that was looked at for long enough to tell somebody of it.
     pub is_burn_telling: bool,

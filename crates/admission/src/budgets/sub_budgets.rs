@@ -1,4 +1,4 @@
-//! The parts that this replica uses, by what they are of.
+//! The sub-budgets in use on this replica, by key.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -30,7 +30,7 @@ impl SubBudgets {
         self.all_by_key().values().cloned().collect()
     }
 
-    /// The part of a budget that a call is under; `None`: no guard looks at it.
+    /// The sub-budget that applies to a call; `None` if no guard does.
     pub fn of(&self, whole: &BudgetRule, facts: &Facts<'_>) -> Option<Arc<BudgetRule>> {
         let guard = whole.budget.guard?;
         let key = SubBudgetKey { budget_id: whole.id, subject: guard.subject(facts)?, per_s: guard.per.seconds() };
@@ -113,7 +113,7 @@ impl SubBudgets {
         Ok(known)
     }
 
-    /// Those that something is held or counted of. The others are let go.
+    /// The sub-budgets with a reservation or with spend. The others are dropped.
     pub fn in_use(&self) -> Vec<Arc<BudgetRule>> {
         let mut sub_budgets = self.all_by_key();
         sub_budgets.retain(|_, rule| Arc::strong_count(rule) > 1 || !rule.state().is_idle());
@@ -133,7 +133,7 @@ pub(super) async fn name(conn: &mut PgConnection, nameless: &[SubBudget]) -> sto
     Ok(())
 }
 
-/// What is left of it is held for nobody, and its requests wait whatever the whole's policy is.
+/// Requests wait at a sub-budget, whatever the policy of the whole budget is.
 fn rule(name: &str, sub_budget: SubBudget, state: Arc<Mutex<State>>) -> BudgetRule {
     let (unit, most, window) = match &sub_budget.of {
         SubBudgetOf::Guard { guard, whole } => (whole.unit(), guard.rate(whole.cap()), guard.window()),

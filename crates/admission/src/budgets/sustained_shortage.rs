@@ -1,13 +1,14 @@
-//! For how long a guard has held a job back. Calls under way hold what they may cost: as long as they last, a job that wants more than
-//! its guard lets it is slowed down to that, and never comes to a request that could not fit. So one that wants more all the time is
-//! paused too, whatever its calls last.
+//! How long a guard has blocked a job. Calls in flight reserve their worst case, so a job that wants more than its
+//! guard allows is merely slowed down and may never reach a request that cannot fit. A job that keeps wanting more is
+//! therefore paused too, however long its calls take.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::budget::Length;
 
-/// One part in so many of the time that the guard looks back on: for so long a job may want more than there is.
+/// A job may want more than its guard allows for 1/`SUSTAINED_FRACTION` of the guard's window.
 const SUSTAINED_FRACTION: i32 = 10;
-/// Of guards that look back on seconds: on a busy machine short calls may take as long to end and be settled.
+/// The minimum, for guards with a window of seconds: on a busy machine short calls may take that long to end and be
+/// settled.
 const MIN_SUSTAINED: TimeDelta = TimeDelta::seconds(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,13 +18,13 @@ pub(super) struct SustainedShortage {
 }
 
 impl SustainedShortage {
-    /// The job wants more than there is, now as `before`.
+    /// The job wants more than its guard allows, now as `before`.
     pub fn again(before: Option<Self>, per: Length, now: DateTime<Utc>) -> Self {
         let since = before.filter(|before| before.is_recent(per, now)).map_or(now, |before| before.since);
         Self { since, seen: now }
     }
 
-    /// A job that wants more asks many times a second; one that did not for a while begins anew.
+    /// A blocked job retries many times a second; one that did not for a while starts over.
     pub fn is_recent(self, per: Length, now: DateTime<Utc>) -> bool {
         now - self.seen < sustained_after(per) / 2
     }

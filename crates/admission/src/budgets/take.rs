@@ -1,4 +1,4 @@
-//! How a call takes of one budget, or is refused.
+//! Reserves in one budget, or refuses.
 
 use std::{
     sync::Arc,
@@ -13,11 +13,11 @@ use super::{
     rule::{BudgetRule, CellReservation, State},
 };
 
-/// A view of the whole that is older does not refuse anybody for good.
+/// A view of the whole budget that is older than this refuses no call for good.
 const VIEW_MAX_AGE: Duration = Duration::from_millis(600);
 
 impl BudgetRule {
-    /// Holds an amount for a call that begins now. `None`: the call has no price.
+    /// Reserves an amount for a call that begins now; `None`: the call has no price.
     pub(super) fn take(
         self: &Arc<Self>,
         amount: Option<i128>,
@@ -55,7 +55,7 @@ impl BudgetRule {
         Err(Refusal { is_last_try: urgency != Urgency::CanWait, ..refusal })
     }
 
-    /// Holds it whatever is left.
+    /// Reserves it whatever is left.
     pub(super) fn force(self: &Arc<Self>, amount: i128, at: DateTime<Utc>) -> CellReservation {
         let mut state = self.state();
         let epoch = state.epoch;
@@ -67,7 +67,7 @@ impl BudgetRule {
         CellReservation { rule: Arc::clone(self), cell, amount, epoch }
     }
 
-    /// As [`Self::take`], of a part: only jobs that nobody approved are refused.
+    /// Reserves in a sub-budget, which refuses only jobs that are not approved.
     pub(super) fn take_sub_budget(
         self: &Arc<Self>,
         amount: Option<i128>,

@@ -1,5 +1,6 @@
-//! How many calls at once a deployment takes, learnt from its refusals: halved when it throttles, grown by one for each round
-//! of answers. A rule like any other, but the grant is this replica's own and no database's. Without a refusal it is unlimited.
+//! Adaptive concurrency (AIMD): how many calls at once a deployment takes, learnt from its refusals. The ceiling is
+//! halved when the deployment throttles, and grows by one for each round of answers. It is a rule like any other, but
+//! granted by the replica itself instead of the database. Before the first refusal there is no ceiling.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,14 +17,14 @@ use super::{Kind, LimitRule, Reserves, lane_partition};
 const BURST_WINDOW: Duration = Duration::from_secs(1);
 const UNLIMITED: i64 = i64::MAX;
 
-/// The paces of all deployments that were called.
+/// The concurrency ceilings of all deployments that were called.
 #[derive(Debug, Default)]
 pub struct AdaptiveConcurrency(Mutex<HashMap<Arc<str>, DeploymentConcurrency>>);
 
 #[derive(Debug)]
 struct DeploymentConcurrency {
     rule: Arc<LimitRule>,
-    /// What is left of it beside the reserves, and each lane's reserve.
+    /// The part that all lanes share, and each lane's reserve.
     shared: Arc<LimitRule>,
     own: Vec<Arc<LimitRule>>,
     reserves: Reserves,
@@ -91,7 +92,7 @@ impl AdaptiveConcurrency {
         one.set(deployment, (!is_over).then_some(next));
     }
 
-    /// What it is limited to in this replica, when it refused calls.
+    /// The ceiling of the deployment on this replica; `None` if it has not refused calls.
     pub fn ceiling(&self, deployment: &str) -> Option<i64> {
         self.all().get(deployment)?.ceiling.map(|ceiling| ceiling as i64)
     }
@@ -111,7 +112,7 @@ impl DeploymentConcurrency {
         Self { rule: whole, shared, own, reserves, ceiling: None, enough: 0.0, cut_at: None }
     }
 
-    /// Other lanes have reserves now, or others of them. What runs stays with the rule that it took from.
+    /// The lanes' reserves have changed. Calls in flight keep the rule they took from.
     fn follow(&mut self, deployment: &str, reserves: &Reserves) {
         let known = |lane| self.reserves.iter().position(|(of, _)| of == lane).map(|n| Arc::clone(&self.own[n]));
         self.own = reserves.iter().map(|(lane, _)| known(lane).unwrap_or_else(|| rule(deployment))).collect();
@@ -119,7 +120,7 @@ impl DeploymentConcurrency {
         self.divide();
     }
 
-    /// Parts what the deployment takes among the lanes.
+    /// Divides the ceiling of the deployment among the lanes.
     fn divide(&self) {
         let most = self.ceiling.map(|ceiling| ceiling as i64);
         self.rule.state().granted = most.unwrap_or(UNLIMITED);

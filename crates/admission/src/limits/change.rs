@@ -19,9 +19,9 @@ use crate::AdmissionControl;
 pub enum LimitError {
     #[error(transparent)]
     BadScope(#[from] BadScope),
-    #[error("{kind:?} is no kind of limit here; {known} are")]
+    #[error("{kind:?} is not a kind of limit of this scope; allowed are {known}")]
     BadKind { kind: String, known: &'static str },
-    #[error("a limit is at least 1, not {0}; remove it, and there is none")]
+    #[error("limit must be at least 1 (got {0}); to lift the limit, delete it")]
     BadCap(i64),
     #[error("there is no {0}")]
     NotFound(String),
@@ -46,7 +46,7 @@ pub async fn set(
         return Err(LimitError::BadCap(cap));
     }
     let mut tx = control.pools.api.begin().await?;
-    // Two contradictory ones at the same time would each look fine.
+    // Two changes that contradict each other would both pass if they were checked at the same time.
     store::config::lock(&mut tx).await?;
     let found = find(control, &mut tx, target).await?;
     let rows = store::limit::active(&mut tx).await?;
@@ -109,7 +109,7 @@ async fn write(conn: &mut PgConnection, target: &LimitScope, kind: &str, cap: Op
     Ok(())
 }
 
-/// This replica at once; the others look by themselves, and so would this one.
+/// Applies the change on this replica at once. The others poll for it, and so would this one.
 async fn follow(control: &AdmissionControl) {
     let _ = reload(control).await;
     control.limits.signals.demand.notify_one();

@@ -1,4 +1,4 @@
-//! What a round has to say of each limit: what is needed of it, and what is given back.
+//! Collects what one round asks of each limit: the demand, and the unused grants to return.
 
 use std::{
     sync::Arc,
@@ -11,11 +11,11 @@ use crate::granter::GRANT_RETENTION_TICKS;
 
 use super::{Kind, LimitRule, refused::View, rule::State};
 
-/// After so many ticks without use, what is held beyond the allotment goes back.
+/// After this many idle ticks, grants beyond the allotment are returned.
 const IDLE_TICKS: u32 = 4;
-/// The highest use is halved every so many ticks, that is, each minute.
+/// The recorded peak use is halved after this many ticks, that is, each minute.
 const PEAK_HALF_LIFE_TICKS: u32 = 240;
-/// An allotment, at the least: so many calls.
+/// The least allotment, in calls.
 const MIN_ALLOTMENT: i64 = 2;
 
 /// Why a round is made.
@@ -23,7 +23,7 @@ const MIN_ALLOTMENT: i64 = 2;
 pub(super) enum Occasion {
     /// Time has passed.
     Tick,
-    /// Somebody was refused, or another replica told something.
+    /// A call was refused, or another replica sent a message.
     Demand,
 }
 
@@ -37,14 +37,14 @@ pub(super) struct Pending {
     asked: Instant,
 }
 
-/// What one limit has to say, if anything. What it gives back it no longer holds from here on.
+/// The demand of one limit, if there is any. Grants that are to be returned are given up from here on.
 pub(super) fn collect_demand(rule: &Arc<LimitRule>, occasion: Occasion) -> Option<Pending> {
     let mut state = rule.state();
     if occasion == Occasion::Tick {
         state.idle_ticks = state.idle_ticks.saturating_add(1);
     }
     if std::mem::take(&mut state.is_freed) && state.waited_for > 0 && state.unmet == 0 {
-        // Its requests of jobs were told to come again: what they lack is fetched for them now.
+        // Requests of jobs will retry: the missing amount is requested for them now.
         state.refuse_again();
     }
     let want = match rule.kind {
@@ -140,7 +140,7 @@ impl State {
         if self.unmet > 0 { self.unmet } else { self.promised() }
     }
 
-    /// What is held for calls that are still to come; nothing near the limit.
+    /// The spare grant for calls still to come; 0 near the limit.
     fn spare(&self, lately: i64) -> i64 {
         let is_wanted = self.is_asked || self.is_tight();
         if is_wanted && self.unmet == 0 {
@@ -159,7 +159,8 @@ impl State {
 }
 
 impl Pending {
-    /// PostgreSQL has written it. Meanwhile calls may have taken of what was kept, and others may have ended.
+    /// Applies a committed answer. Since the round began, calls may have taken part of the grant, and others may have
+    /// ended.
     pub fn take_in(&self, answer: &Answer) {
         let mut state = self.rule.state();
         state.told_busy = self.want.busy;
@@ -188,7 +189,7 @@ impl Pending {
         });
     }
 
-    /// Nobody knows whether it was written. What is held is what would be held in either case.
+    /// It is unknown whether the round was committed: the replica keeps what it would have in either case.
     pub fn fail(&self) {
         let mut state = self.rule.state();
         match self.rule.kind {

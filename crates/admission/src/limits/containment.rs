@@ -1,4 +1,4 @@
-//! Limits beside one another: a part cannot have more than the whole.
+//! Containment of limits: a limit inside a team cannot exceed the team's own.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use store::{PgConnection, limit::LimitRow};
 
 use super::{LimitScope, StoredScope, key_scope, lane_scope, team_scope};
 
-/// One of the two would be of no effect.
+/// Two limits contradict each other: one of them would have no effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {cap} of {of} contradicts {kind} {other} of {other_of}, which {why}")]
 pub struct Contradiction {
@@ -19,7 +19,7 @@ pub struct Contradiction {
     why: &'static str,
 }
 
-/// A target as the limits' table knows it.
+/// The stored scope of a limit, with the scopes that contain it and those that it contains.
 pub(super) struct ScopeNesting {
     pub scope: String,
     /// The team, as people call it.
@@ -65,7 +65,7 @@ impl<'a> Caps<'a> {
         self.0.get(&(scope, kind)).copied()
     }
 
-    /// Whether a limit can stand beside the others. `of` is how people call what it is of.
+    /// Checks a limit against the others. `of`: its scope as users write it.
     pub fn check(&self, found: &ScopeNesting, of: &impl ToString, kind: &str, cap: i64) -> Result<(), Contradiction> {
         let known = |scope: &String, why| Some((scope.clone(), self.get(scope, kind)?, why));
         let whole =
@@ -90,7 +90,7 @@ pub enum CheckError {
     Store(#[from] store::Error),
 }
 
-/// Whether the limits that a catalog declares can stand beside each other and beside those of the API. After they were
+/// Checks the limits that a catalog declares against each other and against those of the API. Called after they were
 /// applied, in the same transaction.
 pub async fn check(conn: &mut PgConnection, catalog: &Catalog) -> Result<(), CheckError> {
     let rows = store::limit::active(conn).await?;
@@ -119,7 +119,7 @@ pub async fn check(conn: &mut PgConnection, catalog: &Catalog) -> Result<(), Che
     Ok(())
 }
 
-/// The same for a key that is being made, of which nobody has heard yet.
+/// Checks the caps of a key that is being created and is not in the table yet.
 pub async fn check_key(
     conn: &mut PgConnection,
     team: &str,

@@ -1,4 +1,4 @@
-//! Takes grants from Postgres as they are asked for, and gives back what is not needed.
+//! Takes grants from Postgres on demand, and returns unused ones.
 
 use std::{
     collections::HashMap,
@@ -20,14 +20,15 @@ use crate::{AdmissionControl, granter::Grants};
 /// The longest that a round may take, and reading the limits.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Those who wait for an answer are told soon that there is none.
+/// Bounds an exchange in time, so that waiting calls learn soon that the database does not answer.
 async fn in_time<T>(work: impl Future<Output = store::Result<T>>) -> store::Result<T> {
     tokio::time::timeout(ROUND_TIMEOUT, work).await.unwrap_or_else(|_| Err(store::Error::PoolTimedOut))
 }
 
 /// Follows the rules in force, keeping the state of those that stay.
 pub async fn reload(control: &AdmissionControl) -> store::Result<()> {
-    // Two of them would each make a rule of a new limit, and what was taken from one of these would be forgotten.
+    // Two concurrent reloads would each create a rule for a new limit, and permits taken from one of the two would be
+    // lost.
     let _one = control.limits.reloading.lock().await;
     let mut conn = control.pools.work.acquire().await?;
     let rows = store::limit::active(&mut conn).await?;
@@ -41,7 +42,7 @@ pub async fn reload(control: &AdmissionControl) -> store::Result<()> {
         let is_same = |rule: &&Arc<LimitRule>| kind == Kind::Slots || rule.generation == generation;
         let rule = known.get(&limit_id).filter(is_same).cloned().unwrap_or_else(|| {
             let rule = LimitRule::of(limit_id, generation, &scope, kind, Arc::clone(&limits.signals));
-            // Others may count what this replica held of it before.
+            // Other replicas may still count an earlier grant of this one.
             rule.follow(cap, generation > 0);
             Arc::new(rule)
         });
@@ -70,12 +71,12 @@ impl Grants for Limiter {
 
     fn failed(&self, error: &store::Error) {
         self.signals.answered(false);
-        warn!(%error, "Limits could not be exchanged with the database; the known ones hold");
+        warn!(%error, "Limit grants could not be exchanged with the database; the current grants stay in force");
     }
 }
 
 impl Limiter {
-    /// The database no longer knows what this replica was granted. What calls still hold is told anew before anything is taken.
+    /// The database has lost this replica's grants. Permits in use are reported again before anything new is taken.
     pub fn start_over(&self) {
         for rule in self.all() {
             let mut state = rule.state();
@@ -101,7 +102,7 @@ impl Limiter {
         }
     }
 
-    /// Another replica gave something of these limits back.
+    /// Another replica returned part of its grants of these limits.
     pub(crate) fn freed(&self, limits: &[i64]) {
         for rule in self.all().iter().filter(|rule| limits.contains(&rule.id)) {
             let mut state = rule.state();
@@ -118,8 +119,8 @@ impl Limiter {
     }
 }
 
-/// One exchange with Postgres about all limits together, if anything is wanted or to be given back. Tells whether requests of jobs wanted
-/// something.
+/// One exchange with Postgres for all limits together, if there is demand or something to return. Returns whether
+/// requests of jobs asked for any of it.
 async fn round(control: &AdmissionControl, occasion: Occasion) -> store::Result<bool> {
     let pending: Vec<Pending> = control.limits.all().iter().filter_map(|rule| collect_demand(rule, occasion)).collect();
     if pending.is_empty() {

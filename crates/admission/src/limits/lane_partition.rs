@@ -1,5 +1,5 @@
-//! The parts of a deployment that lanes have: a reserve is one lane's own, what is left is shared by all, and a maximum bounds a
-//! lane in both. Each is a limit of its own, so that it is as exact across replicas as the deployment's.
+//! Partitions a deployment's limit among lanes. A reserve belongs to one lane, the rest is shared, and a maximum bounds
+//! a lane across both. Each partition is a limit of its own, and so as exact across replicas as the deployment's limit.
 
 use std::{collections::BTreeMap, sync::Arc};
 

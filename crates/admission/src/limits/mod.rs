@@ -51,10 +51,10 @@ type OwnOrShared = (Arc<LimitRule>, Arc<LimitRule>);
 #[derive(Debug, Default)]
 pub struct Limiter {
     by_scope: RwLock<HashMap<Arc<str>, Vec<Arc<LimitRule>>>>,
-    /// Between those who wait and the granter.
+    /// Signals between waiting calls and the granter.
     pub signals: Arc<Signals>,
     reloading: tokio::sync::Mutex<()>,
-    /// What deployments take at once, as far as their refusals tell.
+    /// How many calls at once deployments take, learnt from their refusals.
     pub concurrency: AdaptiveConcurrency,
 }
 
@@ -68,7 +68,7 @@ impl Limiter {
         scopes.iter().filter_map(|scope| by_scope.get(*scope)).flatten().cloned().collect()
     }
 
-    /// The rules a caller is under, whatever deployment serves it.
+    /// The rules that apply to a caller, whatever deployment serves it.
     pub fn caller_rules(&self, team_id: i64, lane: &Lane, key_id: &str) -> Vec<Arc<LimitRule>> {
         if self.by_scope.read().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty() {
             return Vec::new();
@@ -163,7 +163,7 @@ impl Limiter {
     }
 }
 
-/// One of two would do, and it cannot be known which has room.
+/// Either of two rules is enough, and it is unknown which one has capacity.
 fn want_partitions(partitions: &[OwnOrShared], tokens: i64, waiter: Waiter) {
     for (own, shared) in partitions.iter().filter(|(own, shared)| own.check(tokens).or(shared.check(tokens)).is_err()) {
         own.want(tokens, waiter);
@@ -186,7 +186,7 @@ pub async fn apply(conn: &mut store::PgConnection, catalog: &Catalog) -> store::
     Ok(())
 }
 
-/// Keeps what lanes have of a deployment in step with its limit.
+/// Keeps the lane partitions of a deployment in step with its limit.
 async fn apply_partitions(
     conn: &mut store::PgConnection,
     name: &str,

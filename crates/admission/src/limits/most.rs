@@ -1,4 +1,4 @@
-//! The most that one call can take of limits in tokens: what is larger than a whole limit would wait for it for ever.
+//! The largest call that limits in tokens can admit: a larger one would wait for ever.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What one call holds of all limits that it is under.
+//! The permits of one call: what it took from all limits that apply to it.
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ impl Permit {
         (rule, permit)
     }
 
-    /// Takes from all rules or from none. Refused by one, it asks for what it lacks of the others too, so that all of it comes in one
-    /// round.
+    /// Takes from all rules or from none. When one refuses, demand is registered at the others too, so that one round
+    /// brings all of it.
     pub(super) fn take(rules: &[Arc<LimitRule>], tokens: i64, waiter: Waiter) -> Result<Self, Refused> {
         let mut permit = Self { taken: Vec::with_capacity(rules.len()), waiter: Some(waiter) };
         for (n, rule) in rules.iter().enumerate() {
@@ -67,7 +67,7 @@ impl Permit {
         }
     }
 
-    /// Gives back what it took from rates: the call came to nothing, by no fault of its caller. Slots stay until it is dropped.
+    /// Refunds the rates: the call failed through no fault of its caller. Slots are kept until the permit is dropped.
     pub fn refund(&mut self) {
         let waiter = self.waiter();
         self.taken.retain(|(rule, amount)| {

@@ -1,10 +1,10 @@
-//! What a limit is of, in the words of people.
+//! The scope of a limit, as users write it.
 
 use std::{fmt, str::FromStr};
 
 use domain::Lane;
 
-/// What a limit is of, as people write it: `team:NAME`, `lane:LANE:team:NAME`, `key:ID`, `deployment:NAME`.
+/// The scope of a limit, as users write it: `team:NAME`, `lane:LANE:team:NAME`, `key:ID`, `deployment:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LimitScope {
     Team(String),
@@ -14,7 +14,7 @@ pub enum LimitScope {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no scope: team:NAME, lane:LANE:team:NAME, key:ID or deployment:NAME")]
+#[error("{0:?} is not a scope; use team:NAME, lane:LANE:team:NAME, key:ID or deployment:NAME")]
 pub struct BadScope(String);
 
 impl FromStr for LimitScope {

@@ -1,10 +1,10 @@
-//! What a limit is of, as `limit_rule.scope` keeps it. Written and read here and nowhere else.
+//! The scope of a limit as `limit_rule.scope` stores it. Only this module formats and parses it.
 
 use std::{fmt, str::FromStr};
 
 use domain::{Lane, waits::WaitReason};
 
-/// What a stored limit is of.
+/// The scope of a stored limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoredScope {
     Team(i64),
@@ -14,7 +14,7 @@ pub enum StoredScope {
     },
     Key(String),
     Deployment(String),
-    /// What lanes have of a deployment.
+    /// A lane partition of a deployment's limit.
     LanePartition {
         deployment: String,
         partition: LanePartition,
@@ -23,7 +23,7 @@ pub enum StoredScope {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LanePartition {
-    /// What the reserves leave, for all lanes.
+    /// What the reserves leave, shared by all lanes.
     Shared,
     /// One lane's own.
     Reserve(Lane),
@@ -36,7 +36,7 @@ pub enum LanePartition {
 pub struct BadStoredScope(String);
 
 impl StoredScope {
-    /// Why a request waits that a limit of it refuses.
+    /// The wait reason of a request that a limit of this scope refuses.
     pub fn reason(&self) -> WaitReason {
         match self {
             Self::Team(_) => WaitReason::TeamLimit,
@@ -46,7 +46,7 @@ impl StoredScope {
         }
     }
 
-    /// As people write it: they know a team by its name.
+    /// As users write it, with the team's name in place of its number.
     pub fn named(&self, team: &str) -> String {
         match self {
             Self::Team(_) => format!("team:{team}"),
@@ -119,7 +119,7 @@ fn split_partition(text: &str) -> Option<(&str, LanePartition)> {
         .or_else(|| of_lane(":most:").map(|(name, lane)| (name, LanePartition::Most(lane))))
 }
 
-/// A name that would read as a part of another deployment is written so that it does not. All others stay as they are.
+/// Escapes a name that would read as a lane partition of another deployment. All other names stay as they are.
 fn escaped(name: &str) -> String {
     match split_partition(name).is_some() || name.contains("%3A") || name.contains("%25") {
         true => name.replace('%', "%25").replace(':', "%3A"),

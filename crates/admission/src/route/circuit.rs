@@ -11,11 +11,11 @@ const MAX_COOLING: Duration = Duration::from_secs(30);
 const OPERATOR: Backoff = Backoff { first: Duration::from_secs(30), longest: Duration::from_secs(600) };
 /// A provider's own Retry-After is believed up to this. A longer one cannot be meant, so the pause is ours.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
-/// A probe that is not heard of for so long is sent again.
+/// A probe without an answer for this long is sent again.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
-/// Looked at again by those who wait for a probe's answer.
+/// How often waiting calls check for the probe's answer.
 pub(super) const PROBE_POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Failures longer ago than this are no evidence beside a new one.
+/// A failure older than this is no evidence when a new one is judged.
 const EVIDENCE_MAX_AGE: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Circuit {
         }
     }
 
-    /// A call begins. After cooling it is the probe, and nothing else starts until it is heard of.
+    /// A call begins. After cooling it is the probe, and no other call starts until it has reported back.
     pub fn started(&mut self, now: Instant) {
         if !self.is_closed() {
             self.state = State::Probing { since: now };

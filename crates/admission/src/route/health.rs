@@ -30,7 +30,7 @@ use super::{
 const BREAKER_OPENS_AT: u32 = 10;
 /// The same for a refusal of the credential or the model, which costs nothing and says more.
 const REFUSALS_OPEN_AT: u32 = 2;
-/// For so long an answer to one team contradicts the failures of another.
+/// How long an answer to one team contradicts the failures of another.
 const CONTRADICTION_WINDOW: Duration = Duration::from_secs(30);
 
 /// A call that failed.
@@ -113,7 +113,7 @@ impl Health {
         Ok(())
     }
 
-    /// A call of the team begins. After cooling it is the probe, and nothing else starts until it is heard of.
+    /// A call of the team begins. After cooling it is the probe, and no other call starts until it has reported back.
     pub fn started(&self, deployment: &str, team: &str) {
         self.each_circuit(deployment, team, |circuit, now| circuit.started(now));
     }

@@ -30,18 +30,18 @@ use crate::{
 #[derive(Debug)]
 pub enum Next {
     Use(Placement),
-    /// None can take it now; the soonest may be asked again after this.
+    /// No deployment can take it now; the first one may be tried again after this.
     Wait {
         after: Duration,
         obstacle: Obstacle,
         /// Why the provider is not asked, where it is that.
         class: Option<ErrorClass>,
     },
-    /// What it can cost does not fit into a budget.
+    /// Its worst-case cost does not fit into a budget.
     OverBudget(Refusal),
 }
 
-/// What a choice of deployment goes by.
+/// The inputs of the choice of a deployment.
 #[derive(Debug, Clone, Copy)]
 pub struct Choice<'a> {
     pub route: &'a ActiveRoute,

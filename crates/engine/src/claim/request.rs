@@ -44,7 +44,7 @@ pub struct JobInfo {
 }
 
 impl JobInfo {
-    /// For whom a request of it is made, and how large it can get.
+    /// What a request of the job asks budgets to reserve.
     pub fn ask(&self, est_in: i64, max_out: Option<i64>) -> ReservationRequest {
         ReservationRequest {
             team: Arc::clone(&self.team),
@@ -165,7 +165,7 @@ impl Request {
         }
     }
 
-    /// What it holds; nothing, when somebody took it before.
+    /// Takes its resources; empty if they were taken before.
     pub fn take_admission(&self) -> Admission {
         self.admission.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! Fills the slots: the state of lanes, teams and flows is put before `fill`, and each request that it lets through takes its
-//! limits and its deployment.
+//! Fills the slots: hands the state of lanes, teams and flows to the allocator (`fill`), and takes limits and a
+//! deployment for each request that it admits.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -36,10 +36,10 @@ use super::{
 use crate::Engine;
 use admission::route::{self, Backoff, Choice, Next};
 
-/// A flow whose route is not declared is looked at again after this.
+/// The back-off of a flow whose route is not declared.
 const NO_ROUTE_BACKOFF: Duration = Duration::from_secs(5);
 
-/// A request that was admitted: where it goes, and what it holds.
+/// An admitted request, with its deployment and its resources.
 pub(super) struct Admitted {
     pub flow: usize,
     pub team: Arc<str>,
@@ -52,7 +52,7 @@ pub(super) struct Admitted {
 }
 
 impl Admitted {
-    /// It is not called: what it took of limits is there again, and if it was a probe, the next call is.
+    /// Returns its resources without a call. If it was the probe of a deployment, the next call becomes the probe.
     pub fn give_back(self, engine: &Engine) {
         engine.control.health.abandoned(&self.deployment.name, &self.team, Instant::now());
         self.admission.release();
@@ -167,7 +167,7 @@ fn share_states(
     shares.iter().zip(bills).zip(of_shares.iter().cloned()).map(state).collect()
 }
 
-/// Which of the flows are whose, in the order of the shares.
+/// The range of flows of each share, in the order of the shares.
 pub(super) fn flows_of(shares: &[ShareRow], flows: &[FlowRow]) -> Vec<Range<usize>> {
     let mut end = 0;
     let flows_of = |share: &ShareRow| {
@@ -227,14 +227,14 @@ fn lane_states(
         .collect()
 }
 
-/// Where a request goes, and what it holds.
+/// The deployment of a request, and its resources.
 type Boarding = (Arc<ActiveDeployment>, Admission);
 
-/// For how long a flow that was refused is left alone, and why.
+/// The back-off of a refused flow, and its reason.
 type Refusal = (Duration, Obstacle);
 
-/// A flow asks for as much as the largest of its requests. When that is more than a limit or a budget has in all, because it was
-/// lowered, it asks for all there is, and the requests that fit into it start; the others fail when they are looked at.
+/// A flow asks for the size of its largest request. If a limit or a budget was lowered below that, the flow asks for
+/// the whole limit instead: requests that fit into it start, and the others fail when they are examined.
 fn admit_or_shrink(
     engine: &Engine,
     job: &JobInfo,

@@ -24,12 +24,13 @@ type Bodies = foldhash::HashMap<(i64, i32), Body>;
 /// Flows of a share looked at by one claim, and the most of all shares when those do not fill the slots or it looks further.
 const FLOWS: i64 = 8;
 const MOST_FLOWS: i64 = 4_096;
-/// Shares of a lane looked at by one claim: more of them part a claim's slots more evenly, fewer leave more to other replicas.
+/// Shares of a lane that one claim examines: more of them divide its slots more evenly, fewer leave more to other
+/// replicas.
 const FEWEST_SHARES: usize = 4;
 const MOST_SHARES: usize = 16;
 
-/// Claims what the free slots can take. `scan_factor`: how many times as many shares and flows as usual are looked at, after claims
-/// that found too little among the usual ones.
+/// Claims requests for the free slots. `scan_factor`: how many times as many shares and flows as usual are examined,
+/// after claims that found too little.
 pub(super) async fn claim(engine: &Engine, scan_factor: i64) -> store::Result<(Vec<Arc<Request>>, ClaimOutcome)> {
     let catalog = engine.catalog.get();
     let names: Vec<String> = catalog.lanes.keys().map(|lane| lane.to_string()).collect();

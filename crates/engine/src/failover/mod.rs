@@ -43,7 +43,7 @@ pub(crate) struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// Where it may go now, besides where it was tried.
+    /// The deployment that may serve it now, other than those already tried.
     pub fn choose(&self, engine: &Engine, tried: &[Arc<str>], urgency: Urgency) -> Next {
         let choice = Choice {
             route: self.route,
@@ -107,7 +107,7 @@ pub(crate) struct Booking {
     pub admission: Admission,
 }
 
-/// How the loop ended. What the flight holds is the origin's to end.
+/// How the loop ended. The origin ends the resources of the flight.
 #[expect(clippy::large_enum_variant, reason = "there is one a request, and a box would cost an allocation")]
 pub(crate) enum End<R> {
     /// No deployment could be found for a first call.
@@ -140,7 +140,7 @@ pub(crate) struct Reply<R> {
 /// Who waits for a request's answer.
 pub(crate) trait Origin: Send + Sync {
     type Answer: Send;
-    /// For so long a call that nobody wants any more is waited for, so that its usage is learned. Then it is hung up on.
+    /// How long an unwanted call is drained, so that its usage is learned. After that it is cut.
     const DRAIN_TIMEOUT: Duration;
 
     fn request(&self) -> Request<'_>;
@@ -219,7 +219,7 @@ pub(crate) async fn run<O: Origin>(engine: &Engine, origin: &O, flight: &mut Fli
     }
 }
 
-/// Waits for the call; `None`: nobody wants its answer any more, and it did not come soon.
+/// Waits for the call; `None`: the answer is no longer wanted and did not arrive within the drain.
 async fn wait<O: Origin>(
     engine: &Engine,
     origin: &O,
@@ -233,7 +233,7 @@ async fn wait<O: Origin>(
         result = called.as_mut() => return Some(result),
         () = origin.unwanted() => {}
     }
-    // What the provider bills is worth a moment's wait, but nothing that others could use.
+    // Learning what the provider bills is worth a short wait, but not resources that others could use.
     admission.leave_place();
     tokio::time::timeout(O::DRAIN_TIMEOUT, called).await.ok()
 }

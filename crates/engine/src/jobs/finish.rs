@@ -17,13 +17,13 @@ use crate::Engine;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Finish {
     Ended,
-    /// Something of it runs or waits, or it had ended before.
+    /// Requests of it still run or wait, or it had ended before.
     Not,
     /// There is more to be removed than one transaction removes: look again.
     More,
 }
 
-/// Ends the job if none of its requests is left. Holds the job's lock.
+/// Ends the job if none of its requests is left. The caller must hold the job's lock.
 pub(crate) async fn finish_if_drained(engine: &Engine, conn: &mut PgConnection, id: JobId) -> store::Result<Finish> {
     let Some(state) = store::job::lock(conn, Scope::All, id).await? else { return Ok(Finish::Not) };
     if state.is_terminal() || matches!(state, JobState::Uploading | JobState::Paused) {

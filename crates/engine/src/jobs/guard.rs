@@ -1,6 +1,6 @@
-//! Jobs that may not spend more are paused, and say why. One that would spend a budget faster than its guard lets it is told of, and
-//! goes on when somebody approves it, or when its spend of the time that the guard looks back on has fallen. One at its own limit
-//! goes on when that is raised.
+//! Pauses jobs that may not spend more, with a reason. A job that spends a budget faster than its guard allows raises
+//! an alert. It resumes when it is approved, or when its spend within the guard's window has fallen. A job at its own
+//! `max_cost` resumes when that is raised.
 
 use std::sync::Arc;
 
@@ -21,9 +21,10 @@ use tracing::{info, warn};
 use super::resume_unless_held;
 use crate::Engine;
 
-/// A job goes on when its spend has fallen below so many percent of what it may: not at each call that leaves the window.
+/// A job resumes when its spend has fallen below this many percent of its limit, not as soon as one call leaves the
+/// window.
 const FALLEN: i128 = 90;
-/// Pauses jobs that parts refused here, until cancelled.
+/// Pauses jobs that sub-budgets refused on this replica, until cancelled.
 pub async fn keep_guard(engine: Arc<Engine>, stop: CancellationToken) {
     loop {
         let tripped = tokio::select! {
@@ -40,7 +41,7 @@ pub async fn keep_guard(engine: Arc<Engine>, stop: CancellationToken) {
     }
 }
 
-/// Pauses the job, unless it was approved. Whoever is first of the replicas that see it does.
+/// Pauses the job, unless it was approved. The first replica to see the refusal does it.
 async fn trip(engine: &Engine, job: JobId, refusal: &Refusal) -> store::Result<()> {
     let Some((sub_budget, id)) =
         refusal.rule.sub_budget.as_ref().and_then(|sub_budget| Some((sub_budget, sub_budget.id()?)))
@@ -173,7 +174,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever goes on has room for at least one request: it is not paused before it made a call.
+        /// A resumed job has room for at least one request: it is not paused again before it made a call.
         #[test]
         fn who_goes_on_makes_a_call(rate in 1i128..1_000_000, taken in 0i128..1_000_000, needs in 0i128..1_000_000) {
             prop_assert!(!may_go_on(rate, taken, needs) || taken + needs <= rate);

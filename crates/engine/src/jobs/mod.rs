@@ -28,7 +28,7 @@ pub use self::{
 };
 use crate::Engine;
 
-/// Who does something to a job: the jobs within reach, and the key that the audit names.
+/// The actor of a change to a job: the jobs within its scope, and the key that the audit names.
 #[derive(Debug, Clone, Copy)]
 pub struct By<'a> {
     pub scope: Scope,
@@ -70,7 +70,7 @@ pub async fn list(engine: &Engine, scope: Scope, query: &ListQuery) -> Result<Ve
     Ok(store::job::list(&mut *engine.pools.api.acquire().await?, scope, query).await?)
 }
 
-/// No new call starts; calls under way end. Pausing what is paused changes nothing.
+/// Starts no new call; calls in flight finish. Idempotent.
 pub async fn pause(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobError> {
     let mut tx = engine.pools.api.begin().await?;
     match lock(&mut tx, by.scope, id).await? {
@@ -97,7 +97,7 @@ fn by_hand(engine: &Engine, job: JobId) -> NewPause<'static> {
     NewPause { job, reason: PauseReason::Paused, part_id: 0, detail: "", needs: 0, at: engine.clock.now() }
 }
 
-/// Takes back a person's pause. What a guard paused besides waits on.
+/// Lifts a manual pause. A pause by a guard stays in force.
 pub async fn resume(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobError> {
     let mut tx = engine.pools.api.begin().await?;
     match lock(&mut tx, by.scope, id).await? {
@@ -119,7 +119,7 @@ pub async fn resume(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobEr
     reread(engine, by.scope, id).await
 }
 
-/// What waits is cancelled at once; calls under way are hung up on and settled, and then the job is `cancelled`.
+/// Cancels waiting requests at once. Calls in flight are cut and settled; then the job is `cancelled`.
 pub async fn cancel(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobError> {
     let mut more = false;
     let mut tx = engine.pools.api.begin().await?;

@@ -15,12 +15,12 @@ use crate::{
     jobs::{Finish, finish_if_drained, finish_plain, release_followers},
 };
 
-/// Between two looks at the same busy job.
+/// The least time between two passes over the same busy job.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 const ERROR_BACKOFF: Duration = Duration::from_millis(500);
 /// Jobs that nobody touched, such as those of a process that died, are looked for this often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// So many at a time: a million jobs that wait must not be looked through every few seconds.
+/// Jobs examined in one sweep: a million waiting jobs must not be scanned every few seconds.
 const WINDOW: i64 = 10_000;
 /// Jobs past their deadline that are looked for at once.
 const EXPIRED: i64 = 100;

@@ -1,4 +1,4 @@
-//! This process's sign of life, in database time; and the comparison of what it holds with what Postgres says it holds.
+//! The heartbeat of this process, in database time, and the comparison of its leases in memory with those in Postgres.
 
 use std::{
     io,
@@ -25,7 +25,7 @@ pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(lease / 6) => {}
         }
-        // A network that carries nothing reports nothing either: what runs must be stopped all the same.
+        // A dead network reports no error: calls in flight must be stopped anyway.
         let holds = !engine.fence.has_lapsed();
         let beaten = tokio::select! {
             beaten = tokio::time::timeout(lease / 3, beat(&engine, lease, &mut given_up)) => beaten,
@@ -35,7 +35,7 @@ pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
             warn!(%error, "No heartbeat; nothing new starts once the lease runs out");
         }
         if engine.fence.has_lapsed() && !engine.live.is_empty() {
-            // Others may take its requests from here on: what runs must not go on beside them.
+            // From here on other processes may run its requests, so its own calls must stop.
             give_up(&engine);
             given_up = true;
         }
@@ -63,7 +63,7 @@ async fn beat(engine: &Engine, lease: Duration, given_up: &mut bool) -> store::R
             engine.fence.prolong(lease, asked);
             return release_strangers(engine, &mut conn).await;
         }
-        error!("This process was taken for dead and its requests were given away; stopping them and starting afresh");
+        error!("This process was declared dead and its requests were given to others; stopping them and starting over");
         give_up(engine);
         *given_up = true;
     }
@@ -83,7 +83,7 @@ async fn beat(engine: &Engine, lease: Duration, given_up: &mut bool) -> store::R
     Ok(())
 }
 
-/// Hands back leases that this process never heard of: their claim was committed, but its acknowledgement was lost. None of
+/// Returns leases that this process does not know: their claim was committed, but its acknowledgement was lost. None of
 /// them was called.
 async fn release_strangers(engine: &Engine, conn: &mut store::PgConnection) -> store::Result<()> {
     let held = store::lease::of_worker(conn, engine.worker_id, CLAIM_GRACE).await?;

@@ -1,5 +1,5 @@
-//! Upkeep: what keeps the queue true while requests pass through it. Each is one small loop; chores by the clock are
-//! registered in the binary.
+//! Maintenance: one small loop for each task that keeps the queue consistent. Scheduled chores are registered in the
+//! binary.
 
 mod canceller;
 mod finisher;

@@ -1,4 +1,4 @@
-//! From what came back to what it cost: usage, charge, and the ledger row that says so.
+//! From an answer to its cost: usage, charge, and the ledger row.
 
 mod end;
 mod plausible;

@@ -43,7 +43,7 @@ pub struct ResultQuery {
     pub failed: bool,
     /// Waits at each gap until it is filled or the job has ended. Without it, gaps are passed over.
     pub follow: bool,
-    /// In place of what failed, what came of its retries: a success, or else the newest failure.
+    /// Replaces each failure by the outcome of its retries: a success, or else the newest failure.
     pub merge: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Jobs that are expected to cost much wait until somebody approves them.
+//! Jobs with a high expected cost wait for approval.
 
 use admission::catalog::{ActiveCatalog, ActiveRoute};
 use chrono::{DateTime, Utc};
@@ -48,7 +48,7 @@ impl<'a> Load<'a> {
     }
 }
 
-/// A job that is not to begin before somebody approves it.
+/// The approval that a job needs before it begins.
 #[derive(Debug)]
 pub struct ApprovalNeeded {
     pub why: String,

@@ -34,7 +34,7 @@ pub enum StartDecision {
     IsCancelled,
 }
 
-/// In the transaction that makes the job runnable, which holds back the other one's end.
+/// Called in the transaction that makes the job runnable; the other job cannot end before it commits.
 pub async fn start_decision(
     conn: &mut PgConnection,
     team_id: i64,

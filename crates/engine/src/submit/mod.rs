@@ -1,6 +1,6 @@
-//! Submit: an upload becomes a job. Lines are checked one by one as they come in and written in chunks; when the last one is
-//! in, one transaction makes the job runnable. Until then nothing of it can run, and if it does not come to that, nothing
-//! of it stays. Memory is flat but for some 30 bytes a request, by which duplicates are found.
+//! Submit: an upload becomes a job. Lines are checked as they arrive and written in chunks; after the last one, one
+//! transaction makes the job runnable. Until then nothing of it can run, and a failed upload leaves nothing behind.
+//! Memory is flat except for some 30 bytes a request, which are needed to find duplicates.
 
 mod approval;
 mod body;

@@ -1,5 +1,6 @@
-//! How fast an upload must come in. An upload holds one of few places, so a client that sends a byte now and then could keep one for
-//! as long as it likes. Only time spent waiting for the client counts: an upload that is held up by the database is not slow.
+//! The least rate of an upload. An upload occupies one of few permits, so a client that sends a byte now and then could
+//! keep one indefinitely. Only time spent waiting for the client counts: an upload that is delayed by the database is
+//! not slow.
 
 use std::time::{Duration, Instant};
 

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::Engine;
 
-/// The answer waits so long for the copies; then it says that the job is `uploading`.
+/// How long the answer waits for the copies; after that it reports the job as `uploading`.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes the new job. It is an upload like any other, whose lines come from the database. The copying goes on when the caller goes away, and when it takes long the answer does not wait for it.
@@ -95,7 +95,7 @@ pub async fn retry_by(
         let copying = Copying { pool, catalog, room, of, lines, filter, targets, now };
         let done = copying.fill(begun, &print).await;
         if let Err(error) = &done {
-            warn!(job.id = %job_id, retry.of = %of, %error, "A retry came to nothing");
+            warn!(job.id = %job_id, retry.of = %of, %error, "A retry failed");
         }
         done
     });

@@ -1,4 +1,4 @@
-//! An upload that has begun. It ends as a job, or it is given up: also when it is dropped, because the client went away.
+//! An upload that has begun. It ends as a job or is abandoned; a drop, as when the client disconnects, abandons it too.
 
 use std::{io, time::Duration};
 
@@ -31,7 +31,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 /// What is said of the job's cost.
 #[derive(Debug, Default)]
 pub struct Spending {
-    /// It does not begin before somebody approves it.
+    /// The job needs approval before it begins.
     pub approval: Option<ApprovalNeeded>,
     pub max_cost: Option<Total>,
 }
@@ -185,7 +185,7 @@ async fn commit(
     Ok(ours)
 }
 
-/// Nothing of it runs before somebody approves it.
+/// Keeps the job from running before it is approved.
 async fn require_approval(conn: &mut store::PgConnection, job: JobId, wanted: &ApprovalNeeded) -> store::Result<()> {
     store::job::pause(conn, job).await?;
     let ApprovalNeeded { why, at } = wanted;

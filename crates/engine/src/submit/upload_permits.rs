@@ -1,6 +1,6 @@
-//! Room for uploads. Each holds a few chunks and a hash of every custom_id in memory, so a process takes so many at once. One key
-//! has at most half of the places and one team three quarters, so that no key keeps others from submitting. When all places
-//! that a new upload may have are taken, the slowest upload whose client drips loses its place to it.
+//! Upload permits. Each upload keeps a few chunks and a hash of every custom_id in memory, so a process takes a bounded
+//! number at once. One key gets at most half of the permits and one team three quarters, so that no key keeps others
+//! from submitting. When a new upload finds none free, the slowest upload whose client drips loses its permit.
 
 use std::{
     collections::HashMap,
@@ -16,9 +16,9 @@ use super::{
 };
 use crate::settings::UploadRate;
 
-/// A small upload is in within milliseconds: for a place that such a one has, it is worth waiting.
+/// How long an upload waits for a permit: a small upload returns its permit within milliseconds.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often an upload that waits for a place looks for one that drips.
+/// How often an upload that waits for a permit looks for one that drips.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]

@@ -19,10 +19,10 @@ use super::SubmitError;
 /// A chunk is full at either.
 const CHUNK_ROWS: usize = 8_000;
 const CHUNK_BYTES: usize = 4 << 20;
-/// For one transaction. Longer means that the connection has died without a word.
+/// The time-out of one transaction. If it takes longer, the connection is dead.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where the items go, and what its team may have waiting.
+/// The upload that the items belong to, and the quota of its team.
 #[derive(Debug, Clone, Copy)]
 pub struct QuotaRoom {
     pub upload: Upload,

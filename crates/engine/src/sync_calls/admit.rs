@@ -28,7 +28,7 @@ use crate::{
     meter::Subject,
 };
 
-/// A caller is not kept waiting longer than this for a place in its lane, or for a deployment that cools.
+/// How long a call waits for a place in its lane, or for a deployment that cools.
 const ADMISSION_TIMEOUT: Duration = Duration::from_millis(100);
 const POLL_INTERVAL: Duration = Duration::from_millis(4);
 
@@ -127,7 +127,7 @@ fn route_of(
     Ok(Arc::clone(route))
 }
 
-/// Takes a place in the lane, with some patience when the lane has all that it may have.
+/// Takes a place in the lane; waits briefly when the lane is at its maximum.
 async fn enter(engine: &Engine, lane: &Lane, rule: &LaneRule, until: Instant) -> Result<CallGuard, DirectError> {
     let (most, mut again) = (engine.slots.most(rule), false);
     loop {
@@ -173,7 +173,7 @@ async fn take(engine: &Engine, caller: &Caller, place: CallNeeds<'_>, began: Ins
     }
 }
 
-/// The next deployment to try, with some patience for its limits and for money that others hold.
+/// The next deployment to try; waits briefly for its limits and for money that is reserved elsewhere.
 pub(super) async fn next(engine: &Engine, request: &Request<'_>, tried: &[Arc<str>]) -> Result<Placement, Stuck> {
     let began = Instant::now();
     let (deadline, give_up) = (began + ADMISSION_TIMEOUT, began + budgets::ADMISSION_TIMEOUT);

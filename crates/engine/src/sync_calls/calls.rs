@@ -9,7 +9,7 @@ use tokio_util::{
 };
 use tracing::warn;
 
-/// For calls that were cut to be booked, and for their callers to be told.
+/// How long calls that were cut have to be booked and to answer their callers.
 const CUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Default)]

@@ -1,4 +1,4 @@
-//! What a caller gets: an answer that comes whole, or why there is none.
+//! The answer of a unary call, or why there is none.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use providers::{Answer, CallError};
 use super::DirectError;
 use crate::failover::Stuck;
 
-/// No caller is told to wait for longer: whoever waits on it asks again, and may be served by then.
+/// The longest Retry-After that a caller is given: an earlier retry may be served by another deployment.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// The answer's JSON, with embeddings put back into it in the form that was asked for.

@@ -34,20 +34,20 @@ pub struct BudgetView {
     budget: Budget,
     managed_by: &'static str,
     unit: Unit,
-    /// As it is declared, or what holds where nothing is said.
+    /// As declared, or the default.
     policy: Policy,
     /// The sum of the ledger's rows.
     spent: String,
-    /// Held for calls under way.
+    /// Reserved for calls in flight.
     reserved: String,
-    /// Held for calls of which nobody knows what they cost, or whether they were made: spent until the window ends.
+    /// Reserved for calls of unknown outcome: it counts as spent until the window ends.
     unproven: String,
     left: String,
     /// Of the limit, everything that is not left.
     used_percent: f64,
     /// Spent in an hour, by the last one.
     burn_per_hour: String,
-    /// When it is used up if that goes on; null: not before it resets.
+    /// When it is used up at this rate; null: not before it resets.
     exhausted_at: Option<DateTime<Utc>>,
     window_start: DateTime<Utc>,
     /// When there is money again at the earliest; of a rolling window, when it next moves.
@@ -177,7 +177,7 @@ pub async fn put(
     Ok(Json(view))
 }
 
-/// 204 when no replica holds it any more; 202, with those that do, when some did not answer in time.
+/// 204 when no replica enforces it any more; 202, with those that still do, if some did not answer in time.
 pub async fn remove(
     State(app): State<App>,
     CurrentCaller(caller): CurrentCaller,

@@ -79,7 +79,7 @@ pub async fn cancel(
     done.map(Json).map_err(|error| refused(id, error))
 }
 
-/// Lets a job go on that waits for somebody's word.
+/// Approves a job that waits for approval.
 pub async fn approve(
     State(app): State<App>,
     CurrentCaller(caller): CurrentCaller,

@@ -1,4 +1,4 @@
-//! Setting charges of the ledger right.
+//! Corrections of charges in the ledger.
 
 use axum::{Json, body::Body, extract::State};
 use domain::{Money, Usage, money::Total};

@@ -72,7 +72,7 @@ pub async fn tell_of_notices(notifier: Arc<Notifier>, stop: CancellationToken) {
         let (rows, now) = (notifier.notices.take(), notifier.clock.now());
         let raised: Vec<Raised> = rows.iter().filter_map(|row| of(row, now)).collect();
         if let Err(error) = raise_all(&notifier.pools.work, &notifier.receivers, &raised, now).await {
-            warn!(%error, "What calls say of their provider could not be told; it is tried again");
+            warn!(%error, "Alerts about providers could not be raised; trying again");
             for row in rows {
                 if let Some(kind) = kind_of(&row) {
                     notifier.notices.put(kind, row);

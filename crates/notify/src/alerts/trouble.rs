@@ -50,7 +50,7 @@ pub async fn tell_of_outages(
         let now = notifier.clock.now();
         let down: Vec<Raised> = down_for(DOWN_AFTER).iter().map(|name| outage(name, now)).collect();
         if let Err(error) = raise_all(&notifier.pools.work, &notifier.receivers, &down, now).await {
-            warn!(%error, "An outage could not be told of; it is tried again");
+            warn!(%error, "An alert about an outage could not be raised; trying again");
         }
     }
 }

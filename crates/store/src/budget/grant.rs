@@ -1,5 +1,5 @@
-//! Grants: the part of a budget that one replica may spend by itself. In one transaction: lock the budgets in the order of their
-//! ids, count with a fresh snapshot, write.
+//! Grants: the amount of a budget that one replica may spend locally. In one transaction: lock the budgets in the order
+//! of their ids, count with a fresh snapshot, write.
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, query, query_as, query_scalar};

@@ -84,7 +84,7 @@ pub async fn revision_kept(conn: &mut PgConnection) -> Result<i64> {
     query_scalar!(r#"select tollway_budget_revision() as "revision!""#).fetch_one(conn).await
 }
 
-/// Makes whoever else changes budgets, or writes to the ledger, wait until this transaction ends. Taking it again does no harm.
+/// Locks out other changes of budgets and writes to the ledger until this transaction ends. Idempotent.
 pub async fn lock_changes(conn: &mut PgConnection) -> Result<()> {
     query!("select pg_advisory_xact_lock(hashtext('tollway_budget'))").fetch_one(conn).await?;
     Ok(())
@@ -157,7 +157,7 @@ pub async fn remove(conn: &mut PgConnection, name: &str, by: &str) -> Result<()>
     Ok(())
 }
 
-/// Flows that a budget held may be looked at again: it was changed.
+/// Wakes flows that a budget blocked: the budget was changed.
 pub async fn wake_held(conn: &mut PgConnection) -> Result<()> {
     let held = query!(
         "update flow set blocked_until = '-infinity'

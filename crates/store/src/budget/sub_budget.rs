@@ -1,5 +1,5 @@
-//! Parts: what a budget's guard lets one job, feature or team spend in a time that rolls, and what a job may cost at all. What is
-//! granted and spent of a part is in `budget_use`, under its own id.
+//! Sub-budgets: the amount that a guard allows one job, feature or team over a rolling window, and the `max_cost` of a
+//! job. Their grants and their spend are in `budget_use`, under their own ids.
 
 use std::collections::HashMap;
 
@@ -61,8 +61,8 @@ pub async fn sub_budget_ids(conn: &mut PgConnection, keys: &[SubBudgetKey]) -> R
     Ok(rows.into_iter().filter_map(|row| Some((key_of(row.n)?, row.part_id))).collect())
 }
 
-/// Locks parts for the length of the transaction, after their budgets. Nothing is granted of a part whose guard is gone, or before
-/// all replicas that are alive count by it.
+/// Locks sub-budgets for the length of the transaction, after their budgets. A sub-budget grants nothing if its guard
+/// is gone, or before all live replicas enforce it.
 pub async fn lock_sub_budgets(conn: &mut PgConnection, sub_budget_ids: &[i64]) -> Result<Vec<Locked>> {
     if sub_budget_ids.is_empty() {
         return Ok(Vec::new());

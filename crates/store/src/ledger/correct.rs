@@ -20,7 +20,7 @@ pub fn correction_id(attempt_id: Uuid, number: u8) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
-/// Makes whoever else corrects this attempt wait until the transaction ends.
+/// Locks out other corrections of this attempt until the transaction ends.
 pub async fn lock_correction(conn: &mut PgConnection, attempt_id: Uuid) -> Result<()> {
     query!("select pg_advisory_xact_lock(hashtext('tollway_correction'), hashtext($1))", attempt_id.to_string())
         .fetch_one(conn)

@@ -1,13 +1,14 @@
-//! How a limit is divided among replicas. Pure: what one replica is granted, from what it needs and what the others hold.
+//! Divides a limit among replicas. Pure: computes the grant of one replica from its demand and the grants of the
+//! others.
 
-/// Of what is left, a replica holds at most one part in so many of its even share for calls that are still to come.
+/// The spare grant of a replica, for calls still to come, is at most 1/`SPARE_SHARE` of its even share of what is left.
 const SPARE_SHARE: i64 = 2;
-/// With less than one part in so many left, nobody keeps anything for calls that are still to come.
+/// With less than 1/`TIGHT` of the limit left, no replica keeps a spare grant.
 const TIGHT: f64 = 8.0;
 /// A debt is paid by what comes in within a minute. One that is larger is forgiven, so that no call blocks a limit for longer.
 const DEBT_S: f64 = 60.0;
 
-/// What another replica holds of a limit.
+/// The grant of another replica.
 #[derive(Debug, Clone, Copy)]
 pub struct OtherGrant {
     pub granted: i64,

@@ -1,5 +1,5 @@
-//! Grants: the part of a limit that one replica may use by itself. One transaction of separate statements: lock the limits in the order of
-//! their ids, read with a fresh snapshot what all replicas hold, write.
+//! Grants: the amount of a limit that one replica may use locally. One transaction of separate statements: lock the
+//! limits in the order of their ids, read with a fresh snapshot what all replicas hold, write.
 
 use std::{collections::HashMap, time::Duration};
 

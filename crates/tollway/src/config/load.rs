@@ -99,7 +99,7 @@ fn explain(file: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
 
 type Fault<'a> = (Vec<&'a str>, String);
 
-/// What the types let pass and no process could run with.
+/// Checks values that the types allow but that no process could run with.
 fn check(config: &Config) -> Result<(), Fault<'_>> {
     let at_least = |path: [&'static str; 2], value: u64, least: u64| {
         if value >= least { Ok(()) } else { Err((path.to_vec(), format!("must be at least {least}"))) }
@@ -183,7 +183,7 @@ fn check_inside(whole: &Caps, part: &Caps) -> Result<(), (&'static str, String)>
     Ok(())
 }
 
-/// Caps of nothing would stop what they limit for good, without anybody having said so.
+/// A cap of 0 would stop what it limits for good, which is probably not meant.
 fn check_caps(config: &Config) -> Result<(), Fault<'_>> {
     for (name, team) in &config.teams {
         let caps = [

@@ -21,7 +21,7 @@ use super::{
 
 /// Recovery after a crash replays up to `max_wal_size`; a slow disk takes minutes for it.
 const START_TIMEOUT: Duration = Duration::from_secs(600);
-/// How long children of a killed postmaster may go on before they are told to end.
+/// How long children of a killed postmaster may run before they are terminated.
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const LOG_MAX: u64 = 10 << 20;

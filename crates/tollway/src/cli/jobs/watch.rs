@@ -12,7 +12,7 @@ use super::{
 };
 use crate::cli::{Common, Exit, Failure, Outcome, client::Client, output::note};
 
-/// For so long a gateway may be gone.
+/// How long a gateway may be away.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(120);
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
