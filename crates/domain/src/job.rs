@@ -60,7 +60,7 @@ pub struct Job {
     pub in_flight: i64,
     /// Charged so far, in USD. Attempts without a price are counted in `unpriced` instead.
     pub cost_usd: Total,
-    /// The most that it may cost; null: nothing was said of it.
+    /// The most that it may cost; null: no maximum was set.
     #[serde(default)]
     pub max_cost: Option<Total>,
     pub unpriced: i64,
@@ -116,7 +116,7 @@ impl From<&Job> for Progress {
     }
 }
 
-/// What can be said of a job when it is submitted. In JSON the object of a first line `{"job":{…}}`.
+/// The parameters of a submission. In JSON the object of a first line `{"job":{…}}`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JobParams {

@@ -44,7 +44,7 @@ words! {
     }
 }
 
-/// What was in a flow's way when it was last looked at.
+/// The obstacle that blocked a flow at the last claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle {
     pub reason: WaitReason,

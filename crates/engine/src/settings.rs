@@ -31,7 +31,7 @@ pub struct Settings {
     pub connections: Connections,
     /// Hosts on private addresses may receive webhooks.
     pub webhooks_to_private_hosts: bool,
-    /// Who is told of alerts.
+    /// The receivers of alerts.
     pub alerts: Vec<Receiver>,
 }
 

@@ -66,7 +66,7 @@ impl Standing {
         })
     }
 
-    /// The request with a body that ends when the caller may go on no more.
+    /// Wraps a request so that its body ends when the caller loses its permission.
     pub fn of_request(&self, request: Request) -> Request {
         if request.body().is_end_stream() {
             return request;
@@ -74,7 +74,7 @@ impl Standing {
         request.map(|body| Body::new(Watched::new(self.clone(), body, Ending::Request)))
     }
 
-    /// The answer; a stream ends when the caller may go on no more.
+    /// Wraps a response so that a stream ends when the caller loses its permission.
     pub fn of_response(self, response: Response, surface: Surface) -> Response {
         if let Some(ended) = self.lost.get() {
             return surface.refuse(ended.problem());
@@ -104,7 +104,7 @@ impl Ended {
     }
 }
 
-/// What is said of an answer that the process cannot wait for.
+/// The problem for an answer that a shutdown cuts.
 pub fn shutting_down() -> Problem {
     Problem::unavailable("Tollway is shutting down, and this took longer than it could wait.")
 }
@@ -160,7 +160,7 @@ impl Watched {
         (!self.standing.holds()).then_some(Ended::Revoked)
     }
 
-    /// Has the body polled again when it is to be looked at, although nothing came.
+    /// Has the body polled again when the check is due, even if no data arrived.
     fn wake_when_due(&mut self, cx: &mut Context<'_>) {
         let due = self.due;
         let shutdown = &self.standing.app.cutting;
@@ -188,7 +188,7 @@ impl Watched {
     }
 }
 
-/// What a stream of events ends with when it cannot go on.
+/// The last event of a stream that ends early.
 fn event(surface: Surface, problem: Problem) -> Bytes {
     match surface {
         Surface::OpenAi => format!("data: {}\n\n", Failure(problem).json()).into(),

@@ -21,7 +21,7 @@ pub struct LaneState {
     pub weight: u32,
     /// Slots that only this lane may use.
     pub reserve: usize,
-    /// Slots that its queue may fill at most, if anything is said of that.
+    /// The most slots that its queue may fill, if it has a maximum.
     pub most: Option<usize>,
     /// Queued requests and synchronous calls under way.
     pub in_use: usize,

@@ -29,9 +29,9 @@ pub struct Turn {
     virtual_time: i64,
     /// See [`super::allocator::LaneState::served_up_to`].
     served_up_to: i64,
-    /// It had requests waiting, and was below its most, when it was last looked at.
+    /// At the last update, it had requests waiting and was below its maximum.
     competing: bool,
-    /// What it was when it was last looked at.
+    /// Its class at the last update.
     strict: Option<bool>,
     waits_since: u64,
     /// When it was last seen to want something, since it was last full.
@@ -54,7 +54,7 @@ pub struct Asking<L> {
     pub weight: u32,
     /// It has requests that could run now.
     pub wants: bool,
-    /// Slots that it has at most, if anything is said of that: with so many in use it does not compete.
+    /// The most slots of the lane, if it has a maximum: with that many in use it does not compete.
     pub most: Option<usize>,
     /// A weighted lane that has had demand for this long without being served is overdue; `None`: never. In µs.
     pub max_wait: Option<u64>,
@@ -82,7 +82,7 @@ struct Entry {
     /// It has all that it may have.
     full: bool,
     kept: usize,
-    /// From the strict lanes to the weighted ones, or the other way, since it was last looked at.
+    /// It changed between strict and weighted since the last update.
     moved: bool,
 }
 

@@ -91,7 +91,7 @@ impl Slots {
         self.left.notified().await;
     }
 
-    /// What a lane has of the slots at most, if anything is said of it; at least one, so that a small replica serves it at all.
+    /// The most slots of a lane, if it has a maximum; at least one, so that a small replica serves it at all.
     pub fn most(&self, rule: &LaneRule) -> Option<usize> {
         (self.total > 0 && rule.max_percent < 100).then(|| (self.total * usize::from(rule.max_percent) / 100).max(1))
     }

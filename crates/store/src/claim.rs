@@ -17,7 +17,7 @@ pub struct ShareRow {
     pub level: i64,
     /// What a call of it takes, in µs; 0: not known.
     pub cost: i64,
-    /// Woken since a claim last looked at it: it comes back after a rest.
+    /// Woken since a claim last examined it: it comes back after being idle.
     pub woken: bool,
 }
 
@@ -285,7 +285,8 @@ pub async fn mark_running(conn: &mut PgConnection, job_ids: &[i64]) -> Result<()
     Ok(())
 }
 
-/// When the first of the lanes' shares may be looked at again: now, when another claim holds it; `None`: not before it is woken.
+/// When the first of the lanes' shares can be claimed again: now, if another claim has it locked; `None`: not before it
+/// is woken.
 pub async fn next_wake(conn: &mut PgConnection, lanes: &[String]) -> Result<Option<DateTime<Utc>>> {
     query_scalar!(
         "select min(greatest(blocked_until, now())) from share where lane = any($1) and blocked_until < 'infinity'",

@@ -37,7 +37,7 @@ pub async fn drained(conn: &mut PgConnection, job_ids: &[i64]) -> Result<Vec<i64
     .await
 }
 
-/// Retries that one transaction removes: a million of them must not keep whoever cancels waiting, nor the job locked.
+/// Retries that one transaction removes: a million of them must neither delay the cancel call nor keep the job locked.
 pub const RETRIES_AT_ONCE: i64 = 2_000;
 
 /// Removes retries of flows that were ended, at most [`RETRIES_AT_ONCE`]; gives how many. The caller must hold the

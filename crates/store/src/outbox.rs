@@ -46,7 +46,7 @@ pub async fn insert(conn: &mut PgConnection, webhook: NewWebhook<'_>) -> Result<
     Ok(())
 }
 
-/// Takes the webhooks that have waited longest, at most `limit`; nobody else takes them before `lease` is over.
+/// Takes the webhooks that have waited longest, at most `limit`. No other replica takes them before `lease` is over.
 pub async fn take(conn: &mut PgConnection, limit: i64, lease: Duration) -> Result<Vec<Due>> {
     query_as!(
         Due,

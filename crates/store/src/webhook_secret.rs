@@ -47,7 +47,8 @@ pub async fn lock(conn: &mut PgConnection, team_id: i64) -> Result<()> {
     Ok(())
 }
 
-/// Makes it the team's newest. The one before it goes on for the overlap; one before that ends now. After [`lock`].
+/// Makes it the team's newest secret. The previous one stays valid for the overlap; older ones end now. Call after
+/// [`lock`].
 pub async fn rotate(conn: &mut PgConnection, new: NewSecret<'_>) -> Result<()> {
     query!("delete from team_webhook_secret where team_id = $1 and expires_at is not null", new.team_id)
         .execute(&mut *conn)

@@ -10,7 +10,7 @@ use lake::{LakeError, LakeStore};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// Alerts can be listed for so long.
+/// How long alerts are kept for listing.
 const ALERT_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,12 +20,12 @@ enum Chore {
     /// Small files of past days become large ones.
     Compact,
     Webhooks,
-    /// Budgets that reached a threshold, and what else people are told of.
+    /// Alerts: budgets that reached a threshold, and all other kinds.
     Budgets,
     /// How budgets stand is kept, to tell how fast they burn.
     Samples,
     Troubles,
-    /// Jobs that a guard paused go on when they spend less.
+    /// Jobs that a guard paused are resumed when they spend less.
     Guards,
     Vacuum,
     /// Statements are planned anew for tables that have grown.

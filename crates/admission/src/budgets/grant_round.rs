@@ -56,7 +56,7 @@ pub(super) async fn exchange(control: &AdmissionControl, occasion: Occasion) -> 
     let taken = store::budget::taken(&mut tx, control.worker_id, &asks).await?;
     let mut answers = Vec::with_capacity(pending.len());
     for (one, taken) in pending.into_iter().zip(taken) {
-        // Removed meanwhile: its row is no longer looked at by anybody.
+        // The budget was removed meanwhile: no replica reads its row any more.
         let Some(locked) = locked.get(&one.ask.budget_id) else { continue };
         answers.push(answer(one, *locked, taken, replicas));
     }

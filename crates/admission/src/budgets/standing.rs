@@ -28,9 +28,9 @@ pub struct BudgetStanding {
     pub burn: i128,
     /// When it is used up at this rate; `None`: not before it resets.
     pub exhausted_at: Option<DateTime<Utc>>,
-    /// Whether that was looked at for long enough to tell somebody of it.
+    /// Whether the observation is long enough for an alert.
     pub is_burn_telling: bool,
-    /// The same, if it goes on as it did since the window began.
+    /// When it is used up at the average rate since the window began.
     pub exhausted_on_average: Option<DateTime<Utc>>,
     /// What the ledger says, where that was asked for.
     pub verified: Option<Verified>,

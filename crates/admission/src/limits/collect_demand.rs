@@ -79,7 +79,7 @@ fn slots(state: &mut State, occasion: Occasion) -> Option<Want> {
     if !(state.unmet > 0 || state.is_asked || gives_back || is_over || is_stale || is_news) {
         return None;
     }
-    // What it goes on using until the answer is there, which may be less than what it holds where the limit is near.
+    // What it may use until the answer arrives; near the limit that is less than its grant.
     let kept =
         if state.is_asked || state.is_news || state.is_tight() { state.used } else { busy.saturating_add(spare) };
     state.granted = state.granted.min(kept.max(state.used));

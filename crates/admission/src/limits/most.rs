@@ -12,7 +12,8 @@ pub fn most_of(rules: &[Arc<LimitRule>]) -> Option<(i64, Arc<LimitRule>)> {
 }
 
 impl Limiter {
-    /// Of a deployment: of its own limits, and the larger of the two parts of which a call of the lane takes from one.
+    /// The largest call of a deployment: bounded by its own limits, and by the larger of the lane's reserve and the
+    /// shared partition.
     pub fn most_of_deployment(&self, name: &str, lane: &Lane) -> Option<(i64, Arc<LimitRule>)> {
         if self.is_empty() {
             return None;

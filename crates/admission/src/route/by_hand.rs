@@ -106,7 +106,8 @@ async fn look(control: &AdmissionControl) -> store::Result<()> {
     Ok(())
 }
 
-/// What orders come to at `now`: who is out until when, and who was released since the last look.
+/// The effect of the orders at `now`: which deployments are out until when, and which were released since the last
+/// poll.
 pub(super) fn standing(
     orders: &[Order],
     seen: Option<DateTime<Utc>>,

@@ -150,7 +150,7 @@ impl Health {
         self.note(&records);
     }
 
-    /// Takes note of a failed call, and tells whom the evidence blames.
+    /// Records a failed call, and returns whom the evidence blames.
     pub fn failed(&self, failure: Failure<'_>) -> Blame {
         self.failed_at(failure, Instant::now())
     }

@@ -53,7 +53,7 @@ pub struct Choice<'a> {
     pub reserves: &'a Reserves,
     /// For limits in tokens.
     pub tokens: i64,
-    /// For whom, and how large it can get.
+    /// What the call asks budgets to reserve.
     pub ask: &'a ReservationRequest,
     pub now: DateTime<Utc>,
     pub urgency: Urgency,

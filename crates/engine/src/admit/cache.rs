@@ -22,7 +22,7 @@ const REFRESH_INTERVAL: Duration = Duration::from_millis(300);
 const MIN_CATCH_UP_INTERVAL: Duration = Duration::from_millis(50);
 /// A look that takes longer than this has failed: its connection is dead.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
-/// Without the database, known keys work for so long; then a revocation might be missed for too long.
+/// How long known keys work without the database; after that a revocation might be missed for too long.
 const STALE_AFTER: Duration = Duration::from_secs(60);
 /// Between two times that failed sign-ins are written to the audit.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
@@ -34,7 +34,7 @@ pub struct KeyCache {
     table: RwLock<Table>,
     /// Keys that were refused.
     pub sign_ins: SignIns,
-    /// Held by whoever looks: when the last look began. Looks never overlap.
+    /// When the last refresh began. The lock keeps refreshes from overlapping.
     look: Mutex<Option<Instant>>,
 }
 

@@ -81,7 +81,7 @@ struct Count {
 }
 
 impl SignIns {
-    /// Spends one failure of an address and of a key id. `Err`: one of them has none left for so long.
+    /// Spends one failure of an address and of a key id. `Err`: how long until one of them has a failure left.
     pub fn spend(&self, from: Option<IpAddr>, key: Option<KeyId>, now: Instant) -> Result<(), Duration> {
         let mut inner = self.lock();
         let sources = [from.map(|address| Source::Address(network(address))), key.map(Source::Key)];
@@ -157,7 +157,8 @@ impl Inner {
     fn spend(&mut self, source: Source, now: Instant) {
         if self.used_until.len() >= MAX_SOURCES && !self.used_until.contains_key(&source) {
             self.used_until.retain(|_, used_until| *used_until > now);
-            // All of them fail now: whoever failed least is forgotten, for its limit is farthest away.
+            // All sources are failing: the one with the fewest failures is dropped, because it is farthest from its
+            // limit.
             if self.used_until.len() >= MAX_SOURCES
                 && let Some(least) = self.used_until.iter().min_by_key(|(_, until)| **until).map(|(source, _)| *source)
             {

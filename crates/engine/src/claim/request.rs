@@ -90,7 +90,7 @@ pub struct Request {
     pub never_fits: Option<NeverFits>,
     /// The first attempt of its lease.
     pub first: Attempt,
-    /// Taken by whoever runs it.
+    /// Taken by the task that runs it.
     admission: Mutex<Option<Admission>>,
 }
 

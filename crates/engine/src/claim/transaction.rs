@@ -21,7 +21,8 @@ use crate::Engine;
 /// By flow and position.
 type Bodies = foldhash::HashMap<(i64, i32), Body>;
 
-/// Flows of a share looked at by one claim, and the most of all shares when those do not fill the slots or it looks further.
+/// Flows of a share that one claim examines, and the most of all shares when those do not fill the slots or the scan is
+/// wider.
 const FLOWS: i64 = 8;
 const MOST_FLOWS: i64 = 4_096;
 /// Shares of a lane that one claim examines: more of them divide its slots more evenly, fewer leave more to other

@@ -25,7 +25,7 @@ pub(crate) struct Flight {
     /// True until a deployment has accepted one of its calls: a request that no deployment accepted uses up none of its
     /// caller's limits.
     pub is_for_nothing: bool,
-    /// Whom its last failure was blamed on.
+    /// What its last failure was blamed on.
     pub blame: Option<Blame>,
 }
 

@@ -32,7 +32,7 @@ use crate::{
 };
 use admission::route::{self, Choice, Next};
 
-/// What is to be called, and for whom.
+/// What to call, and the caller that it is for.
 #[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub subject: &'a Subject,

@@ -78,7 +78,7 @@ pub async fn change(engine: &Engine, by: By<'_>, id: JobId, change: Change) -> R
     reread(engine, by.scope, id).await
 }
 
-/// A job that waits because it may cost no more goes on.
+/// Resumes a job that is paused at its `max_cost`.
 async fn cap(engine: &Engine, conn: &mut PgConnection, id: JobId, most: Total, now: &Terms) -> Result<(), JobError> {
     if most.0 <= 0 {
         return Err(JobError::param("max_cost", format!("${most} is not above zero")));
@@ -106,7 +106,7 @@ fn check_deadline(now: &Terms, then: &Terms, time: DateTime<Utc>) -> Result<(), 
     Ok(())
 }
 
-/// The other job, looked at and held before this one is locked: jobs are locked in the order in which they end.
+/// The other job, read and locked before this one: jobs are locked in the order in which they end.
 async fn other(conn: &mut PgConnection, by: By<'_>, id: JobId, wanted: After) -> Result<Other, JobError> {
     let team = store::job::team_of(conn, by.scope, id).await?.ok_or(JobError::NotFound)?;
     dependency::one_at_a_time(conn, team).await?;

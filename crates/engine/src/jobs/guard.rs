@@ -116,7 +116,7 @@ fn at_its_most(refusal: &Refusal, spent: i128) -> String {
     }
 }
 
-/// Lets jobs go on whose spend has fallen. A chore.
+/// Resumes jobs whose spend has fallen. A chore.
 pub async fn resume_guarded(engine: &Engine) -> store::Result<()> {
     let mut conn = engine.pools.work.acquire().await?;
     let held = store::budget::guarded(&mut conn).await?;

@@ -79,7 +79,7 @@ pub async fn pause(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobErr
             pause::put(&mut tx, by_hand(engine, id)).await?;
             by.records(&mut tx, id, Action::Pause).await?;
         }
-        // What a guard paused stays so when the guard would let it go on.
+        // A job that a guard paused and that is then paused by hand stays paused when the guard would resume it.
         JobState::Paused if !pause::of_job(&mut tx, id).await?.is_empty() => {
             if pause::put(&mut tx, by_hand(engine, id)).await? == pause::PauseOutcome::New {
                 by.records(&mut tx, id, Action::Pause).await?;

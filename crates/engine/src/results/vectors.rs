@@ -38,7 +38,7 @@ impl Embedded {
 #[derive(Debug)]
 pub struct EmbeddedPage {
     pub rows: Vec<Embedded>,
-    /// Where to go on; `until` when all was read.
+    /// Where the next page starts; `until` when all was read.
     pub next: i32,
 }
 

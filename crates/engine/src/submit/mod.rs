@@ -159,8 +159,8 @@ pub async fn validate_by<R: AsyncRead + Unpin + Send>(
     Ok(dry_run::add_up(plan.lane, bytes, tallies))
 }
 
-/// Puts every request of an upload through the checks of a submission, and nothing is written. Gives what would be said of the job,
-/// and the bytes of the upload, unzipped.
+/// Checks every request of an upload as a submission would, and writes nothing. Returns the job's parameters, and the
+/// bytes of the decompressed upload.
 pub(crate) async fn survey<R: AsyncRead + Unpin + Send>(
     intake: &Intake<'_>,
     who: Submitter<'_>,

@@ -160,7 +160,7 @@ impl Copying {
     }
 }
 
-/// A purge under way may have taken some of the requests before they were looked at.
+/// A concurrent purge may have removed some of the requests before they were read.
 async fn still_there(pool: &PgPool, of: JobId) -> Result<(), RetryError> {
     let original = store::retry_lineage::original(&mut *pool.acquire().await?, Scope::All, of.0).await?;
     if original.is_some_and(|original| !original.purged) { Ok(()) } else { Err(RetryError::Purged) }

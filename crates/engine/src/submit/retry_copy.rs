@@ -24,7 +24,7 @@ const CHUNK_BYTES: i64 = 8 << 20;
 pub struct FlowCopy {
     /// The flow they come from.
     pub from: i64,
-    /// Its next position to be looked at, and the end of them.
+    /// The next position to examine, and the end.
     pub next: i32,
     pub end: i32,
     pub new: NewFlow,

@@ -28,7 +28,7 @@ const FAILURE_DETAIL_TIMEOUT: Duration = Duration::from_secs(10);
 const MIN_BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// What is said of the job's cost.
+/// The limits on the job's cost.
 #[derive(Debug, Default)]
 pub struct Spending {
     /// The job needs approval before it begins.
@@ -103,7 +103,7 @@ impl Upload {
 
     /// Gives it up, so that the key is free when the caller hears of the error; the items go later.
     pub async fn fail(self, error: SubmitError) -> SubmitError {
-        // When this cannot be done now, the drop goes on with it.
+        // If this fails now, the drop retries it.
         let _ = timeout(FAILURE_DETAIL_TIMEOUT, give_up(&self.pool, self.id)).await;
         error
     }

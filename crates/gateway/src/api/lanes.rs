@@ -1,4 +1,4 @@
-//! Lanes: what is said of each, what waits in it, and why. A key of one team sees its own team's part.
+//! Lanes: the rule of each, what waits in it, and why. A key of one team sees only its team's requests.
 
 use axum::{Json, body::Body, extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};

@@ -1,4 +1,4 @@
-//! Who is told.
+//! The receivers of alerts.
 
 use domain::AlertKind;
 use secrecy::{ExposeSecret, SecretString};

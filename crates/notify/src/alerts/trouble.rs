@@ -18,7 +18,7 @@ use tracing::warn;
 use super::raise::{Raised, raise_all};
 use crate::Notifier;
 
-/// A deployment that has failed for so long is down; it is told again as often.
+/// A deployment that has failed for this long is down.
 const DOWN_AFTER: Duration = Duration::from_secs(60);
 const OUTAGE_REPEAT_INTERVAL: TimeDelta = TimeDelta::hours(1);
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(5);
 const LATE_AFTER: TimeDelta = TimeDelta::minutes(15);
 const LATE_REPEAT_INTERVAL: TimeDelta = TimeDelta::hours(6);
 const UNPRICED_REPEAT_INTERVAL: TimeDelta = TimeDelta::days(7);
-/// A job is told of once; it does not run for so long.
+/// An alert about a job is raised once: no job runs this long.
 const JOB_REPEAT_INTERVAL: TimeDelta = TimeDelta::days(90);
 /// Days before a key expires at which it is told of.
 const KEY_EXPIRES_IN: [i64; 2] = [14, 2];

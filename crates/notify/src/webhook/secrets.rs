@@ -19,7 +19,7 @@ use crate::{
     seal::{self, Purpose},
 };
 
-/// So long the secret before signs beside a new one, if nothing else is said; and at most.
+/// How long the old secret signs beside a new one, by default and at most.
 pub const OVERLAP: Duration = Duration::from_secs(24 * 3_600);
 pub const MAX_OVERLAP: Duration = Duration::from_secs(30 * 24 * 3_600);
 
@@ -46,7 +46,7 @@ fn since(at: &DateTime<Utc>) -> String {
 pub enum Turn {
     /// Only the first.
     First,
-    /// Also another one; the one before signs for so long.
+    /// Replaces the secret; the old one signs for the overlap.
     Rotate { overlap: Duration },
 }
 

@@ -35,7 +35,7 @@ pub struct Need {
     pub busy: i64,
     /// For calls that are still to come.
     pub spare: i64,
-    /// What it holds and goes on using while it asks.
+    /// The part of its grant that it may use while the round runs.
     pub floor: i64,
 }
 

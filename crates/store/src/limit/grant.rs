@@ -25,7 +25,7 @@ pub struct Want {
     pub busy: i64,
     /// What it would like to hold beyond, for calls that are still to come.
     pub spare: i64,
-    /// What it holds and goes on using while it asks.
+    /// The part of its grant that it may use while the round runs.
     pub floor: i64,
     /// Rates: what it puts back; below zero, what calls used beyond what they had taken.
     pub returned: i64,

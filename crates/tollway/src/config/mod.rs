@@ -86,7 +86,7 @@ impl Config {
         }
     }
 
-    /// Who is told of alerts, with their addresses and secrets.
+    /// The receivers of alerts, with their addresses and secrets.
     pub fn receivers(&self) -> Result<Vec<Receiver>, ConfigError> {
         let receiver = |(name, declared): (&String, &AlertReceiver)| {
             let read = |key, reference: &SecretRef| {

@@ -79,7 +79,7 @@ pub struct Secrets {
     pub pepper: Option<SecretRef>,
 }
 
-/// Who is told of alerts: `[alerts.NAME]`.
+/// A receiver of alerts: `[alerts.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AlertReceiver {

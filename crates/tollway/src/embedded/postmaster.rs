@@ -1,5 +1,6 @@
-//! Who runs in a data directory. `postmaster.pid` says who did; only the process itself proves that it still does: its id
-//! may have gone to somebody else, or stand for a zombie, which PostgreSQL and `kill -0` both take for alive.
+//! Which server runs in a data directory. `postmaster.pid` says who did; only the process itself proves that it still
+//! does: its id may have gone to somebody else, or stand for a zombie, which PostgreSQL and `kill -0` both take for
+//! alive.
 
 use std::path::{Path, PathBuf};
 

@@ -86,7 +86,7 @@ pub struct JobArgs {
     webhook: Option<String>,
 }
 
-/// The part of the answer that is there also when the gateway could not look at the new job.
+/// The part of the answer that is present even if the gateway could not read the new job.
 #[derive(Deserialize)]
 struct Accepted {
     id: JobId,
