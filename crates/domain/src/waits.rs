@@ -84,7 +84,7 @@ impl Waits {
     }
 
     /// Whether something other than its turn is in the way.
-    pub fn is_held_up(&self) -> bool {
+    pub fn is_blocked(&self) -> bool {
         self.reason != WaitReason::NoSlot
     }
 

@@ -116,7 +116,7 @@ pub async fn correct(engine: &Engine, correction: Correction<'_>) -> Result<Corr
     let object = Object::Attempt(attempt_id);
     audit::record_change(&mut tx, Change { object, key_id: Some(by), action: Action::Correct, details }).await?;
     // What comes back may do for requests that wait.
-    store::budget::wake_held(&mut tx).await?;
+    store::budget::wake_blocked(&mut tx).await?;
     tx.commit().await?;
     engine.control.budgets.freed();
     engine.work.notify();

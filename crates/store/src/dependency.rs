@@ -183,7 +183,7 @@ pub async fn set(conn: &mut PgConnection, id: JobId, after: Option<After>) -> Re
 
 /// Makes a job wait if nothing of it was claimed; `false`, to be rolled back, if something was. The caller must hold
 /// the job's lock.
-pub async fn hold(conn: &mut PgConnection, id: JobId) -> Result<bool> {
+pub async fn make_wait(conn: &mut PgConnection, id: JobId) -> Result<bool> {
     let cursors =
         query_scalar!("update flow set state = 'held' where job_id = $1 and state <> 'ended' returning next_pos", id.0)
             .fetch_all(conn)

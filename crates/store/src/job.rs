@@ -100,7 +100,7 @@ impl TryFrom<JobRow> for Job {
             cost_usd: Total(r.cost_pico.parse().map_err(decode)?),
             max_cost: r.max_cost.map(|most| most.parse().map(Total)).transpose().map_err(decode)?,
             unpriced: r.unpriced,
-            waiting_reason: waits.as_ref().filter(|waits| waits.is_held_up()).map(Waits::text),
+            waiting_reason: waits.as_ref().filter(|waits| waits.is_blocked()).map(Waits::text),
             waits,
             paused_by: r.paused_by.0,
             pace: if state.is_terminal() { ProgressRate::default() } else { ProgressRate::new(faded, r.pending) },

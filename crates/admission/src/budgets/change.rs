@@ -45,7 +45,7 @@ pub async fn set(control: &AdmissionControl, name: &str, budget: &Budget, by: &s
     store::budget::set(&mut tx, name, budget, Declarer { is_file: false, by }).await?;
     let before = rows.iter().find(|row| row.name == name).map(|row| &row.budget);
     record(&mut tx, name, before, Some(budget), by).await?;
-    store::budget::wake_held(&mut tx).await?;
+    store::budget::wake_blocked(&mut tx).await?;
     let revision = store::budget::revision_of(&mut tx, name).await?.map_or(0, |(revision, _)| revision);
     tx.commit().await?;
     follow_at_once(control).await;
@@ -72,7 +72,7 @@ pub async fn remove(control: &AdmissionControl, name: &str, by: &str) -> Result<
     };
     store::budget::remove(&mut tx, name, by).await?;
     record(&mut tx, name, Some(&row.budget), None, by).await?;
-    store::budget::wake_held(&mut tx).await?;
+    store::budget::wake_blocked(&mut tx).await?;
     let revision = store::budget::revision(&mut tx).await?;
     tx.commit().await?;
     follow_at_once(control).await;
@@ -182,5 +182,5 @@ pub async fn follow_file(conn: &mut PgConnection, catalog: &Catalog, by: &str) -
         check_among(conn, catalog, name, budget, &settled).await.map_err(named)?;
         store::budget::set(conn, name, budget, Declarer { is_file: true, by }).await.map_err(unnamed)?;
     }
-    store::budget::wake_held(conn).await.map_err(unnamed)
+    store::budget::wake_blocked(conn).await.map_err(unnamed)
 }

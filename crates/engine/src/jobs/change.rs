@@ -144,7 +144,7 @@ async fn come_after(
     if other != Other::Unended {
         return Ok(dependency::begin(conn, id).await?);
     }
-    if now.has_begun || !dependency::hold(conn, id).await? {
+    if now.has_begun || !dependency::make_wait(conn, id).await? {
         return Err(JobError::param("after", "some of its requests were called already".to_owned()));
     }
     Ok(())

@@ -44,7 +44,7 @@ pub enum JobError {
     Conflict { state: &'static str, wanted: &'static str },
     /// By a guard, and not by a person.
     #[error("it waits for approval: {0}")]
-    Held(String),
+    AwaitsApproval(String),
     #[error("it does not wait for approval")]
     NothingToApprove,
     /// What was asked for cannot be; nothing was changed.
@@ -107,7 +107,7 @@ pub async fn resume(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobEr
             let is_resumed = approve::resume_unless_held(engine, &mut tx, id, &holds).await?;
             if !was_paused && !is_resumed {
                 let still = holds.into_iter().find(|hold| hold.lifted_until.is_none());
-                return Err(JobError::Held(still.map(|hold| hold.detail).unwrap_or_default()));
+                return Err(JobError::AwaitsApproval(still.map(|hold| hold.detail).unwrap_or_default()));
             }
             by.records(&mut tx, id, Action::Resume).await?;
         }

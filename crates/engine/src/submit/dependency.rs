@@ -42,7 +42,7 @@ pub async fn start_decision(
 ) -> store::Result<StartDecision> {
     let Some(wanted) = wanted else { return Ok(StartDecision::Begins(Begin::AtOnce)) };
     Ok(match dependency::look(conn, team_id, wanted.job).await? {
-        Some(Other::Unended) => StartDecision::Begins(Begin::Held),
+        Some(Other::Unended) => StartDecision::Begins(Begin::WaitingOnJob),
         Some(Other::Unclean) if wanted.on == AfterOn::Success => StartDecision::IsCancelled,
         _ => StartDecision::Begins(Begin::AtOnce),
     })

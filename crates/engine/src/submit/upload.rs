@@ -163,19 +163,19 @@ async fn commit(
     spending: &Spending,
 ) -> store::Result<bool> {
     let mut tx = pool.begin().await?;
-    let fate = start_decision(&mut tx, origin.team_id, origin.after).await?;
-    let begin = if let StartDecision::Begins(begin) = fate { begin } else { Begin::Held };
+    let decision = start_decision(&mut tx, origin.team_id, origin.after).await?;
+    let begin = if let StartDecision::Begins(begin) = decision { begin } else { Begin::WaitingOnJob };
     let ours = ingest::finish(&mut tx, id, flows, fingerprint, begin).await?;
     if ours {
         record(&mut tx, id, origin, flows).await?;
         if let Some(most) = spending.max_cost {
             store::budget::cap_job(&mut tx, id.job_id, most.0).await?;
         }
-        if let Some(wanted) = spending.approval.as_ref().filter(|_| fate != StartDecision::IsCancelled) {
+        if let Some(wanted) = spending.approval.as_ref().filter(|_| decision != StartDecision::IsCancelled) {
             require_approval(&mut tx, JobId(id.job_id), wanted).await?;
         }
     }
-    if ours && fate == StartDecision::IsCancelled {
+    if ours && decision == StartDecision::IsCancelled {
         store::dependency::cancel(&mut tx, JobId(id.job_id)).await?;
         let details = json!({ "after": origin.after.map(|after| after.job), "reason": UNCLEAN });
         let entry = Entry { job_id: id.job_id, key_id: None, action: Action::Cancel, details };

@@ -122,7 +122,7 @@ pub fn refused(id: JobId, error: JobError) -> Problem {
         JobError::Conflict { state, wanted } => {
             Problem::new(Kind::Conflict, format_args!("{id} is {state} and cannot be {wanted}.")).with("state", state)
         }
-        JobError::Held(why) => Problem::new(
+        JobError::AwaitsApproval(why) => Problem::new(
             Kind::Conflict,
             format_args!(
                 "{id} is paused and cannot be resumed: {why}. A key with the role operator or admin can approve it."
@@ -143,7 +143,7 @@ impl From<JobError> for Problem {
         match error {
             JobError::Unavailable(error) => error.into(),
             JobError::NotFound => Self::not_found("such job"),
-            JobError::Conflict { .. } | JobError::Held(_) | JobError::NothingToApprove => {
+            JobError::Conflict { .. } | JobError::AwaitsApproval(_) | JobError::NothingToApprove => {
                 Self::new(Kind::Conflict, error)
             }
             JobError::Param { name, .. } => Self::new(Kind::Invalid, &error).with("param", name),

@@ -158,7 +158,7 @@ pub async fn remove(conn: &mut PgConnection, name: &str, by: &str) -> Result<()>
 }
 
 /// Wakes flows that a budget blocked: the budget was changed.
-pub async fn wake_held(conn: &mut PgConnection) -> Result<()> {
+pub async fn wake_blocked(conn: &mut PgConnection) -> Result<()> {
     let held = query!(
         "update flow set blocked_until = '-infinity'
          where state = 'ready' and blocked_reason like 'budget %' and blocked_until between now() and '9999-01-01'
