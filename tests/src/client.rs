@@ -6,12 +6,12 @@ use reqwest::{Body, Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
 
 use crate::{
-    patience::{SOON, until},
+    polling::{SOON, until},
     requests::parse_lines,
 };
 
 /// Jobs of these tests end within this.
-const JOB: Duration = Duration::from_secs(150);
+const JOB_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// A client that no proxy of the environment comes in the way of.
 pub fn http() -> reqwest::Client {
@@ -78,7 +78,7 @@ impl Client {
     /// Waits until the job is as `fits` wants it, over restarts of the gateway too.
     pub async fn job_when(&self, id: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let mut last = LastSeen(Value::Null);
-        until(&format!("{id} {what}"), JOB, async || {
+        until(&format!("{id} {what}"), JOB_TIMEOUT, async || {
             let answer = try_send(self.request(Method::GET, &format!("/api/v1/jobs/{id}"))).await.ok()?;
             last.0 = (answer.status == 200).then(|| answer.json())?;
             fits(&last.0).then(|| last.0.clone())

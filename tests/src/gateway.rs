@@ -15,12 +15,12 @@ use crate::{
     binary::{self, Ran},
     client,
     database::Database,
-    patience::until,
+    polling::until,
     process::{Process, append},
 };
 
-const START: Duration = Duration::from_secs(60);
-const STOP: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a story says of its gateway.
 #[derive(Clone)]
@@ -104,10 +104,10 @@ impl Gateway {
         let process = self.process.insert(Process::start(&mut command, &self.log_path(), "KILL"));
         if !self.roles.contains("api") {
             let ready = async || process.log()[said_before..].contains("Working, without an API").then_some(());
-            return until("a gateway at work", START, ready).await;
+            return until("a gateway at work", START_TIMEOUT, ready).await;
         }
         let url = self.url.clone();
-        until("a gateway that is ready", START, async || {
+        until("a gateway that is ready", START_TIMEOUT, async || {
             if let Some(status) = process.ended() {
                 panic!("the gateway ended with {status} instead of starting:\n{}", process.log());
             }
@@ -122,7 +122,7 @@ impl Gateway {
 
     /// Asks it to end and waits for that.
     pub fn sigterm(&mut self) -> ExitStatus {
-        self.process.take().expect("it is running").end(Signal::SIGTERM, STOP)
+        self.process.take().expect("it is running").end(Signal::SIGTERM, STOP_TIMEOUT)
     }
 
     pub fn signal(&self, signal: Signal) {

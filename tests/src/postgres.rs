@@ -29,8 +29,8 @@ use crate::{
 
 /// The name of its socket's file.
 pub const SOCKET: &str = ".s.PGSQL.5432";
-const START: Duration = Duration::from_secs(60);
-const STOP: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Postgres {
     dir: PathBuf,
@@ -97,7 +97,7 @@ impl Postgres {
 
     /// Starts it and waits until it takes connections, crash recovery included.
     pub fn start(&self) {
-        let deadline = Instant::now() + START;
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let mut command = self.command("postgres");
             command.arg("-D").arg(self.data()).arg("-k").arg(&self.dir).stdout(append(&self.log()));
@@ -113,10 +113,10 @@ impl Postgres {
                     *self.process() = Some(process);
                     return;
                 }
-                assert!(Instant::now() < deadline, "PostgreSQL did not start within {START:?}");
+                assert!(Instant::now() < deadline, "PostgreSQL did not start within {START_TIMEOUT:?}");
                 std::thread::sleep(Duration::from_millis(50));
             }
-            assert!(Instant::now() < deadline, "PostgreSQL did not start within {START:?}");
+            assert!(Instant::now() < deadline, "PostgreSQL did not start within {START_TIMEOUT:?}");
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -183,7 +183,7 @@ impl Drop for Postgres {
         if let Some(mut process) = process
             && process.ended().is_none()
         {
-            process.end(Signal::SIGINT, STOP);
+            process.end(Signal::SIGINT, STOP_TIMEOUT);
         }
     }
 }

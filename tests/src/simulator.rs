@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use simulator::{JournalLine, Stats};
 
-use crate::{binary, client, patience::until, process::Process};
+use crate::{binary, client, polling::until, process::Process};
 
 pub struct Simulator {
     pub url: String,

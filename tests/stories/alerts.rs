@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
 /// How long a receiver that says nothing is waited for.
-const HANG: Duration = Duration::from_secs(10);
+const RECEIVER_HANG: Duration = Duration::from_secs(10);
 /// Refuses connections.
 const NOBODY: &str = "http://127.0.0.1:9/";
 
@@ -85,7 +85,7 @@ async fn thresholds_are_told_once_by_two_replicas_and_a_failing_receiver_delays_
     let began = Instant::now();
     let call = r#"{"model":"chat","messages":[{"role":"user","content":"hello"}]}"#;
     world.admin.post("/v1/chat/completions", call).await.expect(200);
-    assert!(began.elapsed() < HANG, "a call waited for a receiver");
+    assert!(began.elapsed() < RECEIVER_HANG, "a call waited for a receiver");
     spend().await;
     let all = ["Budget told reached 50 %", "Budget told reached 80 %", "Budget told reached 100 %"];
     heard(&slack, &all).await;

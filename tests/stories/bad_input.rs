@@ -113,8 +113,8 @@ async fn a_bad_job_is_refused() {
     );
     let first = r#"{"job":{"lain":"bulk"}}"#;
     check(world.admin.post(&jobs(""), format!("{first}\n{}", lines())).await, 422, "bad_line", "unknown field `lain`");
-    check(world.admin.post(&jobs(""), "").await, 422, "invalid", "there is no request in it");
-    check(world.admin.post(&jobs(""), "\n \n").await, 422, "invalid", "there is no request in it");
+    check(world.admin.post(&jobs(""), "").await, 422, "invalid", "the upload has no requests");
+    check(world.admin.post(&jobs(""), "\n \n").await, 422, "invalid", "the upload has no requests");
 
     let typed =
         |name: &'static str, value: &'static str| world.admin.request(Method::POST, "/api/v1/jobs").header(name, value);

@@ -20,8 +20,8 @@ use tokio::{
 };
 
 /// Between two calls of a caller, and between two looks of a load balancer.
-const CALL_EVERY: Duration = Duration::from_millis(20);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const CALL_INTERVAL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A replica as a load balancer sees it.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ impl Backend {
             loop {
                 let asked = client::http().get(format!("{}/readyz", seen.url)).send().await;
                 seen.is_ready.store(asked.is_ok_and(|answer| answer.status() == 200), Ordering::Relaxed);
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         });
         backend
@@ -74,7 +74,7 @@ async fn a_replica_that_is_replaced_loses_no_call() {
                 }
             }
         }));
-        tokio::time::sleep(CALL_EVERY).await;
+        tokio::time::sleep(CALL_INTERVAL).await;
     }
     for call in calls {
         call.await.expect("no call panics");

@@ -1,4 +1,5 @@
-//! What a request holds while it runs. It ends in one of three ways, each said in words; dropping it is left to crashes.
+//! The resources of one request while it runs: its slot, its permits and its reservation. They end by `settle`,
+//! `release` or `forfeit`; only a crash drops them.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use scheduler::{CallGuard, SlotGuard};
 
 use crate::{budgets::Reservation, catalog::ActiveDeployment, limits::Permit};
 
-/// Where one call goes, and what was taken for it there: of the deployment's limits and of the budgets that it is under.
+/// The deployment of one call, with the permits of that deployment's limits and the reservation in budgets.
 #[derive(Debug)]
 pub struct Placement {
     pub deployment: Arc<ActiveDeployment>,
@@ -36,7 +37,7 @@ impl Placement {
 /// What a request occupies of its replica, until it is dropped.
 #[derive(Debug, Default)]
 #[expect(dead_code, reason = "the guards are only ever dropped")]
-enum Place {
+enum Occupancy {
     #[default]
     None,
     /// A request of a job.
@@ -45,14 +46,15 @@ enum Place {
     Lane(CallGuard),
 }
 
-/// All that a request holds: a slot or a place in its lane, what it took of its caller's limits, and, for the call under way, what
-/// it took of the deployment's limits and reserved of budgets.
+/// All resources of one request: a slot or a place in its lane, the permits of its caller's limits and, for the call in
+/// flight, the permits of the deployment's limits and the reservation in budgets.
 ///
-/// It ends by [`Self::settle`], [`Self::release`] or [`Self::forfeit`]. Dropped without one of them, as when the process is torn down,
-/// slots come back, rates stay spent, and a reservation whose call was sent stays used, for nobody knows what it cost.
+/// It ends by [`Self::settle`], [`Self::release`] or [`Self::forfeit`]. If it is dropped instead, as when the process
+/// is torn down, slots are returned, rates stay spent, and a reservation stays used if its call was sent: the cost of
+/// that call is unknown.
 #[derive(Debug, Default)]
 pub struct Admission {
-    place: Place,
+    place: Occupancy,
     caller: Permit,
     deployment: Permit,
     reservation: Reservation,
@@ -61,18 +63,18 @@ pub struct Admission {
 impl Admission {
     /// Of a synchronous call, which has no deployment yet.
     pub fn in_lane(guard: CallGuard, caller: Permit) -> Self {
-        Self { place: Place::Lane(guard), caller, ..Self::default() }
+        Self { place: Occupancy::Lane(guard), caller, ..Self::default() }
     }
 
     /// Of a request that a claim found a deployment for.
     pub fn placed(caller: Permit, placement: Placement) -> Self {
         let Placement { permit, reservation, .. } = placement;
-        Self { place: Place::None, caller, deployment: permit, reservation }
+        Self { place: Occupancy::None, caller, deployment: permit, reservation }
     }
 
     /// The request occupies this slot from here on.
     pub fn occupy(&mut self, slot: SlotGuard) {
-        self.place = Place::Slot(slot);
+        self.place = Occupancy::Slot(slot);
     }
 
     /// The next call's.
@@ -104,8 +106,8 @@ impl Admission {
         self.deployment = Permit::default();
     }
 
-    /// What the call that ended still holds, as an admission of its own: it is settled with the call's row, while the request goes
-    /// on.
+    /// Splits off the resources of the call that ended. They are settled with the call's row, while the request
+    /// continues.
     pub fn split_call(&mut self) -> Self {
         Self {
             deployment: std::mem::take(&mut self.deployment),
@@ -120,49 +122,49 @@ impl Admission {
         self.deployment.settle_tokens(tokens);
     }
 
-    /// A stream broke off, having used so many tokens, of which the provider reported these.
+    /// The stream broke off. `tokens`: what it used; `reported`: what the provider reported of that.
     pub fn broke_off(&mut self, class: ErrorClass, tokens: i64, reported: Option<i64>) {
         self.call_failed(class, reported);
         self.caller.settle_tokens(tokens);
     }
 
-    /// The next call is not made, and what was taken for it is as before.
+    /// The next call is not made: its permits and its reservation are returned.
     pub fn release_call(&mut self) {
         self.split_call().release();
     }
 
-    /// No deployment took any of its calls: its caller's rates are as before.
+    /// No deployment accepted a call of this request: the rates of its caller are refunded.
     pub fn refund(&mut self) {
         self.caller.refund();
     }
 
-    /// Nobody waits for the request any more; what it occupies of its replica and of its caller's limits is for others, while the
-    /// call under way is brought to its end.
+    /// The answer is no longer wanted: the slot and the permits of the caller's limits are returned, while the call in
+    /// flight is drained.
     pub fn leave_place(&mut self) {
-        self.place = Place::None;
+        self.place = Occupancy::None;
         self.caller = Permit::default();
     }
 
-    /// The call has ended: all but the money comes back before its row is committed.
+    /// The call has ended: everything except the reservation is returned before the row is committed.
     pub fn leave_limits(&mut self) {
         self.leave_place();
         self.deployment = Permit::default();
     }
 
-    /// Its row is committed: the reservation becomes what the call did cost, all else comes back.
+    /// The row is committed: the reservation is settled at the actual cost, and everything else is returned.
     pub fn settle(self, row: &LedgerRow) {
         self.reservation.settle(row);
     }
 
-    /// Nothing was sent, so nothing can be charged: everything is as before.
+    /// Nothing was sent, so nothing can be charged: the permits and the reservation are returned.
     pub fn release(self) {
         self.caller.cancel();
         self.deployment.cancel();
         self.reservation.release();
     }
 
-    /// Nobody here will learn how the call ended: somebody else books it at its worst case, so the money stays used, and rates
-    /// stay spent.
+    /// This process will not learn how the call ended. Another process books it at its worst case, so the reservation
+    /// stays used and the rates stay spent.
     pub fn forfeit(self) {
         self.reservation.forfeit();
     }

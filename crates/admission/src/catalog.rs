@@ -176,7 +176,7 @@ impl ActiveCatalog {
     }
 }
 
-/// The active catalog, to be taken once per request or batch and held for its length.
+/// The active catalog. Take it once per request or batch and keep it for its whole length.
 #[derive(Debug, Clone)]
 pub struct CatalogWatch(Arc<RwLock<Arc<ActiveCatalog>>>);
 

@@ -14,7 +14,7 @@ use wire::{Call, ImageRule, UNKNOWN_MAX_OUTPUT};
 use crate::{
     budgets::Budgets,
     catalog::{ActiveDeployment, ActiveRoute},
-    limits::{Limiter, Rule, most_of},
+    limits::{LimitRule, Limiter, most_of},
     worst_case,
 };
 
@@ -68,7 +68,7 @@ pub struct NeverFits {
 }
 
 impl NeverFits {
-    fn rate(tokens: i64, most: i64, rule: &Rule, team: &str) -> Self {
+    fn rate(tokens: i64, most: i64, rule: &LimitRule, team: &str) -> Self {
         let refused = rule.refuses(tokens);
         let of = refused.obstacle(team).detail;
         let of = of.strip_prefix("limit ").unwrap_or(&of).to_owned();
@@ -77,12 +77,12 @@ impl NeverFits {
 }
 
 /// A limit in tokens that has no more than this in a minute.
-type Most = (i64, Arc<Rule>);
+type Most = (i64, Arc<LimitRule>);
 
 /// The most that one call can take of limits in tokens: the tightest of its caller's, and of the deployments the one that takes most.
 fn most_of_rates(
     limits: &Limiter,
-    caller: &[Arc<Rule>],
+    caller: &[Arc<LimitRule>],
     route: &ActiveRoute,
     endpoint: Endpoint,
     lane: &Lane,
@@ -185,7 +185,7 @@ impl Ceilings {
 /// The check of limits in tokens alone, of one synchronous call: what a budget lacks is said where it is reserved.
 pub fn check_rates(
     limits: &Limiter,
-    caller: &[Arc<Rule>],
+    caller: &[Arc<LimitRule>],
     route: &ActiveRoute,
     endpoint: Endpoint,
     lane: &Lane,

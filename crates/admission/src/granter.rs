@@ -1,5 +1,5 @@
-//! Keeps this replica in grants, of limits and of budgets: one loop for each, with the same rhythm. A tick reads what is in force and
-//! exchanges what is needed and not needed with PostgreSQL; between ticks, demand starts a round at once.
+//! Keeps this replica supplied with grants, in one loop for limits and one for budgets. A tick reads the rules in force
+//! and exchanges demand and unused grants with PostgreSQL. Between ticks, demand starts a round at once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,16 +9,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{AdmissionControl, peers};
 
-pub(crate) const TICK: Duration = Duration::from_millis(250);
+pub(crate) const TICK_INTERVAL: Duration = Duration::from_millis(250);
 /// A grant for a request of a job is kept for this many ticks: longer than the longest back-off. Returned earlier, it would be gone at
 /// every retry, and the job would never start.
-pub(crate) const KEPT_TICKS: u32 = (backoff::LONGEST.as_millis() / TICK.as_millis()) as u32 + 4;
+pub(crate) const GRANT_RETENTION_TICKS: u32 = (backoff::MAX_BACKOFF.as_millis() / TICK_INTERVAL.as_millis()) as u32 + 4;
 /// Between two rounds that demand alone starts.
 const MIN_ROUND_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What is granted to replicas by PostgreSQL and spent by them in memory.
+/// Amounts that PostgreSQL grants to replicas and that replicas spend in memory.
 pub(crate) trait Grants {
-    /// Notified when somebody was refused for want of a grant.
+    /// Notified when a call was refused for lack of a grant.
     fn demand(&self) -> &Notify;
 
     /// Follows what is in force, then makes a round. Tells whether requests of jobs wanted something.
@@ -41,7 +41,7 @@ pub async fn run(control: Arc<AdmissionControl>, stop: CancellationToken) {
 }
 
 async fn keep(grants: &impl Grants, control: &AdmissionControl, stop: &CancellationToken) {
-    let mut ticks = tokio::time::interval(TICK);
+    let mut ticks = tokio::time::interval(TICK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let done = tokio::select! {

@@ -1,5 +1,5 @@
-//! May this call start now? Limits and budgets answer, and one [`Admission`] holds what they gave until the call has ended. What both
-//! share is [`AdmissionControl`]: nothing here knows of jobs, routes' health or HTTP.
+//! Decides whether a call may start now. Limits and budgets grant it, and one [`Admission`] keeps their permits and
+//! reservations until the call has ended. Both share [`AdmissionControl`]. Nothing here knows of jobs or HTTP.
 
 pub mod admission;
 pub mod budgets;

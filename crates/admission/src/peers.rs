@@ -1,4 +1,4 @@
-//! What other replicas say of grants: which limit or budget they are short of, and what they gave back.
+//! Messages of other replicas about grants: which limits and budgets they are short of, and what they returned.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use crate::AdmissionControl;
 
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 
-/// Listens to other replicas until cancelled. Should the connection be lost, what they say is found at the next tick.
+/// Listens to other replicas until cancelled. If the connection is lost, the next tick finds the same facts in the
+/// database.
 pub(crate) async fn listen(control: &AdmissionControl, stop: &CancellationToken) {
     loop {
         let heard = async {

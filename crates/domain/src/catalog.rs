@@ -37,7 +37,7 @@ pub struct Approval {
     pub above_usd: Option<Total>,
 }
 
-/// What each team may have waiting, unless something else is said of it.
+/// The default quota of a team: what it may have waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quotas {

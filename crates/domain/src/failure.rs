@@ -14,7 +14,7 @@ pub struct FailureGroup {
     pub status: Option<i32>,
     pub deployment: Option<String>,
     pub count: i64,
-    /// The first of them, and what was said of it; `None` of requests that never ran.
+    /// The first of them with its message; `None` for requests that never ran.
     pub line: Option<i32>,
     pub message: Option<String>,
 }
@@ -25,7 +25,7 @@ pub struct Failures {
     pub groups: Vec<FailureGroup>,
     /// All that failed.
     pub failed: i64,
-    /// So many of them were looked at; the groups count these.
+    /// How many failures were examined; the groups count these.
     pub examined: i64,
 }
 

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    after::After, attempt::words, hold::Hold, ids::JobId, lane::Lane, money::Total, progress::Pace, tags::Tags,
-    waits::Waits,
+    attempt::words, dependency::After, ids::JobId, lane::Lane, money::Total, pause::Hold, progress::ProgressRate,
+    tags::Tags, waits::Waits,
 };
 
 words! {
@@ -60,7 +60,7 @@ pub struct Job {
     pub in_flight: i64,
     /// Charged so far, in USD. Attempts without a price are counted in `unpriced` instead.
     pub cost_usd: Total,
-    /// The most that it may cost; null: nothing was said of it.
+    /// The most that it may cost; null: no maximum was set.
     #[serde(default)]
     pub max_cost: Option<Total>,
     pub unpriced: i64,
@@ -74,7 +74,7 @@ pub struct Job {
     pub paused_by: Vec<Hold>,
     /// None of it once it has ended.
     #[serde(flatten)]
-    pub pace: Pace,
+    pub pace: ProgressRate,
     pub retry_of: Option<JobId>,
     /// Nothing of it runs before that job has ended.
     pub after: Option<After>,
@@ -98,7 +98,7 @@ pub struct Progress {
     #[serde(default)]
     pub waits: Option<Waits>,
     #[serde(flatten)]
-    pub pace: Pace,
+    pub pace: ProgressRate,
 }
 
 impl From<&Job> for Progress {
@@ -116,7 +116,7 @@ impl From<&Job> for Progress {
     }
 }
 
-/// What can be said of a job when it is submitted. In JSON the object of a first line `{"job":{…}}`.
+/// The parameters of a submission. In JSON the object of a first line `{"job":{…}}`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JobParams {

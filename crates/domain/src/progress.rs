@@ -21,7 +21,7 @@ const YOUNGEST_S: f64 = 0.2;
 /// Rate and remaining time, as every rendering of a job has them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Pace {
+pub struct ProgressRate {
     /// Requests that ended a second, over the last ten seconds or so; to a tenth.
     pub rate_per_s: f64,
     /// Seconds until the rest has ended at that rate; `None`: it cannot be told.
@@ -31,7 +31,7 @@ pub struct Pace {
     pub eta_high_s: Option<i64>,
 }
 
-impl Pace {
+impl ProgressRate {
     pub fn new(faded: Faded, pending: i64) -> Self {
         let lately = rate(faded.lately, faded.age_s, LATELY_S);
         let longer = rate(faded.longer, faded.age_s, LONGER_S);
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn a_steady_rate_is_told_from_the_first_second_on() {
         for age_s in [1.0, 10.0, 300.0] {
-            let pace = Pace::new(steady(50.0, age_s, 0.0), 1_001);
+            let pace = ProgressRate::new(steady(50.0, age_s, 0.0), 1_001);
             assert_eq!(pace.rate_per_s, 50.0, "after {age_s} s");
             let eta = [pace.eta_s, pace.eta_low_s, pace.eta_high_s];
             assert!(eta.iter().all(|eta| matches!(eta, Some(20..=22))), "after {age_s} s: {eta:?}");
@@ -73,16 +73,16 @@ mod tests {
 
     #[test]
     fn a_change_widens_the_range_and_a_standstill_ends_it() {
-        let slower = Pace::new(steady(50.0, 300.0, 10.0), 1_000);
+        let slower = ProgressRate::new(steady(50.0, 300.0, 10.0), 1_000);
         assert!((17.0..20.0).contains(&slower.rate_per_s), "{slower:?}");
         assert!(slower.eta_low_s < slower.eta_s && slower.eta_s <= slower.eta_high_s, "{slower:?}");
-        assert_eq!(Pace::new(steady(50.0, 300.0, 400.0), 1_000).rate_per_s, 0.0);
-        assert_eq!(Pace::new(steady(50.0, 300.0, 400.0), 1_000).eta_s, None);
+        assert_eq!(ProgressRate::new(steady(50.0, 300.0, 400.0), 1_000).rate_per_s, 0.0);
+        assert_eq!(ProgressRate::new(steady(50.0, 300.0, 400.0), 1_000).eta_s, None);
     }
 
     #[test]
     fn what_has_not_begun_or_has_nothing_left_has_no_end_in_sight() {
-        assert_eq!(Pace::new(Faded::default(), 1_000), Pace::default());
-        assert_eq!(Pace::new(steady(50.0, 9.0, 0.0), 0).eta_s, None);
+        assert_eq!(ProgressRate::new(Faded::default(), 1_000), ProgressRate::default());
+        assert_eq!(ProgressRate::new(steady(50.0, 9.0, 0.0), 0).eta_s, None);
     }
 }

@@ -24,7 +24,7 @@ pub enum BadTags {
     Value(String),
     #[error("{0:?} comes from the key and cannot be set as a tag")]
     Reserved(String),
-    #[error("at most 16 tags, not {0}")]
+    #[error("at most 16 tags are allowed (got {0})")]
     TooMany(usize),
     #[error(
         "tags are UTF-8; a client that cannot send that in a header writes it percent-encoded, as in customer=M%C3%BCller"

@@ -44,7 +44,7 @@ words! {
     }
 }
 
-/// What was in a flow's way when it was last looked at.
+/// The obstacle that blocked a flow at the last claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle {
     pub reason: WaitReason,
@@ -84,7 +84,7 @@ impl Waits {
     }
 
     /// Whether something other than its turn is in the way.
-    pub fn is_held_up(&self) -> bool {
+    pub fn is_blocked(&self) -> bool {
         self.reason != WaitReason::NoSlot
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use admission::{
-    budgets::{Ask, Budgets, Urgency},
+    budgets::{Budgets, ReservationRequest, Urgency},
     catalog::{ActiveCatalog, ActiveDeployment},
 };
 use chrono::{DateTime, Utc};
@@ -33,7 +33,7 @@ fn measure(
     let rows: Result<Vec<BudgetRow>, serde_json::Error> = (0..defined).map(row).collect();
     budgets.turn_to(1, rows?);
     let tags = "environment=prod,feature=f7,customer=c7,sprint=42".parse()?;
-    let ask = Ask {
+    let ask = ReservationRequest {
         team: "team-7".into(),
         key: "abcdefghijkl".into(),
         job: None,

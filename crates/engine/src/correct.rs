@@ -1,5 +1,5 @@
-//! Setting a charge of the ledger right: what was booked at its worst case, or by a wrong price, becomes what the provider did charge.
-//! The row itself never changes. A correction is a row of its own, on the day of what it corrects and in the same windows, so reports,
+//! Corrects a charge in the ledger that was booked at its worst case or with a wrong price. The row itself never
+//! changes. A correction is a row of its own, on the day of what it corrects and in the same windows, so reports,
 //! budgets, guards and the job's cost follow it exactly.
 
 mod figures;
@@ -28,7 +28,7 @@ const MOST: usize = 100;
 
 /// What the call is charged from now on, with all that was booked of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum NewCharge {
     /// So much; its tokens stay as they are.
     Cost(Money),
     /// These tokens, at the price of its deployment when it was made.
@@ -37,12 +37,12 @@ pub enum Wanted {
     Void,
 }
 
-/// What is to be set right, and why.
+/// The attempt to be corrected, the new charge, and the reason.
 #[derive(Debug, Clone, Copy)]
 pub struct Correction<'a> {
     /// An attempt's id, or the id of a synchronous call with one attempt.
     pub of: &'a str,
-    pub wanted: Wanted,
+    pub wanted: NewCharge,
     /// For the audit.
     pub reason: Option<&'a str>,
     /// The key that asks.
@@ -85,7 +85,8 @@ fn listed(attempts: &[AttemptId]) -> String {
     attempts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Books what is missing between what the ledger says of the attempt and what is wanted. Said twice, it is booked once.
+/// Books the difference between the ledger's sum for the attempt and the wanted charge. Idempotent: a repeated
+/// correction books nothing.
 pub async fn correct(engine: &Engine, correction: Correction<'_>) -> Result<Corrected, CorrectError> {
     let Correction { wanted, reason, by, .. } = correction;
     let mut tx = engine.pools.api.begin().await?;
@@ -115,7 +116,7 @@ pub async fn correct(engine: &Engine, correction: Correction<'_>) -> Result<Corr
     let object = Object::Attempt(attempt_id);
     audit::record_change(&mut tx, Change { object, key_id: Some(by), action: Action::Correct, details }).await?;
     // What comes back may do for requests that wait.
-    store::budget::wake_held(&mut tx).await?;
+    store::budget::wake_blocked(&mut tx).await?;
     tx.commit().await?;
     engine.control.budgets.freed();
     engine.work.notify();
@@ -142,11 +143,16 @@ async fn resolve(conn: &mut PgConnection, of: &str) -> Result<AttemptId, Correct
 }
 
 /// What the ledger should say of the attempt, all rows together.
-fn target(catalog: &ActiveCatalog, row: &LedgerRow, booked: &Figures, wanted: Wanted) -> Result<Figures, CorrectError> {
+fn target(
+    catalog: &ActiveCatalog,
+    row: &LedgerRow,
+    booked: &Figures,
+    wanted: NewCharge,
+) -> Result<Figures, CorrectError> {
     match wanted {
-        Wanted::Void => Ok(booked.voided()),
-        Wanted::Cost(cost) => Ok(booked.with_cost(cost.pico())),
-        Wanted::Usage(usage) => {
+        NewCharge::Void => Ok(booked.voided()),
+        NewCharge::Cost(cost) => Ok(booked.with_cost(cost.pico())),
+        NewCharge::Usage(usage) => {
             if usage.prompt_total().is_none() {
                 let reason = "a usage has at least one count of input tokens, such as input_uncached".to_owned();
                 return Err(CorrectError::Param("usage", reason));

@@ -1,5 +1,6 @@
-//! Whether this process may still act for what it holds. Its lease in Postgres is prolonged by heartbeats; when one is
-//! missed for too long nothing new starts, and when the lease was given to others, what runs is aborted.
+//! The fence of this process: whether it may still act for its leases. Heartbeats prolong its own lease in Postgres.
+//! When they are missed for too long, nothing new starts; when its requests were given to others, everything in flight
+//! is aborted.
 
 use std::{
     sync::{
@@ -54,7 +55,7 @@ impl Fence {
         !self.stopping.load(Ordering::Relaxed) && !self.has_lapsed()
     }
 
-    /// The lease was not prolonged in time: others may take what is held.
+    /// The lease has lapsed: other processes may take over its requests.
     pub fn has_lapsed(&self) -> bool {
         Instant::now() >= *self.valid_until.read().unwrap_or_else(PoisonError::into_inner)
     }

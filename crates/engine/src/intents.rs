@@ -16,14 +16,14 @@ use crate::Engine;
 
 const QUEUE: usize = 1_024;
 const BATCH: usize = 256;
-/// Longer than this nobody is kept waiting for Postgres.
+/// The longest that a caller waits for an intent to be written.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// While it is away it is asked this often whether it is back.
+/// How often the database is probed while it is away.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 
 struct Intent {
     attempt_id: AttemptId,
-    pessimist: String,
+    provisional_row: String,
     durable: oneshot::Sender<()>,
     given_up: Arc<AtomicBool>,
 }
@@ -45,7 +45,7 @@ pub struct IntentQueue {
 pub struct Durable(Option<(oneshot::Receiver<()>, Arc<AtomicBool>)>);
 
 impl Durable {
-    /// Whether it became so, within some patience.
+    /// Waits, for a bounded time, until the intent is durable.
     pub async fn reached(self) -> bool {
         let Some((mut durable, given_up)) = self.0 else { return false };
         let reached = matches!(tokio::time::timeout(WRITE_TIMEOUT, &mut durable).await, Ok(Ok(())));
@@ -62,29 +62,35 @@ impl Intents {
         (Self { send, failing: Arc::clone(&failing) }, IntentQueue { receive, failing })
     }
 
-    /// Whether intents can be written, as far as is known. Who has none gets no answer, so while they cannot, nothing is called.
+    /// Whether intents can be written, as far as is known. A call without an intent gets no answer, so none is made
+    /// while intents cannot be written.
     pub fn can_be_written(&self) -> bool {
         !self.failing.load(Ordering::Acquire)
     }
 
     /// Hands in the row that stands if nobody learns how the call ended. Never waits: a full queue is a database that is away.
-    pub fn write(&self, pessimist: &LedgerRow) -> Durable {
+    pub fn write(&self, provisional_row: &LedgerRow) -> Durable {
         let (durable, reached) = oneshot::channel();
-        let Ok(row) = serde_json::to_string(pessimist) else { return Durable(None) };
+        let Ok(row) = serde_json::to_string(provisional_row) else { return Durable(None) };
         let given_up = Arc::new(AtomicBool::new(false));
-        let intent =
-            Intent { attempt_id: pessimist.attempt_id, pessimist: row, durable, given_up: Arc::clone(&given_up) };
+        let intent = Intent {
+            attempt_id: provisional_row.attempt_id,
+            provisional_row: row,
+            durable,
+            given_up: Arc::clone(&given_up),
+        };
         Durable(self.send.try_send(intent).is_ok().then_some((reached, given_up)))
     }
 }
 
-/// Writes until everybody who could hand in is gone. What cannot be written is refused: its caller gets no answer.
+/// Writes intents until all senders are gone. An intent that cannot be written is refused, and its caller gets no
+/// answer.
 pub async fn run(engine: Arc<Engine>, queue: IntentQueue) {
     let IntentQueue { receive: mut queue, failing } = queue;
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         if failing.load(Ordering::Acquire) {
-            // Who handed one in before that was known is refused at once.
+            // Intents handed in before the failure was known are refused at once.
             while queue.try_recv().is_ok() {}
             tokio::time::sleep(PROBE_INTERVAL).await;
             failing.store(!can_write(&engine).await, Ordering::Release);
@@ -93,13 +99,13 @@ pub async fn run(engine: Arc<Engine>, queue: IntentQueue) {
         if queue.recv_many(&mut batch, BATCH).await == 0 {
             return;
         }
-        // Who gave up was refused, and its call is booked without an intent.
+        // A caller that gave up was refused, and its call is booked without an intent.
         batch.retain(|intent| !intent.given_up.load(Ordering::Acquire));
         if batch.is_empty() {
             continue;
         }
         let ids: Vec<AttemptId> = batch.iter().map(|intent| intent.attempt_id).collect();
-        let rows: Vec<String> = batch.iter_mut().map(|intent| std::mem::take(&mut intent.pessimist)).collect();
+        let rows: Vec<String> = batch.iter_mut().map(|intent| std::mem::take(&mut intent.provisional_row)).collect();
         let written = tokio::time::timeout(WRITE_TIMEOUT, async {
             let mut conn = engine.pools.intents.acquire().await?;
             store::intent::insert(&mut conn, engine.worker_id, &ids, &rows).await?;
@@ -149,22 +155,22 @@ mod tests {
     use crate::testing;
     use store::PgPool;
 
-    fn pessimist(engine: &Engine) -> LedgerRow {
+    fn provisional_row(engine: &Engine) -> LedgerRow {
         testing::call_row(&engine.catalog.get(), engine.worker_id)
     }
 
-    /// Who calls while the database is away hears so at once; when it is back, calls go on.
+    /// While the database is away, calls are refused at once; when it is back, they succeed again.
     #[sqlx::test(migrations = "../../migrations")]
     async fn while_none_can_be_written_that_is_known(pool: PgPool) {
         let (engine, queue) = testing::engine(&pool, Duration::from_secs(30)).await;
         let writing = tokio::spawn(run(Arc::clone(&engine), queue));
-        assert!(engine.intents.write(&pessimist(&engine)).reached().await);
+        assert!(engine.intents.write(&provisional_row(&engine)).reached().await);
         let away = "create function away() returns trigger language plpgsql as
                         $$ begin raise exception 'shutting down' using errcode = '57P01'; end $$;
                     create trigger away before insert on intent for each row execute function away();";
         sqlx::raw_sql(away).execute(&pool).await.unwrap();
         assert!(engine.intents.can_be_written());
-        assert!(!engine.intents.write(&pessimist(&engine)).reached().await);
+        assert!(!engine.intents.write(&provisional_row(&engine)).reached().await);
         while engine.intents.can_be_written() {
             tokio::task::yield_now().await;
         }
@@ -172,7 +178,7 @@ mod tests {
         while !engine.intents.can_be_written() {
             tokio::time::sleep(PROBE_INTERVAL).await;
         }
-        assert!(engine.intents.write(&pessimist(&engine)).reached().await);
+        assert!(engine.intents.write(&provisional_row(&engine)).reached().await);
         writing.abort();
     }
 }

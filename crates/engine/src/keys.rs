@@ -19,7 +19,7 @@ use crate::{
 
 const LONGEST_NAME: usize = 128;
 const MOST_LANES: usize = 32;
-const LONGEST_LIFE: TimeDelta = TimeDelta::days(3_653);
+const MAX_LIFETIME: TimeDelta = TimeDelta::days(3_653);
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -162,7 +162,7 @@ fn check_expiry(expires_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result
         Some(at) if at <= now => {
             Err(param("expires_at", &format!("expires_at must be later than now, {now} (got {at})")))
         }
-        Some(at) if at > now + LONGEST_LIFE => {
+        Some(at) if at > now + MAX_LIFETIME => {
             let reason =
                 format!("expires_at must be within ten years (got {at}); leave it out for a key that does not expire");
             Err(param("expires_at", &reason))
@@ -203,8 +203,8 @@ mod tests {
     fn an_expiry_lies_ahead_and_not_too_far() {
         let now = DateTime::UNIX_EPOCH;
         let is_taken = |expires_at: Option<DateTime<Utc>>| check_expiry(expires_at, now).is_ok();
-        assert!(is_taken(None) && is_taken(Some(now + TimeDelta::seconds(1))) && is_taken(Some(now + LONGEST_LIFE)));
-        for at in [now, now - TimeDelta::days(1), now + LONGEST_LIFE + TimeDelta::seconds(1), DateTime::<Utc>::MAX_UTC]
+        assert!(is_taken(None) && is_taken(Some(now + TimeDelta::seconds(1))) && is_taken(Some(now + MAX_LIFETIME)));
+        for at in [now, now - TimeDelta::days(1), now + MAX_LIFETIME + TimeDelta::seconds(1), DateTime::<Utc>::MAX_UTC]
         {
             assert!(matches!(check_expiry(Some(at), now), Err(KeyError::Param { name: "expires_at", .. })), "{at}");
         }

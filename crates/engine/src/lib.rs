@@ -51,7 +51,7 @@ use self::{
     fence::{Fence, Live},
     intents::{IntentQueue, Intents},
     settle::{Queue, Settler},
-    submit::Places,
+    submit::UploadPermits,
     sync_calls::Calls,
 };
 pub use self::{
@@ -104,7 +104,7 @@ impl Engine {
             catalog,
             keys: KeyCache::new(),
             control,
-            places: Places::new(settings.max_uploads, settings.uploads),
+            upload_permits: UploadPermits::new(settings.max_uploads, settings.uploads),
             notifier,
             slots: Slots::new(slots),
             work,
@@ -144,7 +144,7 @@ pub struct Engine {
     /// Limits and budgets.
     pub control: Arc<AdmissionControl>,
     /// Uploads that this process has room for.
-    pub places: Places,
+    pub upload_permits: UploadPermits,
     /// Webhooks and alerts.
     pub notifier: Arc<Notifier>,
     pub slots: Arc<Slots>,

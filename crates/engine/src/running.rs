@@ -74,7 +74,7 @@ impl Running {
         Self { claiming, background, settling, working, settler, loops }
     }
 
-    /// Claims nothing more; calls go on.
+    /// Stops claiming; calls in flight continue.
     pub fn stop_claiming(&self) {
         self.claiming.cancel();
     }

@@ -9,9 +9,9 @@ use notify::alerts::Receiver;
 pub struct Settings {
     /// Requests of jobs under way at once in this process.
     pub slots: usize,
-    /// How long a silent worker keeps what it holds.
+    /// How long a silent worker keeps its leases.
     pub lease: Duration,
-    /// How long running calls may go on after a shutdown began.
+    /// How long calls in flight may continue after a shutdown began.
     pub drain: Duration,
     /// Bodies and results are purged this long after their job ended.
     pub retention: Duration,
@@ -31,7 +31,7 @@ pub struct Settings {
     pub connections: Connections,
     /// Hosts on private addresses may receive webhooks.
     pub webhooks_to_private_hosts: bool,
-    /// Who is told of alerts.
+    /// The receivers of alerts.
     pub alerts: Vec<Receiver>,
 }
 

@@ -1,4 +1,4 @@
-//! Jobs of which requests run here, and their end before its time: a cancelled job's calls are hung up on.
+//! The jobs with requests in flight in this process, and how to stop them: the calls of a cancelled job are cut.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

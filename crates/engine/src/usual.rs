@@ -4,7 +4,7 @@ use admission::catalog::ActiveRoute;
 use serde::Serialize;
 use store::recent::RecentCalls;
 
-/// Calls that are looked at for what is to be expected.
+/// How many recent calls an estimate is based on.
 pub(crate) const RECENT: i64 = 20_000;
 /// Output tokens of a request whose model nobody called of late.
 pub const ASSUMED_OUTPUT: i64 = 512;

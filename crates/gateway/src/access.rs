@@ -1,5 +1,4 @@
-//! What every request passes on its way to a handler, once and in one layer: measure, authenticate, check the permission,
-//! and turn a panic into an answer.
+//! The access layer of every route: measures, authenticates, checks the permission, and turns a panic into an answer.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
@@ -19,7 +18,7 @@ use crate::{
     surface::Surface,
 };
 
-/// Which callers may pass.
+/// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Everyone: health only.
@@ -38,7 +37,7 @@ pub struct AccessLayer {
     pub route: &'static str,
 }
 
-pub async fn pass(State(layer): State<AccessLayer>, mut request: Request, next: Next) -> Response {
+pub async fn authorize(State(layer): State<AccessLayer>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let response = match layer.admit(&mut request).await {
         Ok(standing) => {
@@ -66,7 +65,7 @@ pub async fn pass(State(layer): State<AccessLayer>, mut request: Request, next: 
 }
 
 impl AccessLayer {
-    /// What must stay true while the request is answered; nothing of a route that is open.
+    /// The standing that must hold while the request is answered; none for an open route.
     async fn admit(&self, request: &mut Request) -> Result<Option<Standing>, Problem> {
         let Access::Needs(permission) = self.access else { return Ok(None) };
         let from = request.extensions().get::<ClientAddress>().map(|ClientAddress(address)| *address);

@@ -1,4 +1,4 @@
-//! The caller of a request. The door has authenticated it before any handler runs.
+//! The caller of a request. The access layer has authenticated it before any handler runs.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::problem::Problem;
 #[derive(Debug, Clone, Copy)]
 pub struct ClientAddress(pub IpAddr);
 
-/// Extracts the caller that the door let in.
+/// Extracts the caller that the access layer authenticated.
 pub struct CurrentCaller(pub Arc<Caller>);
 
 impl<S: Sync> FromRequestParts<S> for CurrentCaller {

@@ -1,7 +1,7 @@
-//! Which connections the process keeps. A connection costs a file descriptor before anybody has said who they are, so they are
-//! bounded in all and for each address, below what the system allows the process. When no more fit, the connection that has
-//! waited longest without a request gives way, as in nginx: a crowd of silent connections keeps nobody out. Where all are at
-//! work, a few more are taken that answer health checks and tell everybody else to come back.
+//! Connection limits. A connection costs a file descriptor before its client is known, so connections are bounded in
+//! total and per address, below what the system allows the process. When the limit is reached, the connection that has
+//! been idle longest is closed, as in nginx: idle connections keep no client out. When all are busy, a small reserve
+//! answers health checks and tells every other client to retry.
 
 use std::{
     collections::HashMap,
@@ -124,7 +124,7 @@ impl Open {
         SeatKind::HealthOnly(cut)
     }
 
-    /// Ends the connection that has been without a request for longest; false when all are at work.
+    /// Closes the connection that has been idle longest; `false` if all are busy.
     fn evict_idle(&mut self, fits: impl Fn(&Connection) -> bool) -> bool {
         let idle = self.all.iter().filter(|(_, connection)| connection.is_idle() && fits(connection));
         let oldest = idle.min_by_key(|(id, connection)| (connection.idle_since.load(Ordering::Relaxed), **id));
@@ -186,7 +186,7 @@ fn millis(began: Instant, now: Instant) -> u64 {
     u64::try_from(now.saturating_duration_since(began).as_millis()).unwrap_or(u64::MAX)
 }
 
-/// RowsOf connection it is: one customer commonly has a whole /64 of IPv6.
+/// The client of a connection. One customer commonly has a whole /64 of IPv6.
 fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {

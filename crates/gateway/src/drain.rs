@@ -24,7 +24,8 @@ use hyper::body::{Frame, SizeHint};
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_LIMIT: u64 = 64 << 20;
 
-/// The request with a body that is read to its end, whoever drops it before; and what tells how much of it is unread.
+/// Wraps a request so that its body is read to the end even if the handler drops it. The second value tells how much is
+/// unread.
 pub fn drained(request: Request) -> (Request, Unread) {
     let body = request.body();
     // A client that waits for "100 Continue" has sent nothing yet, and need not.

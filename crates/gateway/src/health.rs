@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use crate::{App, problem::Problem};
 
-/// An answer serves for so long: the route is open, and must not be a way to keep the database busy.
+/// How long an answer is reused: the route is open, and must not be a way to load the database.
 const ANSWER_REUSED_FOR: Duration = Duration::from_millis(500);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 

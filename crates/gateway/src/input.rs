@@ -21,7 +21,7 @@ use crate::problem::{Kind, Problem};
 /// The largest JSON body of an administrative request.
 pub const SMALL: usize = 64 << 10;
 /// The longest silence inside a body.
-const BODY_SILENCE: Duration = Duration::from_secs(30);
+const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A whole body of at most `limit` bytes, and as fast as [`body_deadline`] asks for. One that came in one piece is not copied.
 pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
@@ -33,7 +33,7 @@ pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
 
 /// How long a body of this size that is held in memory may take: half a minute, and a second for each 64 KiB.
 fn body_deadline(bytes: usize) -> Duration {
-    BODY_SILENCE + Duration::from_millis((bytes as u64) * 1000 / (64 << 10))
+    BODY_IDLE_TIMEOUT + Duration::from_millis((bytes as u64) * 1000 / (64 << 10))
 }
 
 async fn read_pieces(mut body: Pieces, limit: usize) -> Result<Bytes, Problem> {
@@ -138,7 +138,7 @@ pub struct Pieces {
 
 impl Pieces {
     pub fn new(body: Body) -> Self {
-        Self { rest: Some(body.into_data_stream()), silence: BODY_SILENCE, deadline: None }
+        Self { rest: Some(body.into_data_stream()), silence: BODY_IDLE_TIMEOUT, deadline: None }
     }
 
     /// Bytes that will come at least, as far as the head said.

@@ -71,7 +71,7 @@ impl App {
         }))
     }
 
-    /// How long running answers may go on after a shutdown began.
+    /// How long answers in flight may continue after a shutdown began.
     pub fn drain(&self) -> Duration {
         self.engine.settings.drain
     }

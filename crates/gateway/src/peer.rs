@@ -21,12 +21,12 @@ use tokio::{
 
 use crate::problem::{Kind, Problem};
 
-/// How often work for a client looks whether the client is there.
+/// How often work for a client checks whether the client is still connected.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// A client that takes nothing of its answer for this long is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
-/// A connection on which nothing is said is asked after this time, and as often again, whether the other end still exists.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+/// The interval of TCP keepalive probes on an idle connection.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Who asked, as far as the connection knows. Absent in tests that need none.
 #[derive(Clone)]
@@ -37,7 +37,7 @@ impl Peer {
         let stream = Arc::new(stream);
         // Answers are small and awaited: never hold one back to fill a packet.
         let _ = stream.set_nodelay(true);
-        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_INTERVAL).with_interval(KEEPALIVE_INTERVAL);
         let _ = SockRef::from(&*stream).set_tcp_keepalive(&keepalive);
         (Self(Some(Arc::clone(&stream))), Io { stream, blocked: None })
     }

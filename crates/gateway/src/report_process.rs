@@ -31,7 +31,7 @@ const CHUNK: usize = 64 << 10;
 const SPOOL: u64 = 16 << 30;
 /// As much of a child's last words as is kept.
 const LAST_WORDS: u64 = 8 << 10;
-/// Most reports take seconds: for a place that one of them has, it is worth waiting.
+/// How long a report waits for a place: most reports take seconds.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How to run `tollway` as a child.

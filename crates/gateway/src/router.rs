@@ -21,7 +21,7 @@ use crate::{
     App,
     access::{
         Access::{self, Needs, Open},
-        AccessLayer, pass,
+        AccessLayer, authorize,
     },
     api::{
         alerts, audit, budgets, calls, change, deployments, events, history, jobs, keys, lanes, ledger, limits, quotes,
@@ -114,7 +114,7 @@ pub fn router(app: App) -> Router {
             method: route.method,
             route: route.path,
         };
-        router = router.route(route.path, route.handler.route_layer(from_fn_with_state(layer, pass)));
+        router = router.route(route.path, route.handler.route_layer(from_fn_with_state(layer, authorize)));
     }
     router.method_not_allowed_fallback(wrong_method).fallback(no_route).layer(entry).with_state(app)
 }
@@ -153,7 +153,7 @@ async fn document() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
 }
 
-/// Which callers may take a route, whose path is written as in documents.
+/// Who may use a route, whose path is written as in documents.
 pub(crate) fn access_of(method: &str, path: &str) -> Option<Access> {
     let is_it = |route: &Route| route.method == method && route.path.replace("{*", "{") == path;
     routes().into_iter().find(is_it).map(|route| route.access)

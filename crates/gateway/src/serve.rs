@@ -44,7 +44,7 @@ const FIRST_HEADER_TIMEOUT: Duration = Duration::from_secs(20);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// For an idle connection that was asked to end, and for the last words of answers that were cut.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 type Web = TowerToHyperService<Router>;
 
@@ -92,7 +92,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, std::net::IpAddr) {
             Err(error) if is_of_connection(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "No connection can be accepted; trying again");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }
     }

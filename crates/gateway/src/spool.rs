@@ -19,7 +19,7 @@ use tokio::task::spawn_blocking;
 const IN_MEMORY: usize = 1 << 20;
 const CHUNK: usize = 256 << 10;
 /// For a reader to take all of it.
-const LIFETIME: Duration = Duration::from_secs(3600);
+const MAX_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// How much all spools of a process hold.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub struct Spool {
 impl Spools {
     /// `most` bytes of all teams, half of that of one.
     pub fn new(most: u64) -> Arc<Self> {
-        Arc::new(Self { most, lifetime: LIFETIME, held: Mutex::default() })
+        Arc::new(Self { most, lifetime: MAX_LIFETIME, held: Mutex::default() })
     }
 
     pub fn open(self: &Arc<Self>, team_id: i64) -> Spool {

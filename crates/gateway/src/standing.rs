@@ -1,6 +1,6 @@
-//! Whether a body may go on. A key is checked when a request comes in; a stream that is open for hours outlives that check, and so
-//! does an upload. So the bodies of both directions ask again, four times a second, whether their caller may still do what the
-//! route needs, and end as soon as the caller may not, or when a shutdown lets nothing run on.
+//! Re-checks the caller of a long body. A key is checked when a request arrives, but a stream or an upload may outlive
+//! that check by hours. So bodies of both directions check four times a second whether their caller still has the
+//! permission of the route. They end as soon as it does not, or when a shutdown cuts everything.
 
 use std::{
     error::Error,
@@ -64,7 +64,7 @@ impl Standing {
         })
     }
 
-    /// The request with a body that ends when the caller may go on no more.
+    /// Wraps a request so that its body ends when the caller loses its permission.
     pub fn of_request(&self, request: Request) -> Request {
         if request.body().is_end_stream() {
             return request;
@@ -72,7 +72,7 @@ impl Standing {
         request.map(|body| Body::new(Watched::new(self.clone(), body, Ending::Request)))
     }
 
-    /// The answer; a stream ends when the caller may go on no more.
+    /// Wraps a response so that a stream ends when the caller loses its permission.
     pub fn of_response(self, response: Response, surface: Surface) -> Response {
         if let Some(ended) = self.lost.get() {
             return surface.refuse(ended.problem());
@@ -102,7 +102,7 @@ impl Ended {
     }
 }
 
-/// What is said of an answer that the process cannot wait for.
+/// The problem for an answer that a shutdown cuts.
 pub fn shutting_down() -> Problem {
     Problem::unavailable("Tollway is shutting down, and this took longer than it could wait.")
 }
@@ -130,7 +130,7 @@ struct Watched {
     body: Body,
     standing: Standing,
     ending: Ending,
-    /// When the caller is looked at again.
+    /// When the caller is checked again.
     due: Instant,
     /// What wakes a body that has nothing to give; most bodies never have to wait.
     wakers: Option<Wakers>,
@@ -158,7 +158,7 @@ impl Watched {
         (!self.standing.holds()).then_some(Ended::Revoked)
     }
 
-    /// Has the body polled again when it is to be looked at, although nothing came.
+    /// Has the body polled again when the check is due, even if no data arrived.
     fn wake_when_due(&mut self, cx: &mut Context<'_>) {
         let due = self.due;
         let shutdown = &self.standing.app.cutting;
@@ -186,7 +186,7 @@ impl Watched {
     }
 }
 
-/// What a stream of events ends with when it cannot go on.
+/// The last event of a stream that ends early.
 fn event(surface: Surface, problem: Problem) -> Bytes {
     match surface {
         Surface::OpenAi => format!("data: {}\n\n", Failure(problem).json()).into(),

@@ -62,7 +62,7 @@ const fn metric(name: &'static str, kind: Kind, help: &'static str) -> Metric {
     Metric { name, kind, help }
 }
 
-const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Makes the process's recorder; once per process, before anything counts.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
@@ -83,15 +83,15 @@ fn describe() {
     }
 }
 
-/// Folds recorded samples into buckets again and again, or they would pile up where nobody scrapes.
+/// Folds recorded samples into buckets periodically; without a scraper they would pile up.
 pub async fn keep_up(handle: PrometheusHandle) {
     loop {
-        tokio::time::sleep(UPKEEP_EVERY).await;
+        tokio::time::sleep(UPKEEP_INTERVAL).await;
         handle.run_upkeep();
     }
 }
 
-/// As OpenMetrics for whoever asks for that, else in Prometheus's own format.
+/// OpenMetrics for scrapers that ask for it, else Prometheus's own format.
 pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     let text = app.metrics.render();
     let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();

@@ -21,11 +21,11 @@ mod estimate;
 mod list;
 mod listed;
 mod model;
+mod name_pattern;
 mod odd;
 mod own;
 mod price;
 mod rate;
-mod rule;
 mod shipped;
 mod terms;
 

@@ -6,8 +6,8 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use serde::Deserialize;
 
 use crate::{
+    name_pattern::NamePattern,
     rate::{Class, Rate, Rates},
-    rule::Rule,
     terms::{Processing, Terms},
 };
 
@@ -16,7 +16,7 @@ use crate::{
 pub(crate) struct ListedModel {
     pub(crate) id: String,
     #[serde(rename = "match")]
-    pub(crate) names: Rule,
+    pub(crate) names: NamePattern,
     /// Input tokens the model takes.
     #[serde(default)]
     pub(crate) context: Option<i64>,
@@ -62,7 +62,7 @@ enum BatchOnly {
 
 /// Rates for one call, and whether the list has a price for exactly its terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct ListedRates {
     pub(crate) rates: Rates,
     /// False: a batch or a service tier that the list does not price; the rates are the standard ones.
     pub(crate) exact: bool,
@@ -71,12 +71,12 @@ pub(crate) struct Found {
 impl ListedModel {
     /// Single figures of matching variants, the first one first, over the standard line. `variants: false` for a provider that
     /// resells another's model: it has the standard price only.
-    pub(crate) fn rates(&self, at: DateTime<Utc>, terms: Terms<'_>, variants: bool) -> Found {
+    pub(crate) fn rates(&self, at: DateTime<Utc>, terms: Terms<'_>, variants: bool) -> ListedRates {
         let standard = self.standard(at);
         let batch = terms.processing == Processing::ProviderBatch;
         let tier = terms.special_tier();
         if !batch && tier.is_none() {
-            return Found { rates: standard.cloned().unwrap_or_default(), exact: true };
+            return ListedRates { rates: standard.cloned().unwrap_or_default(), exact: true };
         }
         let (mut rates, mut batch_found, mut tier_found) = (Rates::default(), !batch, tier.is_none());
         for line in self.prices.iter().filter(|line| variants && line.is_variant() && line.holds(at)) {
@@ -87,7 +87,7 @@ impl ListedModel {
             }
         }
         standard.into_iter().for_each(|standard| rates.fill_from(standard));
-        Found { rates, exact: batch_found && tier_found }
+        ListedRates { rates, exact: batch_found && tier_found }
     }
 
     /// Some day it is charged for by the token, and not only by the hour or the page.

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use chrono::NaiveDate;
 use serde::Deserialize;
 
-use crate::{listed::ListedModel, rule::Rule};
+use crate::{listed::ListedModel, name_pattern::NamePattern};
 
 pub(crate) const PRICES_JSON: &str = include_str!("../data/prices.json");
 
@@ -25,7 +25,7 @@ struct Provider {
     id: String,
     /// Other names of it.
     #[serde(rename = "match", default)]
-    names: Option<Rule>,
+    names: Option<NamePattern>,
     /// Providers whose models it serves too.
     #[serde(default)]
     fallback: Vec<String>,

@@ -15,7 +15,7 @@ use reqwest::{Client, Url};
 use crate::error::{CallError, root_cause};
 
 /// Below what middle boxes allow an idle connection, so that a dead one is rarely picked.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Over HTTP/2 a client has one connection, and servers commonly allow it 100 calls at once: more would queue there unseen.
 const CALLS_PER_CLIENT: usize = 100;
 
@@ -150,7 +150,7 @@ fn build(peer: Peer<'_>) -> Result<Client, CallError> {
         .no_proxy()
         .tcp_nodelay(true)
         .connect_timeout(peer.connect_timeout)
-        .pool_idle_timeout(IDLE)
+        .pool_idle_timeout(IDLE_TIMEOUT)
         .http2_adaptive_window(true)
         .http2_keep_alive_interval(Duration::from_secs(15))
         .http2_keep_alive_timeout(Duration::from_secs(15));

@@ -25,10 +25,10 @@ struct Model {
 pub async fn list_models(
     http: &HttpClients,
     target: &Target,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Option<Vec<String>>, CallError> {
     let lent = target.lend(http)?;
-    let request = lent.client.get(target.models_url()).headers(target.headers().clone()).timeout(patience);
+    let request = lent.client.get(target.models_url()).headers(target.headers().clone()).timeout(timeout);
     let failed = |error: reqwest::Error| {
         let class = if error.is_timeout() { ErrorClass::ReadTimeout } else { ErrorClass::Connect };
         CallError::new(class, format!("cannot be reached: {}", root_cause(&error)))

@@ -16,7 +16,7 @@ use http_body::Body;
 
 use crate::{
     client::{
-        Patience, Reply, Unfit, broken,
+        CallTimer, Reply, Unfit, broken,
         sse::{Event, Events},
     },
     error::CallError,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How long the connection may take to end after the stream's own end, to be used again.
-const LAST_BYTES: Duration = Duration::from_millis(250);
+const LAST_BYTES_TIMEOUT: Duration = Duration::from_millis(250);
 
 #[derive(Clone)]
 #[expect(clippy::large_enum_variant, reason = "an end comes once, and a box would cost each of them an allocation")]
@@ -104,7 +104,7 @@ pub struct AnswerStream {
     body: reqwest::Body,
     events: Events,
     metering: Box<dyn Metering>,
-    patience: Patience,
+    timer: CallTimer,
     /// Held, not read: it gives the connection's place back.
     _lent: Lent,
     target: Target,
@@ -153,7 +153,7 @@ impl AnswerStream {
             body: reply.response.into(),
             events: Events::new(target.max_event),
             metering,
-            patience: reply.patience,
+            timer: reply.timer,
             _lent: reply.lent,
             target: target.clone(),
             status,
@@ -171,7 +171,7 @@ impl AnswerStream {
 
     /// What is known now: after an error, or when the caller went away, the partial answer to be costed.
     pub fn so_far(&self) -> StreamEnd {
-        StreamEnd { latency: self.patience.elapsed(), ..self.so_far.clone() }
+        StreamEnd { latency: self.timer.elapsed(), ..self.so_far.clone() }
     }
 
     /// The next event; `None` after the end or an error. Losing the future loses no event.
@@ -196,7 +196,7 @@ impl AnswerStream {
         let output_before = self.so_far.output_bytes;
         let step = self.metering.take(&event, &self.target, &mut self.so_far)?;
         if output_before == 0 && self.so_far.output_bytes > 0 {
-            self.so_far.ttft = Some(self.patience.elapsed());
+            self.so_far.ttft = Some(self.timer.elapsed());
         }
         let (chunk, is_content, is_last) = match step {
             Step::Hide => return Ok(None),
@@ -208,7 +208,7 @@ impl AnswerStream {
         self.has_content |= is_content;
         if is_last {
             self.stage = Stage::Done;
-            self.patience.at_most(LAST_BYTES);
+            self.timer.at_most(LAST_BYTES_TIMEOUT);
         }
         Ok(Some(chunk))
     }
@@ -222,9 +222,9 @@ impl AnswerStream {
                 if let Some(bytes) = frame.data_ref() {
                     self.events.push(bytes);
                 }
-                Poll::Ready(self.patience.heard().map(|()| true).map_err(|out| out.into_error(&self.target)))
+                Poll::Ready(self.timer.heard().map(|()| true).map_err(|out| out.into_error(&self.target)))
             }
-            Poll::Pending => self.patience.poll_out(cx).map(|out| Err(out.into_error(&self.target))),
+            Poll::Pending => self.timer.poll_out(cx).map(|out| Err(out.into_error(&self.target))),
         }
     }
 

@@ -107,11 +107,11 @@ mod tests {
     fn a_slip_is_answered_with_the_nearest_word() {
         let error = Dimension::parse_list("team,modle").unwrap_err().to_string();
         assert!(
-            error.starts_with("\"modle\" is no dimension, perhaps \"model\"; there are day, month, team"),
+            error.starts_with("\"modle\" is not a dimension, perhaps \"model\"; use one of day, month, team"),
             "{error}"
         );
         let error = Dimension::parse_list("zzz").unwrap_err().to_string();
-        assert!(error.starts_with("\"zzz\" is no dimension; there are"), "{error}");
+        assert!(error.starts_with("\"zzz\" is not a dimension; use one of"), "{error}");
         assert!(matches!(Dimension::parse_list("team, team"), Err(ReportError::RepeatedDimension("team"))));
     }
 }

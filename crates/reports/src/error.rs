@@ -5,11 +5,11 @@ use polars::error::PolarsError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    #[error("{given:?} is no dimension{}; there are {known}", hint(.nearest))]
+    #[error("{given:?} is not a dimension{}; use one of {known}", hint(.nearest))]
     UnknownDimension { given: String, nearest: Option<&'static str>, known: String },
     #[error("{0} is named twice")]
     RepeatedDimension(&'static str),
-    #[error("{given:?} is no format{}; there are table, csv, json and parquet", hint(.nearest))]
+    #[error("{given:?} is not a format{}; use table, csv, json or parquet", hint(.nearest))]
     UnknownFormat { given: String, nearest: Option<&'static str> },
     #[error("a filter is written as dimension=value; {0:?} is not")]
     BadFilter(String),

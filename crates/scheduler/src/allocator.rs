@@ -1,5 +1,6 @@
-//! The decision of a claim, pure: free slots go to lanes, to teams inside a lane, to flows inside a team. Strict lanes first;
-//! then always to whoever has used the least slot-time for its weight, so that the parts even out over time (max-min).
+//! The allocation of one claim, pure: free slots go to lanes, to teams inside a lane, and to flows inside a team.
+//! Strict lanes come first. Then the lowest virtual time is served next, so that the shares even out over time
+//! (weighted fair queuing).
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ pub struct LaneState {
     pub weight: u32,
     /// Slots that only this lane may use.
     pub reserve: usize,
-    /// Slots that its queue may fill at most, if anything is said of that.
+    /// The most slots that its queue may fill, if it has a maximum.
     pub most: Option<usize>,
     /// Queued requests and synchronous calls under way.
     pub in_use: usize,
@@ -28,9 +29,10 @@ pub struct LaneState {
     pub calls: usize,
     /// Slot-time it used on this replica, in µs for its weight.
     pub virtual_time: i64,
-    /// It has waited for so long that one request of it goes before the strict lanes.
+    /// The lane has waited longer than its aging time: one request of it goes ahead of the strict lanes.
     pub overdue: bool,
-    /// The virtual_time at which a team of it was last served: who is held back by a limit of its own gains no credit below it.
+    /// The virtual time at which a team of the lane was last served. A team that is blocked by a limit of its own gains
+    /// no credit below it.
     pub served_up_to: i64,
 }
 
@@ -59,11 +61,11 @@ impl<F: FnMut(usize) -> bool> Gate for F {
     }
 }
 
-/// Shares of one lane that can have more, the lowest virtual_time first; equal ones in the order given.
+/// Shares of one lane that can take more, the lowest virtual time first; equal ones in the order given.
 type Queue = BinaryHeap<Reverse<(i64, usize)>>;
 
-/// Parts `free` slots of `total`. `supply` is how many requests of each flow could run now; what is granted is taken from it.
-/// Leaves behind the lanes and shares as they stand then.
+/// Divides `free` slots of `total`. `supply`: how many requests of each flow could run now; granted ones are
+/// subtracted. Updates lanes and shares to their new state.
 pub fn fill(
     total: usize,
     free: usize,
@@ -80,8 +82,8 @@ pub fn fill(
     }
     // Refused for now, by a limit of its own or a provider that is down.
     let mut held: Vec<usize> = Vec::new();
-    let mut room = Room { total, left: free };
-    let mut serve = |lane: usize, lanes: &mut [LaneState], queues: &mut [Queue], room: &mut Room| {
+    let mut room = FreeSlots { total, left: free };
+    let mut serve = |lane: usize, lanes: &mut [LaneState], queues: &mut [Queue], room: &mut FreeSlots| {
         while let Some(mut top) = queues[lane].peek_mut() {
             let share = &mut shares[top.0.1];
             match next(share, supply, gate, &mut held, top.0.1) {
@@ -144,12 +146,12 @@ fn next(
 }
 
 /// The slots that are left.
-struct Room {
+struct FreeSlots {
     total: usize,
     left: usize,
 }
 
-impl Room {
+impl FreeSlots {
     /// Whether the lane may use one more slot: of its own reserve always, else of those that nobody uses and nobody has reserved.
     fn has_for(&self, lane: usize, lanes: &[LaneState]) -> bool {
         let state = &lanes[lane];
@@ -157,13 +159,13 @@ impl Room {
             return false;
         }
         let used: usize = lanes.iter().map(LaneState::holds).sum();
-        // What others let run beside the slots is no reason for a strict lane to wait.
+        // Synchronous calls of other lanes beyond the slots are no reason for a strict lane to wait.
         let beside = if state.strict { 0 } else { self.beside(lanes) };
         state.in_use < state.reserve || used + beside < self.total
     }
 
-    /// Slots that are not to be had because of synchronous calls beyond their lanes' reserves. These cannot wait, so they start all
-    /// the same; half of what is nobody's reserve stays the queue's.
+    /// Slots taken by synchronous calls beyond their lanes' reserves. Such calls cannot wait, so they start anyway;
+    /// half of the unreserved slots stay with the queue.
     fn beside(&self, lanes: &[LaneState]) -> usize {
         let calls: usize = lanes.iter().map(|lane| lane.calls.saturating_sub(lane.reserve)).sum();
         let reserved: usize = lanes.iter().map(|lane| lane.reserve).sum();

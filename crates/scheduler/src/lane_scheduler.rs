@@ -1,4 +1,4 @@
-//! Where the lanes stand on one replica: which of them is next by weight, and which has waited too long.
+//! The state of the lanes on one replica: which is next by weight, and which has waited too long.
 
 #[cfg(test)]
 mod tests;
@@ -22,15 +22,16 @@ pub struct Turn {
     /// Of its queued requests.
     pub account: Account,
     pub calls: Calls,
-    /// Slots of a lane with a maximum that the claim under way may fill: no call starts in them meanwhile.
+    /// Slots of a lane with a maximum that the current claim may fill: no synchronous call starts in them meanwhile.
     pub claiming: usize,
-    /// Slot-time it used for its weight; raised to where the others stand when it comes back after a rest.
+    /// Virtual time: slot-time used divided by weight. Raised to the join time when the lane comes back after being
+    /// idle.
     virtual_time: i64,
     /// See [`super::allocator::LaneState::served_up_to`].
     served_up_to: i64,
-    /// It had requests waiting, and was below its most, when it was last looked at.
+    /// At the last update, it had requests waiting and was below its maximum.
     competing: bool,
-    /// What it was when it was last looked at.
+    /// Its class at the last update.
     strict: Option<bool>,
     waits_since: u64,
     /// When it was last seen to want something, since it was last full.
@@ -53,10 +54,10 @@ pub struct Asking<L> {
     pub weight: u32,
     /// It has requests that could run now.
     pub wants: bool,
-    /// Slots that it has at most, if anything is said of that: with so many in use it does not compete.
+    /// The most slots of the lane, if it has a maximum: with that many in use it does not compete.
     pub most: Option<usize>,
-    /// A weighted lane that wanted for so long and was served nothing is overdue; `None`: it may wait for ever. In µs.
-    pub patience: Option<u64>,
+    /// A weighted lane that has had demand for this long without being served is overdue; `None`: never. In µs.
+    pub max_wait: Option<u64>,
 }
 
 /// How the lane stands.
@@ -81,7 +82,7 @@ struct Entry {
     /// It has all that it may have.
     full: bool,
     kept: usize,
-    /// From the strict lanes to the weighted ones, or the other way, since it was last looked at.
+    /// It changed between strict and weighted since the last update.
     moved: bool,
 }
 
@@ -102,8 +103,8 @@ pub fn look<L: Hash + Eq + Clone>(
     }
     let mut standings = Vec::with_capacity(asking.len());
     for (n, (one, entry)) in asking.iter().zip(&entries).enumerate() {
-        // Strict lanes and weighted ones do not compete with each other, and the virtual_time of one that was just made one of the
-        // others says nothing among them.
+        // Strict and weighted lanes do not compete with each other, so the virtual time of a lane that has just changed
+        // its class means nothing among its new rivals.
         let rivals = (0..asking.len()).filter(|m| *m != n && asking[*m].strict == one.strict && !entries[*m].moved);
         let join_time = slot_time::join_time(rivals.map(|m| (entries[m].virtual_time, entries[m].competes)));
         let Some(turn) = turns.get_mut(&one.lane) else { continue };
@@ -122,14 +123,14 @@ pub fn look<L: Hash + Eq + Clone>(
             virtual_time: turn.virtual_time,
             overdue: entry.wants
                 && !one.strict
-                && one.patience.is_some_and(|most| now.saturating_sub(turn.waits_since) >= most),
+                && one.max_wait.is_some_and(|most| now.saturating_sub(turn.waits_since) >= most),
             served_up_to: turn.served_up_to,
         });
     }
     standings
 }
 
-/// Slots that are half of a lane's part by weight, among those that want something now, in 1/1024.
+/// Half of a lane's share of the slots by weight, among the lanes with demand, in 1/1024.
 fn half_a_part<L>(asking: &[Asking<L>], one: &Asking<L>, total: usize) -> u64 {
     let rivals = asking.iter().filter(|other| other.strict == one.strict && other.wants);
     let weights: u64 = rivals.map(|other| u64::from(other.weight)).sum();
@@ -137,8 +138,8 @@ fn half_a_part<L>(asking: &[Asking<L>], one: &Asking<L>, total: usize) -> u64 {
 }
 
 impl Turn {
-    /// Puts what was used on the lane's bill. Synchronous calls are on it only while requests of the lane compete for slots with
-    /// other lanes', and to half of its part at most: a lane whose callers are many still has its queue served.
+    /// Charges the lane for the slot-time it used. Synchronous calls are charged only while the lane's queued requests
+    /// compete with other lanes, and up to half of its share: a lane with many callers still has its queue served.
     fn pay<L>(&mut self, one: &Asking<L>, half_a_part: u64, now: u64, guess: u64) -> Entry {
         let cost = self.account.cost(guess);
         self.virtual_time += per_weight(self.account.bill(now, cost), one.weight);
@@ -170,7 +171,7 @@ impl Turn {
     }
 }
 
-/// The lane was served up to this served_up_to.
+/// Records the virtual time up to which the lane was served.
 pub fn served<L: Hash + Eq>(turns: &mut HashMap<L, Turn>, lane: &L, served_up_to: i64, now: u64) {
     if let Some(turn) = turns.get_mut(lane) {
         turn.served_up_to = served_up_to;

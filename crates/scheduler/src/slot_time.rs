@@ -7,8 +7,8 @@ use std::time::Duration;
 /// Taken for the length of a call before any has ended.
 pub const FIRST_GUESS: u64 = 100_000;
 
-/// For how long free slots wait to be more before they are claimed for: little beside what a call takes, so that long calls do
-/// not make many small claims, which cost as many round trips as large ones.
+/// The batch window: how long free slots are collected before a claim. It is short compared with a call, and keeps long
+/// calls from causing many small claims, which cost as many round trips as large ones.
 pub fn batch_window(all: &Account) -> Duration {
     Duration::from_micros(all.mean / 64).clamp(Duration::from_millis(3), Duration::from_millis(50))
 }
@@ -75,14 +75,14 @@ impl Account {
     }
 }
 
-/// Where somebody who comes back after a rest may stand at the lowest: a rest earns no credit. `others` are all the others
-/// with their virtual_times, and whether they have been competing.
+/// The join time: the lowest virtual time of a party that comes back after being idle. Idle time earns no credit.
+/// `others`: all others with their virtual times, and whether they have been competing.
 pub fn join_time(others: impl Iterator<Item = (i64, bool)> + Clone) -> Option<i64> {
     let competing = others.clone().filter(|(_, competing)| *competing).map(|(virtual_time, _)| virtual_time).min();
     competing.or_else(|| others.map(|(virtual_time, _)| virtual_time).max())
 }
 
-/// A virtual_time is slot-time divided by weight.
+/// Virtual time is slot-time divided by weight.
 pub fn per_weight(slot_time: i64, weight: u32) -> i64 {
     slot_time / i64::from(weight.max(1))
 }

@@ -70,7 +70,7 @@ impl Slots {
         self.total.saturating_sub(self.table().all.running())
     }
 
-    /// For how long free slots wait to be more of them: little beside what a call takes.
+    /// How long free slots are collected before a claim; short compared with a call.
     pub fn batch_window(&self) -> Duration {
         slot_time::batch_window(&self.table().all)
     }
@@ -91,7 +91,7 @@ impl Slots {
         self.left.notified().await;
     }
 
-    /// What a lane has of the slots at most, if anything is said of it; at least one, so that a small replica serves it at all.
+    /// The most slots of a lane, if it has a maximum; at least one, so that a small replica serves it at all.
     pub fn most(&self, rule: &LaneRule) -> Option<usize> {
         (self.total > 0 && rule.max_percent < 100).then(|| (self.total * usize::from(rule.max_percent) / 100).max(1))
     }
@@ -110,7 +110,7 @@ impl Slots {
         }
     }
 
-    /// A claim served the lane up to this served_up_to.
+    /// Records the virtual time up to which a claim served the lane.
     pub fn served(&self, lane: &Lane, served_up_to: i64) {
         lane_scheduler::served(&mut self.table().lanes, lane, served_up_to, self.now());
     }

@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 
 use super::slot_time::Account;
 
-/// For so long a place is kept for a call that was refused, or that still waits: its caller is told to come again in one. In µs.
-const QUEUE_SEEN_FOR: u64 = 2_000_000;
-/// For so long after requests of the lane were seen to wait they are taken to wait still. In µs.
-const LINGERS: u64 = 1_000_000;
+/// How long a place is kept for a call that was refused or still waits. Its caller is told to retry after one second.
+/// In µs.
+const PLACE_RETENTION: u64 = 2_000_000;
+/// How long after they were last seen waiting requests of the lane count as still waiting. In µs.
+const QUEUE_SEEN_WINDOW: u64 = 1_000_000;
 
 #[derive(Debug, Clone, Default)]
 pub struct Calls {
@@ -34,7 +35,7 @@ impl Calls {
     }
 
     fn has_room(&self, queued: usize, most: usize, now: u64) -> bool {
-        let queue_waits = self.queue_seen.is_some_and(|at| now.saturating_sub(at) < LINGERS);
+        let queue_waits = self.queue_seen.is_some_and(|at| now.saturating_sub(at) < QUEUE_SEEN_WINDOW);
         queued + self.running() < most && (!queue_waits || self.running() < half(most))
     }
 
@@ -45,7 +46,7 @@ impl Calls {
     /// A call came too many.
     pub fn refused(&mut self, most: usize, now: u64) {
         if self.kept.len() < most {
-            self.kept.push_back(now + QUEUE_SEEN_FOR);
+            self.kept.push_back(now + PLACE_RETENTION);
         }
     }
 
@@ -61,7 +62,7 @@ impl Calls {
 
     /// Whether calls alone keep the queue of a lane with such a maximum share from more.
     pub fn hold_up_queue(&self, most: Option<usize>, now: u64) -> bool {
-        most.is_some() && self.queue_seen.is_some_and(|at| now.saturating_sub(at) < LINGERS)
+        most.is_some() && self.queue_seen.is_some_and(|at| now.saturating_sub(at) < QUEUE_SEEN_WINDOW)
     }
 
     /// Places below the lane's most that are not the queue's.
@@ -106,7 +107,7 @@ mod tests {
         assert!(calls.clone().start(0, Some(4), 10), "nobody else wants them");
         calls.see_queue(10);
         assert!(!calls.start(0, Some(4), 20), "half, while requests wait");
-        assert!(calls.clone().start(0, Some(4), 10 + LINGERS));
+        assert!(calls.clone().start(0, Some(4), 10 + QUEUE_SEEN_WINDOW));
 
         let mut calls = running(1);
         (0..9).for_each(|_| calls.refused(4, 0));
@@ -115,7 +116,7 @@ mod tests {
         assert_eq!(calls.kept(4, 5), 2);
         (0..3).for_each(|_| calls.came_again());
         assert_eq!(calls.kept(4, 5), 1);
-        assert_eq!(calls.kept(4, QUEUE_SEEN_FOR), 0, "nobody came again");
+        assert_eq!(calls.kept(4, PLACE_RETENTION), 0, "nobody came again");
     }
 
     #[test]

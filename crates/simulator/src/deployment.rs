@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use serde_json::{Map, Value};
 
 use crate::config::{Config, ConfigError, Throttle};
-use crate::rng::Dice;
+use crate::rng::Rng;
 use crate::sync::{locked, reading, writing};
 use crate::vectors::{Vectors, vectors};
 
@@ -97,8 +97,8 @@ impl Deployment {
     }
 
     /// The dice of the next call.
-    pub fn dice(&self, plan: &Plan) -> Dice {
-        Dice::new(plan.config.seed, self.calls.fetch_add(1, Ordering::Relaxed))
+    pub fn rng(&self, plan: &Plan) -> Rng {
+        Rng::new(plan.config.seed, self.calls.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Takes one of the minute's `rpm` calls, or says how many seconds remain of the minute.

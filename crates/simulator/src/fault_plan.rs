@@ -1,10 +1,10 @@
 //! What becomes of a call.
 
 use crate::deployment::{Deployment, Plan};
-use crate::rng::Dice;
+use crate::rng::Rng;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum Fault {
     Answer,
     /// Refused at once with this status.
     Throttle {
@@ -19,34 +19,34 @@ pub enum Fate {
 }
 
 /// Draws a call's fate: throttle windows first, then the limit per minute, then one draw among the faults.
-pub fn decide(deployment: &Deployment, plan: &Plan, dice: &mut Dice, now_us: u64) -> Fate {
+pub fn decide(deployment: &Deployment, plan: &Plan, rng: &mut Rng, now_us: u64) -> Fault {
     let since_ms = now_us.saturating_sub(plan.throttle_since_us) / 1_000;
     for window in &plan.config.throttle {
         let over = window.from_ms.saturating_add(window.for_ms);
-        if (window.from_ms..over).contains(&since_ms) && dice.fraction() < window.share {
-            return Fate::Throttle { status: window.status, retry_after_s: window.retry_after_s };
+        if (window.from_ms..over).contains(&since_ms) && rng.fraction() < window.share {
+            return Fault::Throttle { status: window.status, retry_after_s: window.retry_after_s };
         }
     }
     if let Some(rpm) = plan.config.rpm
         && let Err(seconds) = deployment.take_call(rpm, now_us)
     {
-        return Fate::Throttle { status: 429, retry_after_s: Some(seconds) };
+        return Fault::Throttle { status: 429, retry_after_s: Some(seconds) };
     }
     let faults = [
-        (plan.config.error_rate, Fate::ServerError),
-        (plan.config.garbage_rate, Fate::Garbage),
-        (plan.config.wrong_type_rate, Fate::WrongType),
-        (plan.config.cut_rate, Fate::Cut),
-        (plan.config.hang_rate, Fate::Hang),
+        (plan.config.error_rate, Fault::ServerError),
+        (plan.config.garbage_rate, Fault::Garbage),
+        (plan.config.wrong_type_rate, Fault::WrongType),
+        (plan.config.cut_rate, Fault::Cut),
+        (plan.config.hang_rate, Fault::Hang),
     ];
-    let mut draw = dice.fraction();
-    for (rate, fate) in faults {
+    let mut draw = rng.fraction();
+    for (rate, fault) in faults {
         if draw < rate {
-            return fate;
+            return fault;
         }
         draw -= rate;
     }
-    Fate::Answer
+    Fault::Answer
 }
 
 #[cfg(test)]
@@ -54,14 +54,14 @@ mod tests {
     use super::*;
     use crate::config::{Config, Throttle};
 
-    fn fates(config: Config, now_us: u64) -> Vec<Fate> {
+    fn outcomes(config: Config, now_us: u64) -> Vec<Fault> {
         let deployment = Deployment::new(0, config, 0);
         let plan = deployment.plan();
-        (0..1_000).map(|_| decide(&deployment, &plan, &mut deployment.dice(&plan), now_us)).collect()
+        (0..1_000).map(|_| decide(&deployment, &plan, &mut deployment.rng(&plan), now_us)).collect()
     }
 
-    fn count(fates: &[Fate], fate: Fate) -> usize {
-        fates.iter().filter(|&&f| f == fate).count()
+    fn count(outcomes: &[Fault], fault: Fault) -> usize {
+        outcomes.iter().filter(|&&f| f == fault).count()
     }
 
     #[test]
@@ -74,19 +74,19 @@ mod tests {
             hang_rate: 0.1,
             ..Config::default()
         };
-        let fates = fates(config, 0);
-        let all = [Fate::ServerError, Fate::Garbage, Fate::WrongType, Fate::Cut, Fate::Hang];
-        for fate in all {
-            assert!((70..130).contains(&count(&fates, fate)), "{fate:?}");
+        let outcomes = outcomes(config, 0);
+        let all = [Fault::ServerError, Fault::Garbage, Fault::WrongType, Fault::Cut, Fault::Hang];
+        for fault in all {
+            assert!((70..130).contains(&count(&outcomes, fault)), "{fault:?}");
         }
-        assert!((450..550).contains(&count(&fates, Fate::Answer)));
+        assert!((450..550).contains(&count(&outcomes, Fault::Answer)));
     }
 
     #[test]
     fn a_rate_of_one_leaves_no_other_fate() {
         let config = Config { hang_rate: 1.0, ..Config::default() };
-        assert_eq!(count(&fates(config, 0), Fate::Hang), 1_000);
-        assert_eq!(count(&fates(Config::default(), 0), Fate::Answer), 1_000);
+        assert_eq!(count(&outcomes(config, 0), Fault::Hang), 1_000);
+        assert_eq!(count(&outcomes(Config::default(), 0), Fault::Answer), 1_000);
     }
 
     #[test]
@@ -95,17 +95,17 @@ mod tests {
             throttle: vec![Throttle { status: 529, from_ms: 100, for_ms: 50, retry_after_s: Some(3), share: 0.5 }],
             ..Config::default()
         };
-        let refused = Fate::Throttle { status: 529, retry_after_s: Some(3) };
-        assert_eq!(count(&fates(config.clone(), 99_999), refused), 0);
-        assert!((430..570).contains(&count(&fates(config.clone(), 100_000), refused)));
-        assert_eq!(count(&fates(config, 150_000), refused), 0);
+        let refused = Fault::Throttle { status: 529, retry_after_s: Some(3) };
+        assert_eq!(count(&outcomes(config.clone(), 99_999), refused), 0);
+        assert!((430..570).contains(&count(&outcomes(config.clone(), 100_000), refused)));
+        assert_eq!(count(&outcomes(config, 150_000), refused), 0);
     }
 
     #[test]
     fn beyond_the_minutes_limit_calls_are_throttled() {
         let config = Config { rpm: Some(10), ..Config::default() };
-        let fates = fates(config, 7_000_000_000);
-        assert_eq!(count(&fates, Fate::Answer), 10);
-        assert_eq!(count(&fates, Fate::Throttle { status: 429, retry_after_s: Some(60) }), 990);
+        let outcomes = outcomes(config, 7_000_000_000);
+        assert_eq!(count(&outcomes, Fault::Answer), 10);
+        assert_eq!(count(&outcomes, Fault::Throttle { status: 429, retry_after_s: Some(60) }), 990);
     }
 }

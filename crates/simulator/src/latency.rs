@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::rng::Dice;
+use crate::rng::Rng;
 
 /// A distribution of waiting times, in milliseconds; kept to about a tenth of one, never short.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,13 +48,13 @@ impl Latency {
         has_ratio && 0.0 <= low && low <= high && high <= LONGEST_MS
     }
 
-    pub(crate) fn sample(&self, dice: &mut Dice) -> Duration {
+    pub(crate) fn sample(&self, rng: &mut Rng) -> Duration {
         let ms = match *self {
             Latency::Fixed { ms } => ms,
-            Latency::Uniform { min_ms, max_ms } => min_ms + (max_ms - min_ms) * dice.fraction(),
+            Latency::Uniform { min_ms, max_ms } => min_ms + (max_ms - min_ms) * rng.fraction(),
             Latency::Lognormal { p50_ms, p99_ms } => {
                 let sigma = (p99_ms / p50_ms).ln() / NORMAL_P99;
-                p50_ms * (sigma * dice.normal()).exp()
+                p50_ms * (sigma * rng.normal()).exp()
             }
         };
         Duration::from_secs_f64(ms.min(LONGEST_MS) / 1_000.0)
@@ -67,7 +67,7 @@ mod tests {
 
     fn sorted(latency: Latency) -> Vec<f64> {
         let mut all: Vec<f64> =
-            (0..10_000).map(|call| latency.sample(&mut Dice::new(5, call)).as_secs_f64() * 1_000.0).collect();
+            (0..10_000).map(|call| latency.sample(&mut Rng::new(5, call)).as_secs_f64() * 1_000.0).collect();
         all.sort_unstable_by(f64::total_cmp);
         all
     }

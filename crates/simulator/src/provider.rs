@@ -14,7 +14,7 @@ use hyper::{Method, Request, Response};
 use crate::anthropic::{self, Message, MessagesRequest};
 use crate::call::Call;
 use crate::deployment::{Deployment, Plan};
-use crate::fault_plan::{self, Fate};
+use crate::fault_plan::{self, Fault};
 use crate::incoming::{self, Unreadable};
 use crate::journal::{Endpoint, Outcome};
 use crate::reply::{self, CutBody, EventBody, Reply, SocketEnd};
@@ -77,26 +77,26 @@ pub async fn answer(
     };
     call.parsed(ask.model());
 
-    let mut dice = deployment.dice(&plan);
-    let fate = fault_plan::decide(&deployment, &plan, &mut dice, sim.journal.now_us());
-    if let Fate::Throttle { status, retry_after_s } = fate {
+    let mut rng = deployment.rng(&plan);
+    let fault = fault_plan::decide(&deployment, &plan, &mut rng, sim.journal.now_us());
+    if let Fault::Throttle { status, retry_after_s } = fault {
         return refuse(call, &Refusal::throttled(status, retry_after_s));
     }
-    if fate == Fate::Hang {
+    if fault == Fault::Hang {
         call.hang();
         match pending::<Infallible>().await {}
     }
-    let wait = plan.config.latency.sample(&mut dice);
+    let wait = plan.config.latency.sample(&mut rng);
     if !wait.is_zero() {
         timer::sleep(wait).await;
     }
-    match fate {
-        Fate::ServerError => refuse(call, &Refusal::server_error()),
-        Fate::Garbage => rubbish(call, ask.content_type(), ask.garbage()),
-        Fate::WrongType => rubbish(call, "text/html; charset=utf-8", PROXY_PAGE),
+    match fault {
+        Fault::ServerError => refuse(call, &Refusal::server_error()),
+        Fault::Garbage => rubbish(call, ask.content_type(), ask.garbage()),
+        Fault::WrongType => rubbish(call, "text/html; charset=utf-8", PROXY_PAGE),
         _ => {
             let answer = ask.answer(&call, sim.journal.now_us(), body.len(), &plan);
-            send(call, ask.content_type(), answer, fate, &plan)
+            send(call, ask.content_type(), answer, fault, &plan)
         }
     }
 }
@@ -206,10 +206,10 @@ impl Ask<'_> {
 }
 
 /// Sends an answer, or half of it where that is its fate.
-fn send(mut call: Call, content_type: &'static str, answer: Answer, fate: Fate, plan: &Plan) -> Response<Reply> {
+fn send(mut call: Call, content_type: &'static str, answer: Answer, fault: Fault, plan: &Plan) -> Response<Reply> {
     let seq = call.seq;
     let reply = match answer {
-        Answer::Whole(body, tokens) if fate == Fate::Cut => {
+        Answer::Whole(body, tokens) if fault == Fault::Cut => {
             let part = Bytes::copy_from_slice(&body[..body.len() / 2]);
             call.sent(200, tokens, part.len());
             Reply::Cut(Box::new(CutBody { part, total: body.len() as u64, end: SocketEnd::of(call) }))
@@ -223,7 +223,7 @@ fn send(mut call: Call, content_type: &'static str, answer: Answer, fate: Fate, 
             let after = events.count() / 2;
             call.sent(200, Tokens::default(), 0);
             Reply::Events(Box::new(EventBody {
-                cut: (fate == Fate::Cut).then(|| (after, SocketEnd::default())),
+                cut: (fault == Fault::Cut).then(|| (after, SocketEnd::default())),
                 pace: Duration::from_secs_f64(plan.config.stream_pace_ms / 1_000.0),
                 pause: None,
                 call: Some(call),

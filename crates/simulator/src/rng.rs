@@ -1,9 +1,9 @@
 //! Chance that repeats: the same seed gives the n-th call of a deployment the same fate in every run.
 
 /// SplitMix64, written out because its numbers must not change with a library's version.
-pub struct Dice(u64);
+pub struct Rng(u64);
 
-impl Dice {
+impl Rng {
     /// The dice of call number `call` (from 0) of a deployment with this seed.
     pub fn new(seed: u64, call: u64) -> Self {
         Self(mix(seed ^ mix(call)))
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn dice_repeat_for_a_call_and_differ_between_calls() {
-        let first = |seed, call| Dice::new(seed, call).roll();
+        let first = |seed, call| Rng::new(seed, call).roll();
         assert_eq!(first(7, 1), first(7, 1));
         assert_ne!(first(7, 1), first(7, 2));
         assert_ne!(first(7, 1), first(8, 1));
@@ -59,13 +59,13 @@ mod tests {
 
     #[test]
     fn fractions_fill_the_unit_interval_evenly() {
-        let below = (0..10_000).filter(|&call| Dice::new(1, call).fraction() < 0.2).count();
+        let below = (0..10_000).filter(|&call| Rng::new(1, call).fraction() < 0.2).count();
         assert!((1_850..2_150).contains(&below), "{below} of 10,000 below 0.2");
     }
 
     #[test]
     fn normal_has_mean_zero_and_variance_one() {
-        let values: Vec<f64> = (0..10_000).map(|call| Dice::new(3, call).normal()).collect();
+        let values: Vec<f64> = (0..10_000).map(|call| Rng::new(3, call).normal()).collect();
         let mean = values.iter().sum::<f64>() / 10_000.0;
         let variance = values.iter().map(|v| v * v).sum::<f64>() / 10_000.0;
         assert!(mean.abs() < 0.05, "mean {mean}");

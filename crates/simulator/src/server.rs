@@ -26,7 +26,7 @@ use crate::steer;
 use crate::wire::refusal::Refusal;
 
 /// How long calls in flight may go on after a shutdown.
-const GRACE: Duration = Duration::from_secs(1);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs the simulator until `shutdown` resolves. Calls in flight then get a second to end; the rest is cut.
 ///
@@ -61,7 +61,7 @@ pub async fn serve(
     drop(listener);
     drop(stop);
     let ended = async { while connections.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(GRACE, ended).await;
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await;
     sim.stop();
     connections.shutdown().await;
     Ok(())

@@ -64,7 +64,7 @@ impl Timer {
             if !left.is_zero() {
                 waiting = self.earlier.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
             } else if let Some(due) = waiting.pop() {
-                // RowsOf call was dropped meanwhile waits no more.
+                // A call that was dropped meanwhile no longer waits.
                 let _ = due.wake.send(());
             }
         }

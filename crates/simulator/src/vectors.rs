@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::rng::{Dice, fingerprint};
+use crate::rng::{Rng, fingerprint};
 use crate::sync::locked;
 
 /// `-0.123456789,` or `0.123456789,` and a byte that the next number overwrites. Copying a fixed size is what makes it quick.
@@ -44,8 +44,8 @@ pub fn vectors(dimensions: usize) -> Arc<Vectors> {
 
 impl Vectors {
     fn new(dimensions: usize) -> Self {
-        let mut dice = Dice::new(dimensions as u64, 0);
-        let raw: Vec<f64> = (0..dimensions).map(|_| 0.25 + dice.fraction()).collect();
+        let mut rng = Rng::new(dimensions as u64, 0);
+        let raw: Vec<f64> = (0..dimensions).map(|_| 0.25 + rng.fraction()).collect();
         let norm = raw.iter().map(|v| v * v).sum::<f64>().sqrt();
         let digits = |text: String| text.as_bytes().try_into().unwrap_or(*b"0.000000000, ");
         let above: Box<[Digits]> = raw.iter().map(|v| digits(format!("{:.9}, ", v / norm))).collect();
@@ -104,13 +104,13 @@ impl Vectors {
 
     /// Calls `take` for every component in order: its place in the tables, and whether it is below zero.
     fn each(&self, print: u64, mut take: impl FnMut(usize, bool)) {
-        let mut dice = Dice::new(print, 1);
+        let mut rng = Rng::new(print, 1);
         let mut bits = 0;
         let width = self.width();
         let mut n = print.checked_rem(width as u64).unwrap_or(0) as usize;
         for component in 0..width {
             if component % 64 == 0 {
-                bits = dice.roll();
+                bits = rng.roll();
             }
             take(n, bits & 1 == 1);
             bits >>= 1;

@@ -17,7 +17,7 @@ pub struct ShareRow {
     pub level: i64,
     /// What a call of it takes, in µs; 0: not known.
     pub cost: i64,
-    /// Woken since a claim last looked at it: it comes back after a rest.
+    /// Woken since a claim last examined it: it comes back after being idle.
     pub woken: bool,
 }
 
@@ -42,9 +42,10 @@ pub async fn lock_shares(conn: &mut PgConnection, lanes: &[String], per_lane: i6
     .await
 }
 
-/// Where a share that comes back after a rest stands at the lowest, in each of the lanes: with the lowest that competes, and
-/// when none does, with the highest of all. A rest earns no credit, and nobody must wait for what others had before it came.
-pub async fn floors(conn: &mut PgConnection, lanes: &[String]) -> Result<HashMap<String, i64>> {
+/// The join time of each lane: the virtual time at which a share that was idle comes back. It is the lowest of the
+/// competing shares, or the highest of all when none competes. Idle time earns no credit, and a newcomer does not wait
+/// for what others used before it came.
+pub async fn join_times(conn: &mut PgConnection, lanes: &[String]) -> Result<HashMap<String, i64>> {
     let rows = query!(
         r#"select lane, coalesce(min(level) filter (where blocked_until > '-infinity' and blocked_until <= now()), max(level)) as "level!"
            from share where lane = any($1) group by lane"#,
@@ -77,7 +78,7 @@ pub struct FlowRow {
     pub tags: serde_json::Value,
     /// The most that its job may cost.
     pub max_cost: Option<String>,
-    /// Since when it has been refused; `None`: when it was last asked, it was let through.
+    /// Since when the flow has been blocked; `None` if its last request was admitted.
     pub held_since: Option<DateTime<Utc>>,
     /// What refused it last is still noted as what it waits for.
     pub has_reason: bool,
@@ -215,9 +216,9 @@ pub async fn bodies(conn: &mut PgConnection, flow_ids: &[i64], from_pos: &[i32],
     .await
 }
 
-/// What a claim decided about each flow and share it looked at. Each of them moves back in the order or sleeps, also when it
-/// was granted nothing: otherwise two teams at their cap, first in the order for ever, would starve a third. A share moves back
-/// by the slot-time it was charged; a flow stays where it is by its age, unless it is held.
+/// The decisions of a claim about each flow and share that it examined. Each moves back in the order or sleeps, even if
+/// it was granted nothing: otherwise two teams at their cap would stay first for ever and starve a third. A share moves
+/// back by the slot-time it was charged; a flow keeps its place by age, unless it is blocked.
 #[derive(Debug, Default)]
 pub struct Verdicts {
     pub flow_ids: Vec<i64>,
@@ -284,7 +285,8 @@ pub async fn mark_running(conn: &mut PgConnection, job_ids: &[i64]) -> Result<()
     Ok(())
 }
 
-/// When the first of the lanes' shares may be looked at again: now, when another claim holds it; `None`: not before it is woken.
+/// When the first of the lanes' shares can be claimed again: now, if another claim has it locked; `None`: not before it
+/// is woken.
 pub async fn next_wake(conn: &mut PgConnection, lanes: &[String]) -> Result<Option<DateTime<Utc>>> {
     query_scalar!(
         "select min(greatest(blocked_until, now())) from share where lane = any($1) and blocked_until < 'infinity'",

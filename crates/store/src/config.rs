@@ -61,7 +61,7 @@ pub async fn apply(conn: &mut PgConnection, catalog: &Catalog, applied_by: &str)
     Ok(Applied::New(version))
 }
 
-/// Makes whoever else changes the configuration wait until this transaction ends. Taking it again does no harm.
+/// Locks out other changes of the configuration until this transaction ends. Idempotent.
 pub async fn lock(conn: &mut PgConnection) -> Result<()> {
     sqlx::query!("select pg_advisory_xact_lock(hashtext('tollway_config'))").fetch_one(conn).await?;
     Ok(())

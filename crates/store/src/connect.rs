@@ -12,7 +12,7 @@ use sqlx::{
 };
 
 /// After this long without use a connection is asked whether it lives; in between, a ping would cost each use a round trip.
-const IDLE_IS_SUSPECT: Duration = Duration::from_secs(3);
+const PING_AFTER_IDLE: Duration = Duration::from_secs(3);
 
 /// How many connections each kind of work may hold, and how long one statement may take.
 #[derive(Debug, Clone, Copy)]
@@ -32,16 +32,16 @@ impl Default for PoolSizes {
 pub struct Pools {
     /// Requests of callers: submit, read, administer.
     pub api: PgPool,
-    /// Claim, settle, grants, upkeep.
+    /// Claim, settle, grants, maintenance.
     pub work: PgPool,
-    /// Intents of synchronous calls, and nothing else: nobody else's crowd keeps an answer waiting.
+    /// Intents of synchronous calls only, so that no other load delays an answer.
     pub intents: PgPool,
 }
 
 /// One writes; another takes its place when it died.
 const INTENT_CONNECTIONS: u32 = 2;
 /// A caller waits for an intent, so it hears soon that the database is away.
-const INTENT_PATIENCE: Duration = Duration::from_secs(2);
+const INTENT_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Connects lazily: the database may still be starting. Every statement has a time-out, so that a connection that died
 /// silently cannot hang a claim or a heartbeat.
@@ -65,10 +65,10 @@ pub fn connect(url: &str, sizes: PoolSizes) -> sqlx::Result<Pools> {
         .log_statements(LevelFilter::Off)
         .log_slow_statements(LevelFilter::Warn, Duration::from_secs(5));
     let port = options.get_port();
-    let pool = |most: u32, patience: Duration| {
+    let pool = |most: u32, acquire_timeout: Duration| {
         PgPoolOptions::new()
             .max_connections(most)
-            .acquire_timeout(patience)
+            .acquire_timeout(acquire_timeout)
             .idle_timeout(Duration::from_secs(300))
             .test_before_acquire(false)
             .after_connect(move |_, _| {
@@ -77,10 +77,10 @@ pub fn connect(url: &str, sizes: PoolSizes) -> sqlx::Result<Pools> {
                     Ok(())
                 })
             })
-            // A connection that was idle may have died with its server: asked first, it is replaced instead of failing somebody.
+            // An idle connection may have died with its server: a ping replaces it before it fails a caller.
             .before_acquire(|conn, meta| {
                 Box::pin(async move {
-                    if meta.idle_for > IDLE_IS_SUSPECT {
+                    if meta.idle_for > PING_AFTER_IDLE {
                         conn.ping().await?;
                     }
                     Ok(true)
@@ -88,9 +88,9 @@ pub fn connect(url: &str, sizes: PoolSizes) -> sqlx::Result<Pools> {
             })
             .connect_lazy_with(options.clone())
     };
-    let patience = Duration::from_secs(10);
-    let (api, work) = (pool(sizes.api, patience), pool(sizes.work, patience));
-    Ok(Pools { api, work, intents: pool(INTENT_CONNECTIONS, INTENT_PATIENCE) })
+    let acquire_timeout = Duration::from_secs(10);
+    let (api, work) = (pool(sizes.api, acquire_timeout), pool(sizes.work, acquire_timeout));
+    Ok(Pools { api, work, intents: pool(INTENT_CONNECTIONS, INTENT_ACQUIRE_TIMEOUT) })
 }
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");

@@ -1,4 +1,4 @@
-//! Jobs that wait for another one. Who ends that one lets them begin, in the same transaction.
+//! Jobs that wait for another job. The transaction that ends that job lets them begin.
 
 use std::collections::BTreeSet;
 
@@ -112,7 +112,7 @@ pub async fn overlooked(conn: &mut PgConnection, most: i64) -> Result<Vec<i64>> 
     .await
 }
 
-/// Makes a held job runnable; a paused one stays paused. Holds the job's lock.
+/// Makes a waiting job runnable; a paused one stays paused. The caller must hold the job's lock.
 pub async fn begin(conn: &mut PgConnection, id: JobId) -> Result<()> {
     let ready = make_ready(conn, id).await?;
     wake(conn, ready).await
@@ -144,7 +144,7 @@ async fn wake(conn: &mut PgConnection, ready: Vec<(String, i64)>) -> Result<()> 
     Ok(())
 }
 
-/// Cancels a held job; the finisher ends it. Holds the job's lock.
+/// Cancels a waiting job; the finisher ends it. The caller must hold the job's lock.
 pub async fn cancel(conn: &mut PgConnection, id: JobId) -> Result<()> {
     job::end_waiting(conn, id, EndAs::Cancelled).await?;
     job::set_cancelling(conn, id).await
@@ -168,7 +168,7 @@ pub async fn chain(conn: &mut PgConnection, id: JobId, most: i32) -> Result<Vec<
     Ok(jobs.into_iter().map(JobId).collect())
 }
 
-/// Changes what a job waits for. Holds the job's lock.
+/// Changes what a job waits for. The caller must hold the job's lock.
 pub async fn set(conn: &mut PgConnection, id: JobId, after: Option<After>) -> Result<()> {
     query!(
         "update job set after_job = $2, after_on = $3 where job_id = $1",
@@ -181,8 +181,9 @@ pub async fn set(conn: &mut PgConnection, id: JobId, after: Option<After>) -> Re
     Ok(())
 }
 
-/// Holds a job of which nothing was claimed; false, to be rolled back, when something was. Holds the job's lock.
-pub async fn hold(conn: &mut PgConnection, id: JobId) -> Result<bool> {
+/// Makes a job wait if nothing of it was claimed; `false`, to be rolled back, if something was. The caller must hold
+/// the job's lock.
+pub async fn make_wait(conn: &mut PgConnection, id: JobId) -> Result<bool> {
     let cursors =
         query_scalar!("update flow set state = 'held' where job_id = $1 and state <> 'ended' returning next_pos", id.0)
             .fetch_all(conn)

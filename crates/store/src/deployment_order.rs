@@ -15,7 +15,7 @@ pub struct Order {
     pub ordered_at: DateTime<Utc>,
 }
 
-/// Takes it out for so long; gives until when.
+/// Takes it out of service for this long; returns until when.
 pub async fn take_out(conn: &mut PgConnection, deployment: &str, out_for: Duration) -> Result<DateTime<Utc>> {
     query_scalar!(
         r#"insert into deployment_order as o (deployment, out_until) values ($1, clock_timestamp() + make_interval(secs => $2))

@@ -4,7 +4,8 @@ use sqlx::{PgConnection, query, query_scalar};
 
 use crate::Result;
 
-/// Deletes those of the jobs' flows that have nothing left: no item ahead of the cursor, no lease, no retry. Holds the jobs' locks.
+/// Deletes those of the jobs' flows that have nothing left: no item ahead of the cursor, no lease, no retry. The caller
+/// must hold the jobs' locks.
 pub async fn remove_drained(conn: &mut PgConnection, job_ids: &[i64]) -> Result<()> {
     // Two statements: the second must see what was committed before the locks were had.
     query!("select flow_id from flow where job_id = any($1) order by flow_id for update", job_ids)
@@ -36,10 +37,11 @@ pub async fn drained(conn: &mut PgConnection, job_ids: &[i64]) -> Result<Vec<i64
     .await
 }
 
-/// Retries that one transaction removes: a million of them must not keep whoever cancels waiting, nor the job locked.
+/// Retries that one transaction removes: a million of them must neither delay the cancel call nor keep the job locked.
 pub const RETRIES_AT_ONCE: i64 = 2_000;
 
-/// Removes retries of flows that were ended, at most [`RETRIES_AT_ONCE`]; gives how many. Holds the job's lock.
+/// Removes retries of flows that were ended, at most [`RETRIES_AT_ONCE`]; gives how many. The caller must hold the
+/// job's lock.
 pub async fn remove_ended_retries(conn: &mut PgConnection, job_id: i64) -> Result<i64> {
     query_scalar!(
         r#"with gone as (

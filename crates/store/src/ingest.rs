@@ -164,7 +164,7 @@ pub(crate) async fn count_in(
 pub enum Begin {
     AtOnce,
     /// It waits for another job to end.
-    Held,
+    WaitingOnJob,
 }
 
 /// Makes the job runnable and tells the claims, inside a transaction that had better end at once: it holds the team's share.
@@ -213,7 +213,7 @@ pub async fn finish(
         &tails,
         &max_in,
         &max_out as &[Option<i32>],
-        if begin == Begin::Held { "held" } else { "ready" },
+        if begin == Begin::WaitingOnJob { "held" } else { "ready" },
     )
     .execute(&mut *conn)
     .await?;

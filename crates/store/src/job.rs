@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     After, AfterOn, Counts, Hold, Job, JobId, JobState, Lane, Tags,
     money::Total,
-    progress::{Faded, LATELY_S, LONGER_S, Pace},
+    progress::{Faded, LATELY_S, LONGER_S, ProgressRate},
     waits::Waits,
 };
 use sqlx::{PgConnection, query, query_as, query_scalar, types::Json};
@@ -16,7 +16,7 @@ use sqlx::{PgConnection, query, query_as, query_scalar, types::Json};
 pub use self::terms::{Terms, set_terms, terms};
 use crate::{Result, flow};
 
-/// RowsOf jobs a caller can see.
+/// Whose jobs a caller can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     Team(i64),
@@ -100,10 +100,10 @@ impl TryFrom<JobRow> for Job {
             cost_usd: Total(r.cost_pico.parse().map_err(decode)?),
             max_cost: r.max_cost.map(|most| most.parse().map(Total)).transpose().map_err(decode)?,
             unpriced: r.unpriced,
-            waiting_reason: waits.as_ref().filter(|waits| waits.is_held_up()).map(Waits::text),
+            waiting_reason: waits.as_ref().filter(|waits| waits.is_blocked()).map(Waits::text),
             waits,
             paused_by: r.paused_by.0,
-            pace: if state.is_terminal() { Pace::default() } else { Pace::new(faded, r.pending) },
+            pace: if state.is_terminal() { ProgressRate::default() } else { ProgressRate::new(faded, r.pending) },
             retry_of: r.retry_of.map(JobId),
             after: after_of(r.after_job, r.after_on.as_deref()),
             created_at: r.created_at,
@@ -216,7 +216,7 @@ pub async fn lock(conn: &mut PgConnection, scope: Scope, id: JobId) -> Result<Op
     Ok(state.as_deref().and_then(JobState::from_word))
 }
 
-/// RowsOf job it is; `None` when it is not in scope.
+/// The team of the job; `None` if it is not in scope.
 pub async fn team_of(conn: &mut PgConnection, scope: Scope, id: JobId) -> Result<Option<i64>> {
     query_scalar!(
         "select team_id from job where job_id = $1 and ($2::bigint is null or team_id = $2)",
@@ -227,7 +227,7 @@ pub async fn team_of(conn: &mut PgConnection, scope: Scope, id: JobId) -> Result
     .await
 }
 
-/// queued, running → paused. Calls under way go on; nothing new starts. Holds the job's lock.
+/// queued, running → paused. Calls under way go on; nothing new starts. The caller must hold the job's lock.
 pub async fn pause(conn: &mut PgConnection, id: JobId) -> Result<()> {
     query!("update job set state = 'paused' where job_id = $1 and state in ('queued', 'running')", id.0)
         .execute(&mut *conn)
@@ -236,7 +236,7 @@ pub async fn pause(conn: &mut PgConnection, id: JobId) -> Result<()> {
     Ok(())
 }
 
-/// paused → queued or running. Holds the job's lock.
+/// paused → queued or running. The caller must hold the job's lock.
 pub async fn resume(conn: &mut PgConnection, id: JobId) -> Result<()> {
     query!(
         "update job set state = case when started_at is null then 'queued' else 'running' end
@@ -315,7 +315,7 @@ pub async fn count_ended(conn: &mut PgConnection, id: JobId, how: EndAs, n: i64)
     Ok(())
 }
 
-/// No new call starts from here on; it ends when the calls under way are settled. Holds the job's lock.
+/// No new call starts from here on; it ends when the calls under way are settled. The caller must hold the job's lock.
 pub async fn set_cancelling(conn: &mut PgConnection, id: JobId) -> Result<()> {
     query!("update job set state = 'cancelling' where job_id = $1 and state in ('queued', 'running', 'paused')", id.0)
         .execute(conn)
@@ -331,7 +331,8 @@ pub enum Followed {
     Left,
 }
 
-/// Ends those of the jobs that have no flow left; gives which. One that had ended before stays as it is. Holds the jobs' locks.
+/// Ends those of the jobs that have no flow left; gives which. One that had ended before stays as it is. The caller
+/// must hold the jobs' locks.
 pub async fn finish(conn: &mut PgConnection, ids: &[i64], retention: Duration, followed: Followed) -> Result<Vec<i64>> {
     query_scalar!(
         "update job j set

@@ -1,5 +1,5 @@
-//! The counts of a job's workers, put together once it has ended: one row for each worker of each job that ever was would make a
-//! hot table of a cold one.
+//! Folds the per-worker counters of a job into one row once it has ended. Otherwise the hot table would keep a row for
+//! each worker of every past job.
 
 use sqlx::{PgConnection, query, query_scalar};
 

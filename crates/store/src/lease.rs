@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{Result, copy::Rows};
 
-/// Where a lease stands; whoever acts on it must hold this epoch.
+/// The key of a lease. Its epoch is the fencing token: only its holder may act on the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LeaseKey {
     pub flow_id: i64,
@@ -28,7 +28,7 @@ pub struct NewLease<'a> {
 
 const COPY: &str = "copy lease (flow_id, pos, epoch, worker_id, attempt_no, attempt_id, deployment, failures) from stdin (format binary)";
 
-/// Leases what was claimed in this transaction. Its commit is the mark that precedes the calls.
+/// Inserts the leases of the claimed requests. The commit of this transaction precedes their calls.
 pub async fn insert<'a>(
     conn: &mut PgConnection,
     worker_id: i64,
@@ -108,9 +108,9 @@ pub async fn take_orphans(conn: &mut PgConnection, worker_id: i64, most: i64) ->
     .await
 }
 
-/// A lease as its worker is said to hold it.
+/// A lease of a worker, as the database has it.
 #[derive(Debug, Clone)]
-pub struct Held {
+pub struct WorkerLease {
     pub flow_id: i64,
     pub pos: i32,
     pub epoch: i32,
@@ -118,7 +118,7 @@ pub struct Held {
     pub failures: i16,
 }
 
-impl Held {
+impl WorkerLease {
     pub fn key(&self) -> LeaseKey {
         LeaseKey { flow_id: self.flow_id, pos: self.pos, epoch: self.epoch }
     }
@@ -126,9 +126,9 @@ impl Held {
 
 /// Leases of a worker that are older than `grace`: compared with its memory, they show those whose claim's acknowledgement
 /// was lost.
-pub async fn of_worker(conn: &mut PgConnection, worker_id: i64, grace: Duration) -> Result<Vec<Held>> {
+pub async fn of_worker(conn: &mut PgConnection, worker_id: i64, grace: Duration) -> Result<Vec<WorkerLease>> {
     query_as!(
-        Held,
+        WorkerLease,
         "select flow_id, pos, epoch, attempt_no, failures from lease
          where worker_id = $1 and claimed_at < now() - make_interval(secs => $2)",
         worker_id,
@@ -138,7 +138,7 @@ pub async fn of_worker(conn: &mut PgConnection, worker_id: i64, grace: Duration)
     .await
 }
 
-/// One attempt of a lease gives way to the next, on another deployment.
+/// The move of a lease from a failed attempt to the next one.
 #[derive(Debug, Clone)]
 pub struct Advance {
     pub key: LeaseKey,

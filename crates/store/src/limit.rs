@@ -19,7 +19,7 @@ pub struct LimitRow {
     pub kind: String,
     pub cap: i64,
     pub managed_by: String,
-    /// Another number than before: the limit was set anew.
+    /// Raised whenever the limit is set again.
     pub generation: i64,
 }
 
@@ -108,7 +108,7 @@ pub async fn lift(conn: &mut PgConnection, scope: &str, kind: &str) -> Result<()
 }
 
 /// Lifts the limits of a deployment's parts that the API manages, but for those of these scopes.
-pub async fn lift_parts(conn: &mut PgConnection, scope: &str, kind: &str, but_for: &[String]) -> Result<()> {
+pub async fn lift_partitions(conn: &mut PgConnection, scope: &str, kind: &str, but_for: &[String]) -> Result<()> {
     query!(
         "update limit_rule set disabled_at = now()
          where (scope = $1::text || ':shared' or starts_with(scope, $1 || ':reserve:') or starts_with(scope, $1 || ':most:'))

@@ -1,4 +1,5 @@
-//! Webhooks on their way. A row is delivered at least once, by one replica at a time: who takes it has it for a lease.
+//! Webhooks to be delivered, each at least once. A replica takes a row for the length of a lease, so that only one
+//! delivers it at a time.
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub struct Due {
     /// Sealed, but where the version before wrote it.
     pub url: String,
     pub payload: String,
-    /// This one included. Who reports with a smaller number has lost its lease.
+    /// This try included. A report with a smaller number comes from a replica that has lost its lease.
     pub tries: i32,
 }
 
@@ -45,7 +46,7 @@ pub async fn insert(conn: &mut PgConnection, webhook: NewWebhook<'_>) -> Result<
     Ok(())
 }
 
-/// Takes the webhooks that have waited longest, at most `limit`; nobody else takes them before `lease` is over.
+/// Takes the webhooks that have waited longest, at most `limit`. No other replica takes them before `lease` is over.
 pub async fn take(conn: &mut PgConnection, limit: i64, lease: Duration) -> Result<Vec<Due>> {
     query_as!(
         Due,

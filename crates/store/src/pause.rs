@@ -1,4 +1,4 @@
-//! What keeps jobs paused. A job is paused as long as anything does; whoever takes the last of it away lets the job go on.
+//! The reasons why jobs are paused. A job stays paused until its last reason is lifted.
 
 use chrono::{DateTime, Utc};
 use domain::{JobId, PauseReason};
@@ -10,7 +10,7 @@ use crate::Result;
 pub struct NewPause<'a> {
     pub job: JobId,
     pub reason: PauseReason,
-    /// RowsOf guard; 0: none's.
+    /// The sub-budget of the guard; 0 if no guard paused the job.
     pub part_id: i64,
     pub detail: &'a str,
     /// The most that its next request can cost.
@@ -18,18 +18,18 @@ pub struct NewPause<'a> {
     pub at: DateTime<Utc>,
 }
 
-/// What became of a hold.
+/// The outcome of adding a pause reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Put {
+pub enum PauseOutcome {
     New,
     /// It was there.
     Before,
-    /// Somebody has approved what it would keep from happening, until then.
+    /// It was approved before, until then.
     Lifted(DateTime<Utc>),
 }
 
-/// Holds the job's lock.
-pub async fn put(conn: &mut PgConnection, new: NewPause<'_>) -> Result<Put> {
+/// The caller must hold the job's lock.
+pub async fn put(conn: &mut PgConnection, new: NewPause<'_>) -> Result<PauseOutcome> {
     let NewPause { job, reason, part_id, detail, needs, at } = new;
     let done = query!(
         "insert into job_hold as h (job_id, reason, part_id, detail, needs, held_at)
@@ -47,7 +47,7 @@ pub async fn put(conn: &mut PgConnection, new: NewPause<'_>) -> Result<Put> {
     .execute(&mut *conn)
     .await?;
     if done.rows_affected() > 0 {
-        return Ok(Put::New);
+        return Ok(PauseOutcome::New);
     }
     let lifted = query_scalar!(
         "select lifted_until from job_hold where job_id = $1 and reason = $2 and part_id = $3",
@@ -57,10 +57,10 @@ pub async fn put(conn: &mut PgConnection, new: NewPause<'_>) -> Result<Put> {
     )
     .fetch_optional(conn)
     .await?;
-    Ok(lifted.flatten().map_or(Put::Before, Put::Lifted))
+    Ok(lifted.flatten().map_or(PauseOutcome::Before, PauseOutcome::Lifted))
 }
 
-/// A hold that is, or that was lifted.
+/// A pause reason, in force or lifted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HoldRow {
     pub reason: PauseReason,
@@ -71,7 +71,7 @@ pub struct HoldRow {
     pub budget: Option<domain::Budget>,
 }
 
-/// The job's holds, lifted ones included. Holds the job's lock.
+/// The job's holds, lifted ones included. The caller must hold the job's lock.
 pub async fn of_job(conn: &mut PgConnection, job: JobId) -> Result<Vec<HoldRow>> {
     let rows = query!(
         r#"select h.reason, h.part_id, h.detail, h.lifted_until, b.document as "budget?: sqlx::types::Json<domain::Budget>"
@@ -97,7 +97,7 @@ pub async fn of_job(conn: &mut PgConnection, job: JobId) -> Result<Vec<HoldRow>>
         .collect()
 }
 
-/// It holds no more, nor again before `until`. Holds the job's lock.
+/// Lifts the reason, and keeps it from applying again before `until`. The caller must hold the job's lock.
 pub async fn lift(
     conn: &mut PgConnection,
     job: JobId,
@@ -117,7 +117,7 @@ pub async fn lift(
     Ok(())
 }
 
-/// It holds no more. Tells whether it did. Holds the job's lock.
+/// Removes the reason, and returns whether it was in force. The caller must hold the job's lock.
 pub async fn remove(conn: &mut PgConnection, job: JobId, reason: PauseReason, part_id: i64) -> Result<bool> {
     let done = query!(
         "delete from job_hold where job_id = $1 and reason = $2 and part_id = $3 and lifted_until is null",

@@ -68,7 +68,7 @@ pub struct PageSize {
 pub struct Page {
     /// In line order.
     pub rows: Vec<ResultRow>,
-    /// Where to go on; the span's end when all of it was read.
+    /// Where the next page starts; the span's end when all of it was read.
     pub next: i32,
 }
 

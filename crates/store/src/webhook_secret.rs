@@ -41,13 +41,14 @@ pub async fn active(conn: &mut PgConnection, team_id: i64) -> Result<Vec<SecretR
     .await
 }
 
-/// Makes whoever else changes the team's secrets wait until this transaction ends.
+/// Locks out other changes of the team's secrets until this transaction ends.
 pub async fn lock(conn: &mut PgConnection, team_id: i64) -> Result<()> {
     query!("select team_id from team where team_id = $1 for no key update", team_id).fetch_one(conn).await?;
     Ok(())
 }
 
-/// Makes it the team's newest. The one before it goes on for the overlap; one before that ends now. After [`lock`].
+/// Makes it the team's newest secret. The previous one stays valid for the overlap; older ones end now. Call after
+/// [`lock`].
 pub async fn rotate(conn: &mut PgConnection, new: NewSecret<'_>) -> Result<()> {
     query!("delete from team_webhook_secret where team_id = $1 and expires_at is not null", new.team_id)
         .execute(&mut *conn)

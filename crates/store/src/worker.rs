@@ -7,7 +7,7 @@ use sqlx::{PgConnection, query, query_scalar};
 
 use crate::Result;
 
-/// Makes the row under which everything else is held; gives the database's time.
+/// Registers the worker; returns the database's time.
 pub async fn register(
     conn: &mut PgConnection,
     worker_id: i64,
@@ -31,7 +31,8 @@ pub async fn register(
     .await
 }
 
-/// Prolongs the worker's lease; `None` when it was taken for dead and what it held was returned. Gives the database's time.
+/// Prolongs the worker's lease and returns the database's time; `None` if the worker was declared dead and its leases
+/// were returned.
 pub async fn heartbeat(conn: &mut PgConnection, worker_id: i64, lease: Duration) -> Result<Option<DateTime<Utc>>> {
     query_scalar!(
         r#"update worker set lease_until = clock_timestamp() + make_interval(secs => $2)
@@ -55,7 +56,8 @@ pub async fn lock_dead(conn: &mut PgConnection, but: &[i64]) -> Result<Option<i6
     .await
 }
 
-/// Forgets a worker, its grants included. What else it held must have been returned before, in the same transaction.
+/// Removes a worker and its grants. Its leases, intents and uploads must have been returned before, in the same
+/// transaction.
 pub async fn remove(conn: &mut PgConnection, worker_id: i64) -> Result<()> {
     query!("delete from limit_use where worker_id = $1", worker_id).execute(&mut *conn).await?;
     query!("delete from worker where worker_id = $1", worker_id).execute(conn).await?;
@@ -77,7 +79,7 @@ pub async fn database_now(conn: &mut PgConnection) -> Result<DateTime<Utc>> {
     query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(conn).await
 }
 
-/// Ends its lease now: what it still holds is returned without waiting.
+/// Ends its lease now, so that its requests are returned without waiting.
 pub async fn expire(conn: &mut PgConnection, worker_id: i64) -> Result<()> {
     query!("update worker set lease_until = clock_timestamp() - interval '1 ms' where worker_id = $1", worker_id)
         .execute(conn)

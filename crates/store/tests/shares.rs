@@ -71,10 +71,10 @@ async fn who_comes_back_stands_where_the_others_do(pool: PgPool) {
     let shares = claim::lock_shares(&mut conn, &bulk(), 8).await.unwrap();
     let woken: Vec<_> = shares.iter().map(|s| (s.team_id, s.level, s.woken)).collect();
     assert_eq!(woken, [(ids[0], 20, true), (ids[1], 700, false), (ids[2], 900, false)], "who was awake was left alone");
-    assert_eq!(claim::floors(&mut conn, &bulk()).await.unwrap()["bulk"], 700);
+    assert_eq!(claim::join_times(&mut conn, &bulk()).await.unwrap()["bulk"], 700);
 
     // When nobody competes, it is behind nobody.
     leave(&mut conn, &shares, 1_000, true).await;
     store::share::wake(&mut conn, &bulk(), &ids[..1]).await.unwrap();
-    assert_eq!(claim::floors(&mut conn, &bulk()).await.unwrap()["bulk"], 1_000);
+    assert_eq!(claim::join_times(&mut conn, &bulk()).await.unwrap()["bulk"], 1_000);
 }

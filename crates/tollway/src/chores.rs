@@ -10,8 +10,8 @@ use lake::{LakeError, LakeStore};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// Alerts can be listed for so long.
-const KEPT_ALERTS: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How long alerts are kept for listing.
+const ALERT_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Chore {
@@ -20,12 +20,12 @@ enum Chore {
     /// Small files of past days become large ones.
     Compact,
     Webhooks,
-    /// Budgets that reached a threshold, and what else people are told of.
+    /// Alerts: budgets that reached a threshold, and all other kinds.
     Budgets,
     /// How budgets stand is kept, to tell how fast they burn.
     Samples,
     Troubles,
-    /// Jobs that a guard paused go on when they spend less.
+    /// Jobs that a guard paused are resumed when they spend less.
     Guards,
     Vacuum,
     /// Statements are planned anew for tables that have grown.
@@ -139,7 +139,7 @@ async fn work(chore: Chore, engine: &Engine, lake: &LakeStore) -> anyhow::Result
             store::ingest::sweep(&mut conn).await?;
             store::idempotency::prune(&mut conn).await?;
             store::outbox::prune(&mut conn, engine.settings.retention).await?;
-            store::alert::prune(&mut conn, KEPT_ALERTS).await?;
+            store::alert::prune(&mut conn, ALERT_RETENTION).await?;
             drop(conn);
             admission::budgets::sweep(&engine.control).await?;
         }

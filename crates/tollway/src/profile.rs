@@ -37,7 +37,7 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Whom the command line talks to.
+/// The gateway that the command line talks to.
 #[derive(Debug)]
 pub struct Gateway {
     pub url: String,

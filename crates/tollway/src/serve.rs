@@ -26,8 +26,8 @@ use crate::{
 /// Reports running at once, and how long one may take.
 const REPORTS: usize = 2;
 const REPORT_TIMEOUT: Duration = Duration::from_secs(300);
-/// A database that is starting, or failing over, is waited for.
-const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long to wait for a database that is starting or failing over.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What to run, and with what.
 pub struct Serving {
@@ -35,7 +35,7 @@ pub struct Serving {
     pub roles: Roles,
     /// Handed to child processes as `--config`, so that they find the same database and lake.
     pub config_file: Option<PathBuf>,
-    /// How it hears that the configuration is to be read again; `None`: it is not.
+    /// The signal to reload the configuration; `None`: it is never reloaded.
     pub reload: Option<Reload>,
 }
 
@@ -149,7 +149,7 @@ async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, In
 }
 
 async fn wait_for(pools: &Pools) -> anyhow::Result<()> {
-    let deadline = Instant::now() + DATABASE_PATIENCE;
+    let deadline = Instant::now() + DATABASE_TIMEOUT;
     loop {
         match pools.work.acquire().await {
             Ok(_) => return Ok(()),

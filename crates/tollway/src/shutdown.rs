@@ -1,4 +1,4 @@
-//! A signal asks the process to end in order; a second one does not ask.
+//! The first signal begins an orderly shutdown; the second one ends the process at once.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;

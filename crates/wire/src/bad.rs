@@ -14,7 +14,7 @@ pub enum BadCall {
     NotAnObject(Kind),
     #[error("missing field `{0}`")]
     Missing(&'static str),
-    #[error("field `{0}` stands there twice; leave one out")]
+    #[error("field `{0}` occurs twice; remove one")]
     Twice(&'static str),
     #[error("{name} is {got}; it must be {allowed}")]
     Value { name: &'static str, got: String, allowed: &'static str },

@@ -9,7 +9,7 @@ use crate::{
     json::{Kind, Scanner},
     layout::Layout,
     media::Input,
-    openai::{self, Found},
+    openai::{self, BodyScan},
     output::Output,
 };
 
@@ -44,7 +44,7 @@ impl<'a> Call<'a> {
     }
 
     /// `bytes`: of the body.
-    pub(crate) fn of(endpoint: Endpoint, found: Found<'a>, bytes: usize) -> Result<Self, BadCall> {
+    pub(crate) fn of(endpoint: Endpoint, found: BodyScan<'a>, bytes: usize) -> Result<Self, BadCall> {
         if let Some(fault) = found.fault {
             return Err(fault);
         }

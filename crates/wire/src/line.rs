@@ -8,7 +8,7 @@ use crate::{
     bad::{BadCall, BadLine, LONGEST_CUSTOM_ID},
     call::Call,
     json::{Flaw, Kind, Raw, Scanner},
-    openai::{self, Found},
+    openai::{self, BodyScan},
     upload,
 };
 
@@ -29,7 +29,7 @@ struct Outer<'a> {
     url: Option<Cow<'a, str>>,
     body: Option<Raw<'a>>,
     /// What the body says, where its endpoint was known when it came.
-    found: Option<Result<Found<'a>, BadCall>>,
+    found: Option<Result<BodyScan<'a>, BadCall>>,
     fault: Option<BadLine>,
 }
 

@@ -89,7 +89,7 @@ fn numbers_out_of_range_are_refused_with_value_and_range() {
 #[test]
 fn a_member_that_is_read_stands_there_once() {
     for twice in [r#","n":1,"n":100"#, r#","max_tokens":1,"max_tokens":2"#, r#","model":"x""#, r#","messages":[{}]"#] {
-        assert!(output(twice).unwrap_err().contains("stands there twice"), "{twice}");
+        assert!(output(twice).unwrap_err().contains("occurs twice"), "{twice}");
     }
 }
 

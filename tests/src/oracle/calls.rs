@@ -8,7 +8,7 @@ use std::{
 use simulator::{Endpoint, JournalLine, Outcome};
 use sqlx::FromRow;
 
-use crate::{database::Database, patience::SOON, simulator::Simulator};
+use crate::{database::Database, polling::SOON, simulator::Simulator};
 
 #[derive(Debug, FromRow)]
 struct Row {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{database::Database, patience::until};
+use crate::{database::Database, polling::until};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Everything that is held while requests run, by what holds it.
 const HELD: [(&str, &str); 10] = [
@@ -40,7 +40,7 @@ pub async fn wait(db: &Database) {
     for (what, count) in HELD {
         let mut last = None;
         let what = format!("0 {what} when idle");
-        until(&what, PATIENCE, async || {
+        until(&what, IDLE_TIMEOUT, async || {
             let n = db.try_number(count).await.ok()?;
             if last.replace(n) != Some(n) && n > 0 {
                 eprintln!("{what}: {n} now");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{binary::Ran, database::Database, gateway::Gateway, patience::until};
+use crate::{binary::Ran, database::Database, gateway::Gateway, polling::until};
 
 /// The gateway's own export may be at it.
 const BUSY: i32 = 7;

@@ -1,20 +1,20 @@
-//! The arithmetic of one replica's part of one cell: what it was granted, what it used of that, and how much more it is granted.
-//! Pure. What is granted and used is never forgotten but only given back, so whatever gets lost on the way stays spent.
+//! The arithmetic of one replica's grant in one cell: granted, used, and how much more to grant. Pure. Amounts are only
+//! ever returned explicitly, so an amount that gets lost on the way stays spent.
 
-/// Less than one part in so many left: each call is granted by itself.
+/// With less than 1/`TIGHT` of the limit left, each call is granted by itself.
 const TIGHT: i128 = 10;
-/// A grant ahead of need is at most this part of a replica's fair share of what is left.
+/// A grant ahead of demand is at most 1/`SHARE` of a replica's fair share of what is left.
 const SHARE: i128 = 4;
-/// And as much as this many ticks needed.
+/// A grant ahead of demand covers at most this many ticks of recent demand.
 const AHEAD: i128 = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Account {
     pub granted: i128,
-    /// Charged, or held by calls under way, or held for calls of which nobody knows what they cost. More than was granted where a
-    /// call cost more than was held for it, or began before its budget came.
+    /// Charged, reserved by calls in flight, or kept for calls of unknown cost. It exceeds the grant when a call cost
+    /// more than its reservation, or started before the budget was declared.
     pub used: i128,
-    /// Of that, what calls under way hold.
+    /// The part of `used` that calls in flight have reserved.
     pub reserved: i128,
 }
 
@@ -23,7 +23,7 @@ impl Account {
         (self.granted - self.used).max(0)
     }
 
-    /// Holds an amount for a call, if it is there.
+    /// Reserves an amount for a call, if it is available.
     pub fn take(&mut self, amount: i128) -> bool {
         let fits = self.used + amount <= self.granted;
         if fits {
@@ -32,43 +32,45 @@ impl Account {
         fits
     }
 
-    /// Holds it all the same.
+    /// Reserves the amount even if it is not available.
     pub fn force(&mut self, amount: i128) {
         self.used += amount;
         self.reserved += amount;
     }
 
-    /// A call that held something was charged this much. Nothing, when it was not made.
+    /// Ends the reservation of a call that was charged this much; 0 if the call was not made.
     pub fn settle(&mut self, held: i128, charged: i128) {
         self.reserved -= held;
         self.used += charged - held;
     }
 
-    /// Nobody knows what the call cost: what it held stays used.
+    /// The cost of the call is unknown: its reservation stays used.
     pub fn forfeit(&mut self, held: i128) {
         self.reserved -= held;
     }
 
-    /// Of what is used, what the ledger does not confirm and no call under way holds; but what is still `doubtful`. The ledger's sum must
-    /// be newer than the account: a call that ended in between is in both, and makes this too small, never too large.
+    /// The used amount that neither the ledger confirms nor a call in flight has reserved, less what is still
+    /// `doubtful`. The ledger's sum must be newer than the account: a call that ended in between counts on both sides
+    /// and makes the result too small, never too large.
     pub fn unconfirmed(&self, spent: i128, doubtful: i128) -> i128 {
         (self.used - self.reserved - spent - doubtful).max(0)
     }
 
-    /// What the ledger says beyond what is used: somebody else booked it. A call that is committed and not settled yet is in it too.
+    /// The ledger's sum beyond the used amount: another process booked it. A call that is committed but not settled yet
+    /// counts as well.
     pub fn missing(&self, spent: i128) -> i128 {
         (spent + self.reserved - self.used).max(0)
     }
 
-    /// Keeps at most so much that nothing holds.
+    /// Returns the unreserved part of the grant beyond `free`.
     pub fn keep(&mut self, free: i128) {
         self.granted = self.granted.min(self.used + free.max(0));
     }
 }
 
-/// How a budget's cell stands beside this replica's part.
+/// The state of a budget's cell outside this replica's own grant.
 #[derive(Debug, Clone, Copy)]
-pub struct Room {
+pub struct Headroom {
     pub cap: i128,
     /// Granted or spent elsewhere.
     pub others: i128,
@@ -80,15 +82,15 @@ pub struct Room {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Granted {
     pub granted: i128,
-    /// What is left if this replica gives back all that nothing holds.
+    /// What is left if this replica returns its whole unreserved grant.
     pub left: i128,
-    /// So little is left that nothing is granted ahead of need.
+    /// So little is left that nothing is granted ahead of demand.
     pub is_tight: bool,
 }
 
-/// What the account has from now on: as much as it has already; of the `needs`, each whole, those that fit in turn; and some
-/// ahead of need, by what it needed in the last tick (`recent`), as long as much is left.
-pub fn grant(account: &Account, needs: &[i128], recent: i128, room: Room) -> Granted {
+/// The new grant of the account, never less than the present one. It covers those of the `needs` that fit, each as a
+/// whole and in order. While plenty is left, it adds an advance sized by the demand of the last tick (`recent`).
+pub fn grant(account: &Account, needs: &[i128], recent: i128, room: Headroom) -> Granted {
     let left = room.cap - room.others - account.used;
     let is_tight = left * TIGHT < room.cap;
     let kept = account.granted.max(account.used);
@@ -112,8 +114,8 @@ pub fn grant(account: &Account, needs: &[i128], recent: i128, room: Room) -> Gra
 mod tests {
     use super::*;
 
-    fn room(cap: i128, others: i128) -> Room {
-        Room { cap, others, replicas: 2, is_open: true }
+    fn room(cap: i128, others: i128) -> Headroom {
+        Headroom { cap, others, replicas: 2, is_open: true }
     }
 
     #[test]
@@ -144,7 +146,7 @@ mod tests {
         let account = Account { granted: 80, used: 60, reserved: 10 };
         assert_eq!(grant(&account, &[], 0, room(50, 20)).granted, 80, "the limit was lowered");
         let overdrawn = Account { granted: 10, used: 30, reserved: 30 };
-        assert_eq!(grant(&overdrawn, &[1], 0, Room { is_open: false, ..room(50, 0) }).granted, 30);
+        assert_eq!(grant(&overdrawn, &[1], 0, Headroom { is_open: false, ..room(50, 0) }).granted, 30);
     }
 }
 

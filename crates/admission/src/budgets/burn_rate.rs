@@ -1,5 +1,5 @@
-//! How fast budgets burn: by what was spent of each in the last hour. A window that rolls has cells that say so; of all others a chore
-//! keeps a sample every minute, so all replicas say the same, also when they have just begun.
+//! The burn rate of budgets: the spend of the last hour. A rolling window has cells for it. For other windows a chore
+//! stores a sample every minute, so that all replicas report the same rate, even right after a start.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::budget::Window;
@@ -12,11 +12,11 @@ use super::windows::cells;
 use crate::AdmissionControl;
 
 const LOOK_BACK: TimeDelta = TimeDelta::hours(1);
-/// What was spent in less is taken for what is spent in that.
-const SHORTEST: TimeDelta = TimeDelta::minutes(1);
-/// What lasted less says nothing of the days to come.
-const TELLING: TimeDelta = TimeDelta::minutes(10);
-/// The last hour of a window is looked at for another one after it.
+/// The spend of a shorter span counts as the spend of this span.
+const MIN_SAMPLE_SPAN: TimeDelta = TimeDelta::minutes(1);
+/// A shorter observation is not projected onto the coming days.
+const MIN_PROJECTION_SPAN: TimeDelta = TimeDelta::minutes(10);
+/// The last hour of a window is still examined during the hour after its reset.
 const RETENTION: TimeDelta = TimeDelta::hours(3);
 
 /// What was spent since then.
@@ -31,24 +31,24 @@ impl Burnt {
         self.in_seconds(3_600, now)
     }
 
-    /// What is spent in so many seconds, if it goes on like that.
+    /// The spend of the next `seconds` at this rate.
     pub fn in_seconds(self, seconds: i64, now: DateTime<Utc>) -> i128 {
         self.spent.max(0) * i128::from(seconds) / self.elapsed(now)
     }
 
-    /// When an amount is spent, if it goes on like that.
+    /// When `left` is used up at this rate.
     pub fn ends_at(self, left: i128, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let seconds = i64::try_from((left * self.elapsed(now)).checked_div(self.spent.max(0))?).ok()?;
         now.checked_add_signed(TimeDelta::try_seconds(seconds)?)
     }
 
-    /// Whether it says something of the days to come.
+    /// Whether the observation is long enough to be projected.
     pub fn is_telling(self, now: DateTime<Utc>) -> bool {
-        now - self.since >= TELLING
+        now - self.since >= MIN_PROJECTION_SPAN
     }
 
     fn elapsed(self, now: DateTime<Utc>) -> i128 {
-        (now - self.since).max(SHORTEST).num_seconds().into()
+        (now - self.since).max(MIN_SAMPLE_SPAN).num_seconds().into()
     }
 }
 
@@ -91,7 +91,7 @@ fn of_window(row: &BudgetRow, spent: i128, sample: Option<Sample>, at: DateTime<
     }
 }
 
-/// Keeps how budgets stand, and forgets how they stood long ago. A chore.
+/// Stores a sample of every budget's spend and removes old samples. A chore.
 pub async fn sample(control: &AdmissionControl) -> store::Result<()> {
     let now = control.clock.now();
     let mut conn = control.pools.work.acquire().await?;

@@ -31,7 +31,8 @@ pub enum BudgetError {
     Unavailable(#[from] store::Error),
 }
 
-/// Declares a budget, or changes it, and waits until all replicas hold it, for a bounded time. `by` is the key that asks.
+/// Declares or changes a budget, and waits for a bounded time until all replicas enforce it. `by`: the id of the key
+/// that asks.
 pub async fn set(control: &AdmissionControl, name: &str, budget: &Budget, by: &str) -> Result<InForce, BudgetError> {
     check_name(name)?;
     check(budget)?;
@@ -44,14 +45,14 @@ pub async fn set(control: &AdmissionControl, name: &str, budget: &Budget, by: &s
     store::budget::set(&mut tx, name, budget, Declarer { is_file: false, by }).await?;
     let before = rows.iter().find(|row| row.name == name).map(|row| &row.budget);
     record(&mut tx, name, before, Some(budget), by).await?;
-    store::budget::wake_held(&mut tx).await?;
+    store::budget::wake_blocked(&mut tx).await?;
     let revision = store::budget::revision_of(&mut tx, name).await?.map_or(0, |(revision, _)| revision);
     tx.commit().await?;
     follow_at_once(control).await;
     Ok(wait_until_in_force(control, revision, Some(name)).await?)
 }
 
-/// How far a budget holds on the replicas; `None`: there is no such budget.
+/// Which replicas enforce a budget; `None` if there is no such budget.
 pub async fn standing_of(control: &AdmissionControl, name: &str) -> store::Result<Option<InForce>> {
     let revision = store::budget::revision_of(&mut *control.pools.api.acquire().await?, name).await?;
     match revision {
@@ -60,7 +61,7 @@ pub async fn standing_of(control: &AdmissionControl, name: &str) -> store::Resul
     }
 }
 
-/// Removes a budget that the API declared, and waits until no replica holds it any more, for a bounded time.
+/// Removes a budget that the API declared, and waits for a bounded time until no replica enforces it.
 pub async fn remove(control: &AdmissionControl, name: &str, by: &str) -> Result<InForce, BudgetError> {
     let mut tx = control.pools.api.begin().await?;
     store::budget::lock_changes(&mut tx).await?;
@@ -71,7 +72,7 @@ pub async fn remove(control: &AdmissionControl, name: &str, by: &str) -> Result<
     };
     store::budget::remove(&mut tx, name, by).await?;
     record(&mut tx, name, Some(&row.budget), None, by).await?;
-    store::budget::wake_held(&mut tx).await?;
+    store::budget::wake_blocked(&mut tx).await?;
     let revision = store::budget::revision(&mut tx).await?;
     tx.commit().await?;
     follow_at_once(control).await;
@@ -104,7 +105,7 @@ fn check_owner(rows: &[BudgetRow], name: &str) -> Result<(), BudgetError> {
     }
 }
 
-/// This replica at once; the others look by themselves, and so would this one.
+/// Applies the change on this replica at once. The others poll for it, and so would this one.
 async fn follow_at_once(control: &AdmissionControl) {
     let followed = async {
         follow(control).await?;
@@ -116,7 +117,7 @@ async fn follow_at_once(control: &AdmissionControl) {
     control.work.notify();
 }
 
-/// What it names exists, and no other counts the same.
+/// Checks that the names in the scope exist and that no other budget counts the same spend.
 async fn check_among(
     conn: &mut PgConnection,
     catalog: &Catalog,
@@ -158,7 +159,7 @@ pub async fn follow_file(conn: &mut PgConnection, catalog: &Catalog, by: &str) -
             rows.iter().filter(|row| row.is_file_managed).map(|row| (&row.name, &row.budget)).collect();
         of_file == declared.iter().collect()
     };
-    // Replicas that start again and again must not make those that settle wait.
+    // Replicas in a restart loop must not block those that settle.
     if is_same(&store::budget::active(conn).await.map_err(unnamed)?) {
         return Ok(());
     }
@@ -181,5 +182,5 @@ pub async fn follow_file(conn: &mut PgConnection, catalog: &Catalog, by: &str) -
         check_among(conn, catalog, name, budget, &settled).await.map_err(named)?;
         store::budget::set(conn, name, budget, Declarer { is_file: true, by }).await.map_err(unnamed)?;
     }
-    store::budget::wake_held(conn).await.map_err(unnamed)
+    store::budget::wake_blocked(conn).await.map_err(unnamed)
 }

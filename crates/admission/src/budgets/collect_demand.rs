@@ -1,17 +1,18 @@
-//! What a round has to say of each budget: what is needed of it, what changed, and what is given back.
+//! Collects what one round asks of each budget: the demand, the changes, and the amounts to return.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::budget::{Length, Policy, Window};
-use store::budget::Ask;
+use store::budget::GrantRequest;
 
 use super::{
     account::Account,
-    rule::{Rule, State, Unmet},
+    rule::{BudgetRule, State, Unmet},
 };
 
-/// A replica that rests keeps enough for so many calls, as large as the last one was: the first after a pause costs what any costs.
+/// An idle replica keeps a grant for this many calls of the size of the last one, so that the first call after a pause
+/// needs no extra round trip.
 const ALLOTMENT: i128 = 2;
 
 /// Why a round is made.
@@ -29,8 +30,8 @@ pub(super) enum Occasion {
 
 /// A cell that the round is about, as it stood when it was asked for.
 pub(super) struct Pending {
-    pub rule: Arc<Rule>,
-    pub ask: Ask,
+    pub rule: Arc<BudgetRule>,
+    pub ask: GrantRequest,
     pub account: Account,
     pub needs: Vec<i128>,
     /// Of the needs, those of requests of jobs, together.
@@ -44,10 +45,11 @@ pub(super) struct Pending {
     pub is_current: bool,
 }
 
-/// What one budget has to say. Grants that nothing holds are given up here, before Postgres hears of it.
+/// The demand of one budget. Unreserved grants are given up here, before Postgres records it: in the other order, a
+/// call could still spend what another replica has been granted.
 pub(super) fn collect_demand(
     state: &mut State,
-    rule: &Arc<Rule>,
+    rule: &Arc<BudgetRule>,
     now: DateTime<Utc>,
     occasion: Occasion,
     pending: &mut Vec<Pending>,
@@ -63,7 +65,7 @@ pub(super) fn collect_demand(
     let is_idle = !waits && state.recent == 0 && state.before == 0;
     let is_asked = std::mem::take(&mut state.is_asked);
     // A part is forgotten once nothing is held of it.
-    let allotment = if rule.part.is_some() { 0 } else { state.last * ALLOTMENT };
+    let allotment = if rule.sub_budget.is_some() { 0 } else { state.last * ALLOTMENT };
     let mut needs: Vec<i128> = state.waiting.values().copied().collect();
     let mut for_jobs = 0;
     for Unmet { asked, requests } in std::mem::take(&mut state.unmet).into_values() {
@@ -110,7 +112,7 @@ pub(super) fn collect_demand(
         };
         pending.push(Pending {
             rule: Arc::clone(rule),
-            ask: Ask { budget_id: id, cell: cell.span.start, since: cell.span.since, until },
+            ask: GrantRequest { budget_id: id, cell: cell.span.start, since: cell.span.since, until },
             account: *account,
             needs: if is_current && !passes { needs.clone() } else { Vec::new() },
             for_jobs: if is_current { for_jobs } else { 0 },
@@ -125,8 +127,8 @@ pub(super) fn collect_demand(
     forget_ended(state, rule, now);
 }
 
-/// Cells whose time is over, of which nothing is reserved or doubtful, and that the database knows as they are.
-fn forget_ended(state: &mut State, rule: &Rule, now: DateTime<Utc>) {
+/// Forgets the cells of past windows in which nothing is reserved or doubtful and whose state the database has.
+fn forget_ended(state: &mut State, rule: &BudgetRule, now: DateTime<Utc>) {
     state.cells.retain(|cell| {
         let is_over = cell.span.end <= now && cell.account.reserved == 0;
         // What nobody knows of a window that rolls counts as long as it looks back on it.

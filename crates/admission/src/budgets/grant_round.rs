@@ -1,4 +1,5 @@
-//! A round of grants: asks Postgres for what is needed of each budget and part, in one transaction, and takes in what it says.
+//! One round of grants: requests the demand of every budget and sub-budget from Postgres in one transaction, and
+//! applies the answers.
 
 use std::{
     collections::HashMap,
@@ -8,24 +9,25 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use store::{
-    budget::{Ask, Locked, Put, Taken},
+    budget::{GrantRequest, GrantRow, Locked, Taken},
     limit::Word,
 };
 
 use super::{
-    account::{self, Account, Room},
+    account::{self, Account, Headroom},
     collect_demand::{Occasion, Pending, collect_demand},
     refusal::{Refusal, Why},
-    rule::{Rule, State, View},
-    sub_budget::{Part, PartOf},
+    rule::{BudgetRule, State, View},
+    sub_budget::{SubBudget, SubBudgetOf},
     sub_budgets,
 };
-use crate::{AdmissionControl, granter::KEPT_TICKS};
+use crate::{AdmissionControl, granter::GRANT_RETENTION_TICKS};
 
-/// Between two questions to other replicas for what they have free.
-const ASKED_EVERY: Duration = Duration::from_millis(20);
+/// The least time between two requests to other replicas for their unused grants.
+const PEER_QUERY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Asks Postgres, if anything is wanted, to be told or to be given back. Tells whether requests of jobs wanted something.
+/// Exchanges grants with Postgres if there is demand, news, or something to return. Returns whether requests of jobs
+/// asked for any of it.
 pub(super) async fn exchange(control: &AdmissionControl, occasion: Occasion) -> store::Result<bool> {
     let now = control.clock.now();
     let rules = rules(control).await?;
@@ -39,26 +41,26 @@ pub(super) async fn exchange(control: &AdmissionControl, occasion: Occasion) -> 
     if pending.is_empty() {
         return Ok(false);
     }
-    let ids = |is_part: bool| {
-        let of_kind = pending.iter().filter(|one| one.rule.part.is_some() == is_part);
+    let ids = |is_sub_budget: bool| {
+        let of_kind = pending.iter().filter(|one| one.rule.sub_budget.is_some() == is_sub_budget);
         let mut ids: Vec<i64> = of_kind.map(|one| one.ask.budget_id).collect();
         ids.dedup();
         ids
     };
-    let asks: Vec<Ask> = pending.iter().map(|one| one.ask).collect();
+    let asks: Vec<GrantRequest> = pending.iter().map(|one| one.ask).collect();
     let mut tx = control.pools.work.begin().await?;
     let mut locked = store::budget::lock(&mut tx, &ids(false)).await?;
-    locked.extend(store::budget::lock_parts(&mut tx, &ids(true)).await?);
+    locked.extend(store::budget::lock_sub_budgets(&mut tx, &ids(true)).await?);
     let locked: HashMap<i64, Locked> = locked.into_iter().map(|one| (one.budget_id, one)).collect();
     let replicas = store::budget::replicas(&mut tx).await?;
     let taken = store::budget::taken(&mut tx, control.worker_id, &asks).await?;
     let mut answers = Vec::with_capacity(pending.len());
     for (one, taken) in pending.into_iter().zip(taken) {
-        // Removed meanwhile: its row is no longer looked at by anybody.
+        // The budget was removed meanwhile: no replica reads its row any more.
         let Some(locked) = locked.get(&one.ask.budget_id) else { continue };
         answers.push(answer(one, *locked, taken, replicas));
     }
-    let puts: Vec<Put> = answers.iter().map(|(one, after, _)| put(&one.ask, after)).collect();
+    let puts: Vec<GrantRow> = answers.iter().map(|(one, after, _)| put(&one.ask, after)).collect();
     store::budget::give(&mut tx, control.worker_id, &puts).await?;
     tx.commit().await?;
     let (mut is_tight, mut short) = (false, Vec::new());
@@ -82,36 +84,39 @@ pub(super) async fn exchange(control: &AdmissionControl, occasion: Occasion) -> 
     Ok(for_jobs)
 }
 
-/// All that is granted: the budgets in force, and the parts of them that are in use.
-async fn rules(control: &AdmissionControl) -> store::Result<Vec<Arc<Rule>>> {
-    let mut rules = control.budgets.book().rules.clone();
-    let parts = control.budgets.parts.in_use();
-    let nameless: Vec<Part> =
-        parts.iter().filter_map(|rule| rule.part.clone()).filter(|part| part.id().is_none()).collect();
+/// All rules that take grants: the budgets in force and their sub-budgets in use.
+async fn rules(control: &AdmissionControl) -> store::Result<Vec<Arc<BudgetRule>>> {
+    let mut rules = control.budgets.index().rules.clone();
+    let sub_budgets = control.budgets.sub_budgets.in_use();
+    let nameless: Vec<SubBudget> = sub_budgets
+        .iter()
+        .filter_map(|rule| rule.sub_budget.clone())
+        .filter(|sub_budget| sub_budget.id().is_none())
+        .collect();
     if !nameless.is_empty() {
         sub_budgets::name(&mut *control.pools.work.acquire().await?, &nameless).await?;
     }
-    rules.extend(parts);
+    rules.extend(sub_budgets);
     Ok(rules)
 }
 
-/// Jobs that a part refuses for good: their next request does not fit however calls under way end, or their guard has held them back
-/// for long. A job that waits is asked again now and then, and how the part stands may be old by then: so it is seen here, when it is
-/// known.
+/// Jobs that a sub-budget refuses for good: their next request cannot fit however the calls in flight end, or their
+/// guard has blocked them for a sustained time. This is decided here, where the state of the sub-budget is fresh; at
+/// the job's next retry it may be stale.
 pub(super) fn refused(state: &mut State, one: &Pending, view: &View, now: DateTime<Utc>) -> Vec<(i64, Refusal)> {
-    let Some(part) = one.rule.part.as_ref().filter(|_| view.is_open) else { return Vec::new() };
-    // What calls hold is not burnt: whoever spends less than half of what he may is not paused for it.
+    let Some(sub_budget) = one.rule.sub_budget.as_ref().filter(|_| view.is_open) else { return Vec::new() };
+    // Reservations are not spend: a job that has spent less than half of its limit is not paused for them.
     let is_short = one.needs.iter().sum::<i128>() > view.left && view.possible * 2 <= one.rule.budget.cap();
-    let guard = match &part.of {
-        PartOf::Guard { guard, .. } => Some(guard),
-        PartOf::Job { .. } => None,
+    let guard = match &sub_budget.of {
+        SubBudgetOf::Guard { guard, .. } => Some(guard),
+        SubBudgetOf::Job { .. } => None,
     };
     let mut refused = Vec::new();
     for (&job, &asked) in &one.asking {
-        let is_held_back = guard.is_some_and(|guard| state.hold_back(job, guard.per, is_short, now));
-        let why = match is_held_back {
+        let is_sustained = guard.is_some_and(|guard| state.note_shortage(job, guard.per, is_short, now));
+        let why = match is_sustained {
             _ if asked > view.possible => Why::Short,
-            true => Why::HeldBack,
+            true => Why::SustainedShortage,
             false => continue,
         };
         let (rule, left) = (Arc::clone(&one.rule), view.left.max(0));
@@ -124,11 +129,11 @@ pub(super) fn refused(state: &mut State, one: &Pending, view: &View, now: DateTi
 pub(super) fn answer(one: Pending, locked: Locked, taken: Taken, replicas: i64) -> (Pending, Account, View) {
     let mut account = one.account;
     if !one.is_loaded {
-        // Of a time before this process began afresh: all of it counts as used.
+        // Granted before this process registered again: all of it counts as used.
         account.used += taken.mine;
         account.granted += taken.mine;
     }
-    let room = Room {
+    let room = Headroom {
         cap: locked.cap,
         others: taken.others,
         replicas: replicas.into(),
@@ -146,13 +151,13 @@ pub(super) fn answer(one: Pending, locked: Locked, taken: Taken, replicas: i64) 
     (one, account, view)
 }
 
-/// Less was granted than is needed: what other replicas have free is asked for.
+/// Less was granted than needed: other replicas are asked for their unused grants.
 fn is_short(one: &Pending, after: &Account) -> bool {
     one.is_current && after.granted < one.account.used + one.needs.iter().sum::<i128>()
 }
 
-fn put(ask: &Ask, after: &Account) -> Put {
-    Put {
+fn put(ask: &GrantRequest, after: &Account) -> GrantRow {
+    GrantRow {
         budget_id: ask.budget_id,
         cell: ask.cell,
         granted: after.granted.max(after.used),
@@ -162,16 +167,17 @@ fn put(ask: &Ask, after: &Account) -> Put {
 }
 
 impl State {
-    /// Not again at once: who was asked has to answer first.
+    /// Limits the rate of such requests: the other replicas need time to answer.
     fn may_ask(&mut self) -> bool {
-        let may = self.asked_at.is_none_or(|at| at.elapsed() > ASKED_EVERY);
+        let may = self.asked_at.is_none_or(|at| at.elapsed() > PEER_QUERY_INTERVAL);
         if may {
             self.asked_at = Some(Instant::now());
         }
         may
     }
 
-    /// Postgres has written it. Meanwhile calls may have taken of what was free, and others may have ended.
+    /// Applies a committed answer. Since the round began, calls may have reserved part of the grant, and others may
+    /// have ended.
     pub(super) fn take_in(&mut self, one: &Pending, after: &Account, view: View) {
         if self.epoch != one.epoch {
             return;
@@ -180,7 +186,7 @@ impl State {
             self.view = Some(view);
             self.kept = self.kept.max(one.for_jobs).min(after.free());
             if one.for_jobs > 0 {
-                self.kept_ticks = KEPT_TICKS;
+                self.kept_ticks = GRANT_RETENTION_TICKS;
             }
         }
         let Some(cell) = self.cells.iter_mut().find(|cell| cell.span.start == one.ask.cell) else { return };
@@ -194,7 +200,7 @@ impl State {
         cell.is_loaded = true;
         cell.written = Some(*after);
         if self.sheds != one.sheds {
-            // Granted under a limit that is another one by now.
+            // The limit was changed after this grant was made.
             cell.account.keep(0);
         }
     }

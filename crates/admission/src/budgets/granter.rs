@@ -1,4 +1,5 @@
-//! Keeps this replica in grants: follows the budgets in force, asks as calls need it, and gives back what is not needed.
+//! Keeps this replica supplied with grants: follows the budgets in force, requests grants on demand, and returns unused
+//! ones.
 
 use std::sync::atomic::Ordering;
 
@@ -28,7 +29,7 @@ impl Grants for Budgets {
     }
 
     fn failed(&self, error: &store::Error) {
-        warn!(%error, "Budgets could not be exchanged with the database; what they limit waits");
+        warn!(%error, "Budget grants could not be exchanged with the database; calls that need more wait");
     }
 }
 
@@ -42,13 +43,13 @@ pub async fn look(control: &AdmissionControl) -> store::Result<bool> {
     round(control, Occasion::Tick).await
 }
 
-/// One at a time: what Postgres has last is what this replica knows.
+/// Rounds are serialised, so that the last row in Postgres matches this replica's memory.
 async fn round(control: &AdmissionControl, occasion: Occasion) -> store::Result<bool> {
     let _alone = control.budgets.exchange.lock().await;
     exchange(control, occasion).await
 }
 
-/// Gives back all that nothing holds; at the end of the process.
+/// Returns the whole unreserved grant; called when the process ends.
 pub async fn give_back(control: &AdmissionControl) -> store::Result<()> {
     round(control, Occasion::End).await.map(drop)
 }

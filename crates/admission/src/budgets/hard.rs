@@ -1,4 +1,4 @@
-//! The budgets that a call cannot exceed, and how much each has in all.
+//! Hard budgets, which no call may exceed, and their limits.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use domain::budget::{Facts, Unit};
 use super::Budgets;
 
 impl Budgets {
-    /// Of those that a call with these facts is under. A call that may cost more than a whole budget could never start, in any of
-    /// its windows.
+    /// The limits of all hard budgets that apply to a call with these facts. A call that may cost more than one of them
+    /// could never start, in any window.
     pub fn hard_caps(&self, facts: &Facts<'_>) -> Vec<(Unit, i128, Arc<str>)> {
-        let book = self.book();
-        let hard = book.of(facts).filter(|rule| !rule.budget.lets_through());
+        let index = self.index();
+        let hard = index.of(facts).filter(|rule| !rule.budget.lets_through());
         hard.map(|rule| (rule.unit, rule.budget.cap(), Arc::clone(&rule.name))).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Since when a change of budgets holds on all replicas.
+//! Since when a change of budgets is enforced on all replicas.
 
 use std::time::Duration;
 
@@ -8,14 +8,16 @@ use tokio::time::Instant;
 
 use crate::AdmissionControl;
 
-/// Whoever changes a budget waits no longer than this for replicas that do not answer; each looks four times a second.
-const HELD_WITHIN: Duration = Duration::from_secs(5);
+/// How long the caller who changes a budget waits for replicas that do not answer. Each replica polls four times a
+/// second.
+const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
-/// How far a change holds. A replica that follows it starts no call that does not fit, and spends nothing that it was granted before.
+/// How far a change has been taken up. A replica that follows it starts no call that exceeds the new limit, and spends
+/// no grant made before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InForce {
-    /// What was spent before is counted; until then nothing fits into the budget, on any replica.
+    /// The earlier spend has been counted. Until then the budget admits no call, on any replica.
     pub is_counted: bool,
     /// All that are alive.
     pub replicas: Vec<Follower>,
@@ -33,7 +35,7 @@ impl InForce {
     }
 }
 
-/// How far a revision holds. `name`: of the budget that was set; `None`: one was removed.
+/// How far a revision has been taken up. `name`: the budget that was set; `None` if one was removed.
 pub(super) async fn in_force(control: &AdmissionControl, revision: i64, name: Option<&str>) -> store::Result<InForce> {
     let mut conn = control.pools.api.acquire().await?;
     let is_counted = match name {
@@ -43,13 +45,13 @@ pub(super) async fn in_force(control: &AdmissionControl, revision: i64, name: Op
     Ok(InForce { is_counted, replicas: store::budget::followers(&mut conn, revision).await? })
 }
 
-/// Waits until a revision holds on all replicas that are alive, for a bounded time.
+/// Waits, for a bounded time, until all live replicas enforce a revision.
 pub(super) async fn wait_until_in_force(
     control: &AdmissionControl,
     revision: i64,
     name: Option<&str>,
 ) -> store::Result<InForce> {
-    let until = Instant::now() + HELD_WITHIN;
+    let until = Instant::now() + CONFIRMATION_TIMEOUT;
     loop {
         let found = in_force(control, revision, name).await?;
         if found.is_everywhere() || Instant::now() >= until {

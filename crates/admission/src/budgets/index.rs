@@ -1,4 +1,4 @@
-//! The budgets in force, found by what is known of a call.
+//! An index of the budgets in force by the facts of a call.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -12,42 +12,42 @@ use domain::{
     LedgerRow, Tags,
     budget::{Dimension, Facts, Unit, Window},
 };
-use store::budget::{BudgetRow, PartKey, Spend};
+use store::budget::{BudgetRow, Spend, SubBudgetKey};
 
-use super::rule::Rule;
+use super::rule::BudgetRule;
 
 #[derive(Debug, Default)]
 pub struct BudgetIndex {
     pub(super) revision: i64,
-    pub(super) rules: Vec<Arc<Rule>>,
+    pub(super) rules: Vec<Arc<BudgetRule>>,
     /// Each budget under one dimension of its scope: the one that the fewest calls share.
-    by_dimension: HashMap<u64, Vec<Arc<Rule>>>,
+    by_dimension: HashMap<u64, Vec<Arc<BudgetRule>>>,
     /// Those of everything.
-    everywhere: Vec<Arc<Rule>>,
+    everywhere: Vec<Arc<BudgetRule>>,
     hasher: RandomState,
 }
 
 impl BudgetIndex {
     /// Budgets that stay keep their state.
     pub(super) fn new(revision: i64, rows: Vec<BudgetRow>, before: &Self) -> Self {
-        let known: HashMap<i64, &Arc<Rule>> = before.rules.iter().map(|rule| (rule.id, rule)).collect();
-        let mut book = Self { revision, ..Self::default() };
+        let known: HashMap<i64, &Arc<BudgetRule>> = before.rules.iter().map(|rule| (rule.id, rule)).collect();
+        let mut index = Self { revision, ..Self::default() };
         for row in rows {
             let before = known.get(&row.budget_id);
             let state = before.map(|rule| Arc::clone(&rule.state)).unwrap_or_default();
             if before.is_some_and(|rule| rule.budget != row.budget) {
                 state.lock().unwrap_or_else(PoisonError::into_inner).shed();
             }
-            let rule = Arc::new(Rule::new(row.budget_id, &row.name, row.budget, state));
+            let rule = Arc::new(BudgetRule::new(row.budget_id, &row.name, row.budget, state));
             match rule.budget.scope.dimensions().min() {
                 Some(rarest) => {
-                    book.by_dimension.entry(book.hasher.hash_one(rarest)).or_default().push(Arc::clone(&rule));
+                    index.by_dimension.entry(index.hasher.hash_one(rarest)).or_default().push(Arc::clone(&rule));
                 }
-                None => book.everywhere.push(Arc::clone(&rule)),
+                None => index.everywhere.push(Arc::clone(&rule)),
             }
-            book.rules.push(rule);
+            index.rules.push(rule);
         }
-        book
+        index
     }
 
     pub fn is_empty(&self) -> bool {
@@ -55,7 +55,7 @@ impl BudgetIndex {
     }
 
     /// All budgets that a call is under.
-    pub(super) fn of<'a>(&'a self, facts: &'a Facts<'a>) -> impl Iterator<Item = &'a Arc<Rule>> {
+    pub(super) fn of<'a>(&'a self, facts: &'a Facts<'a>) -> impl Iterator<Item = &'a Arc<BudgetRule>> {
         let found = move |dimension: Dimension<'a>| self.by_dimension.get(&self.hasher.hash_one(dimension));
         let dimensions = (!self.by_dimension.is_empty()).then(|| facts.dimensions()).into_iter().flatten();
         let rules = dimensions.filter_map(found).flatten();
@@ -80,8 +80,8 @@ impl BudgetIndex {
                 }
                 let is_correction = row.corrects_attempt_id.is_some();
                 spends.of_budgets.entry((rule.id, cell, row.worker_id)).or_default().add(charged, is_correction);
-                if let Some((key, cell)) = rule.part_of(&facts, row.reserved_at) {
-                    spends.of_parts.entry((key, cell, row.worker_id)).or_default().add(charged, is_correction);
+                if let Some((key, cell)) = rule.sub_budget_of(&facts, row.reserved_at) {
+                    spends.of_sub_budgets.entry((key, cell, row.worker_id)).or_default().add(charged, is_correction);
                 }
             }
         }
@@ -93,7 +93,7 @@ impl BudgetIndex {
 #[derive(Debug, Default)]
 pub struct Spends {
     of_budgets: BTreeMap<(i64, DateTime<Utc>, i64), Sum>,
-    of_parts: BTreeMap<(PartKey, DateTime<Utc>, i64), Sum>,
+    of_sub_budgets: BTreeMap<(SubBudgetKey, DateTime<Utc>, i64), Sum>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -120,22 +120,22 @@ impl Spends {
             let charged = charged(Unit::Usd, row).unwrap_or(0);
             if charged != 0 {
                 let cell = Window::Total.span(Tz::UTC, row.reserved_at).start;
-                let sum = self.of_parts.entry((PartKey::of_job(job), cell, row.worker_id)).or_default();
+                let sum = self.of_sub_budgets.entry((SubBudgetKey::of_job(job), cell, row.worker_id)).or_default();
                 sum.add(charged, row.corrects_attempt_id.is_some());
             }
         }
     }
 
     /// The parts that are among them, each once.
-    pub fn parts(&self) -> Vec<PartKey> {
-        let mut keys: Vec<PartKey> = self.of_parts.keys().map(|(key, ..)| key.clone()).collect();
+    pub fn sub_budgets(&self) -> Vec<SubBudgetKey> {
+        let mut keys: Vec<SubBudgetKey> = self.of_sub_budgets.keys().map(|(key, ..)| key.clone()).collect();
         keys.dedup();
         keys
     }
 
     /// As the database writes them. `ids`: of the parts.
-    pub fn with_ids(self, ids: &HashMap<PartKey, i64>) -> Vec<Spend> {
-        let of_parts = self.of_parts.into_iter().filter_map(|((key, cell, worker), sum)| {
+    pub fn with_ids(self, ids: &HashMap<SubBudgetKey, i64>) -> Vec<Spend> {
+        let of_sub_budgets = self.of_sub_budgets.into_iter().filter_map(|((key, cell, worker), sum)| {
             let id = ids.get(&key)?;
             Some(((*id, cell, worker), sum))
         });
@@ -146,7 +146,7 @@ impl Spends {
             amount,
             corrected,
         };
-        self.of_budgets.into_iter().chain(of_parts).map(spend).collect()
+        self.of_budgets.into_iter().chain(of_sub_budgets).map(spend).collect()
     }
 }
 
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_call_is_under_all_budgets_that_cover_it_each_once() {
-        let book = book(&[
+        let index = book(&[
             json!({}),
             json!({"team": "a"}),
             json!({"team": "a", "feature": "chat"}),
@@ -192,7 +192,7 @@ mod tests {
         ]);
         let tags: Tags = "feature=chat,sprint=1".parse().unwrap();
         let facts = Facts { team: "a", key: None, job: Some(1), deployment: "d", provider: "p", tags: &tags };
-        let mut ids: Vec<i64> = book.of(&facts).map(|rule| rule.id).collect();
+        let mut ids: Vec<i64> = index.of(&facts).map(|rule| rule.id).collect();
         ids.sort_unstable();
         assert_eq!(ids, [0, 1, 2, 4, 6]);
     }

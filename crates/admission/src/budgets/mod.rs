@@ -1,6 +1,6 @@
-//! Budgets that cannot be overshot: a call holds the most that it can cost before it starts, of every budget that it is under, and
-//! is settled to what it did cost when its ledger row is committed. Held and spent is what this replica was granted: the granter
-//! takes grants from Postgres, and gives back what is not needed.
+//! Budgets that cannot be overshot. Before a call starts, its worst-case cost is reserved in every budget that applies
+//! to it; when its ledger row is committed, the reservation is settled at the actual cost. A replica reserves and
+//! spends from its own grants, which the granter takes from Postgres and returns when they are not needed.
 
 mod account;
 mod burn_rate;
@@ -46,11 +46,11 @@ pub use in_force::InForce;
 pub use new_job_check::{Asker, used_up};
 pub use prove::prove_left;
 pub use refusal::{Refusal, Why};
-pub use reservation::{Ask, Reservation};
+pub use reservation::{Reservation, ReservationRequest};
 pub use revision_watch::{follow, keep_following};
 pub use spend::{RowsOf, book as book_rows};
-pub use standing::{Shown, show, show_with_last, shown, verify};
-pub use sub_budget::{Part, PartOf};
+pub use standing::{BudgetStanding, show, show_with_last, shown, verify};
+pub use sub_budget::{SubBudget, SubBudgetOf};
 pub use sweep::sweep;
 pub use windows::{cells, rolling_cells};
 
@@ -58,44 +58,44 @@ use self::{
     index::BudgetIndex,
     reservation::{Call, Calls},
     rule::{Ticket, Unmet},
-    sub_budgets::Parts,
+    sub_budgets::SubBudgets,
     tripped::Tripped,
 };
 use crate::catalog::ActiveDeployment;
 
-/// A caller is kept waiting no longer than this for money that others hold.
+/// How long a synchronous call waits for money that is reserved or granted elsewhere.
 pub const ADMISSION_TIMEOUT: Duration = Duration::from_millis(400);
-/// And a single look at whether it came takes no longer than this.
+/// How often a waiting call checks again, even without a signal.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub struct Budgets {
-    book: RwLock<BudgetIndex>,
+    index: RwLock<BudgetIndex>,
     calls: Arc<Calls>,
-    parts: Parts,
+    sub_budgets: SubBudgets,
     tripped: Tripped,
     /// The revision that Postgres knows this replica to follow; below zero: none.
     followed: AtomicI64,
     /// Some budget's past spend is not counted yet.
     uncounted: AtomicBool,
-    /// Of some budget, little is left: what is free goes back at once.
+    /// At least one budget is nearly used up: unused grants are returned at once.
     any_tight: AtomicBool,
-    /// When the ledger was last asked what it says of what is used, or when this process began afresh.
+    /// When the used amounts were last compared with the ledger, or when this process registered again.
     proven: Mutex<Instant>,
-    /// Held by whoever talks to Postgres about grants.
+    /// Serialises the exchanges with Postgres about grants.
     exchange: tokio::sync::Mutex<()>,
-    /// Somebody was refused for want of a grant.
+    /// Notified when a call was refused for lack of a grant.
     demand: Notify,
-    /// Raised whenever there may be something for those who wait.
+    /// Raised whenever there may be something for waiting calls.
     turn: watch::Sender<u64>,
 }
 
 impl Default for Budgets {
     fn default() -> Self {
         Self {
-            book: RwLock::default(),
+            index: RwLock::default(),
             calls: Arc::default(),
-            parts: Parts::default(),
+            sub_budgets: SubBudgets::default(),
             tripped: Tripped::default(),
             followed: AtomicI64::new(-1),
             uncounted: AtomicBool::new(false),
@@ -108,47 +108,47 @@ impl Default for Budgets {
     }
 }
 
-/// How much it matters to the call that it begins.
+/// How urgently a call has to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Urgency {
-    /// Can wait for a moment, or come again.
+    /// The call can wait or retry.
     CanWait,
-    /// Waited long enough: what does not fit now is refused.
+    /// The last try: a call that does not fit now is refused.
     Final,
-    /// Nothing else fits: budgets that may be exceeded are.
+    /// No deployment fits: soft budgets may be exceeded.
     AllowOverdraft,
 }
 
 impl Budgets {
-    pub fn book(&self) -> RwLockReadGuard<'_, BudgetIndex> {
-        self.book.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    pub fn index(&self) -> RwLockReadGuard<'_, BudgetIndex> {
+        self.index.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Holds what the call can cost at most, of all budgets that it is under, or of none.
+    /// Reserves the worst-case cost of the call in all budgets that apply to it, or in none.
     pub fn reserve(
         &self,
-        ask: &Ask,
+        ask: &ReservationRequest,
         deployment: &Arc<ActiveDeployment>,
         at: DateTime<Utc>,
         urgency: Urgency,
     ) -> Result<Reservation, Refusal> {
         let call = Call::new(ask, deployment, at);
         // Held until the call is among those under way: a book that comes after finds it there.
-        let book = self.book();
-        call.hold(book.of(&call.facts()), &self.parts, urgency)?;
+        let index = self.index();
+        call.reserve(index.of(&call.facts()), &self.sub_budgets, urgency)?;
         Ok(self.calls.enter(call))
     }
 
-    /// A request of a job was refused: the granter is asked for what it lacks, and others of its flow that could start with it, so many
-    /// in all; and the claimer hears of it. Whom a part refuses for good is paused.
+    /// Records that a request of a job was refused. The granter requests the missing amount for all `requests` of its
+    /// flow that could start, and notifies the claimer. A job that a sub-budget refuses for good is paused.
     pub fn missed(&self, refusal: &Refusal, job: i64, flow: i64, requests: usize) {
-        if refusal.rule.part.is_some() && refusal.is_for_long() {
+        if refusal.rule.sub_budget.is_some() && refusal.is_for_long() {
             self.tripped.push(job, refusal.clone());
         } else if !refusal.is_final() {
-            // What it lacks is granted for it, and kept until it comes again.
+            // A grant made for it is kept until its next retry.
             let mut state = refusal.rule.state();
             state.unmet.insert(flow, Unmet { asked: refusal.asked, requests });
-            if refusal.rule.part.is_some() {
+            if refusal.rule.sub_budget.is_some() {
                 state.asking.insert(job, refusal.asked);
             }
             drop(state);
@@ -161,16 +161,16 @@ impl Budgets {
         self.turn.subscribe()
     }
 
-    /// Waits until it is worth trying again.
+    /// Waits until a retry may succeed.
     pub async fn wait(&self, refusal: &Refusal, mut turn: watch::Receiver<u64>) {
         let _ticket = Ticket::take(&refusal.rule, refusal.asked);
         self.demand.notify_one();
         let _ = tokio::time::timeout(POLL_INTERVAL, turn.changed()).await;
     }
 
-    /// Calls ended: what they held may do for others.
+    /// Calls ended: their reservations may be enough for waiting calls.
     pub fn freed(&self) {
-        if self.book().is_empty() && self.parts.is_empty() {
+        if self.index().is_empty() && self.sub_budgets.is_empty() {
             return;
         }
         self.turn.send_modify(|turn| *turn += 1);
@@ -184,10 +184,10 @@ impl Budgets {
         self.calls.all().len()
     }
 
-    /// Another replica is short of these: what is free here goes back.
+    /// Another replica is short of these budgets: this replica returns its unused grants.
     pub fn asked_for(&self, budgets: &[i64]) {
-        let parts = self.parts.in_use();
-        for rule in self.book().rules.iter().chain(&parts) {
+        let sub_budgets = self.sub_budgets.in_use();
+        for rule in self.index().rules.iter().chain(&sub_budgets) {
             if rule.known_id().is_some_and(|id| budgets.contains(&id)) {
                 rule.state().is_asked = true;
             }
@@ -195,11 +195,11 @@ impl Budgets {
         self.demand.notify_one();
     }
 
-    /// Postgres booked what this process held; it begins afresh.
-    pub fn start_afresh(&self) {
-        let parts = self.parts.all();
-        self.book().rules.iter().chain(&parts).for_each(|rule| rule.state().start_afresh());
-        // Others book what it held; until that is done, the ledger says nothing of it.
+    /// Postgres booked the reservations of this process, which starts over without them.
+    pub fn start_over(&self) {
+        let sub_budgets = self.sub_budgets.all();
+        self.index().rules.iter().chain(&sub_budgets).for_each(|rule| rule.state().start_over());
+        // Other processes book its reservations; until they have, the ledger does not contain them.
         *self.proven.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now() + prove::SETTLED_AFTER;
     }
 

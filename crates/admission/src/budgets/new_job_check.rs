@@ -1,4 +1,4 @@
-//! What a budget that is used up does to new jobs.
+//! Rejects new jobs when a budget is used up.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use domain::{
 };
 use store::{PgPool, budget::Standing};
 
-use super::{Budgets, Refusal, Why, rule::Rule, windows};
+use super::{Budgets, Refusal, Why, rule::BudgetRule, windows};
 
 /// Who submits.
 #[derive(Debug, Clone, Copy)]
@@ -19,23 +19,23 @@ pub struct Asker<'a> {
     pub tags: &'a Tags,
 }
 
-/// What is left is too little for a job when it is less than one part in so many.
+/// A budget with less than 1/`CRUMBS` of its limit left takes no new job.
 const CRUMBS: i128 = 1_000;
 
-/// A budget with the policy `reject` that all of the job's requests will be under, and of which nothing is left.
+/// Finds a budget with the policy `reject` that applies to all requests of the job and is used up.
 pub async fn used_up(
     budgets: &Budgets,
     pool: &PgPool,
     asker: Asker<'_>,
     now: DateTime<Utc>,
 ) -> store::Result<Option<Refusal>> {
-    if budgets.book().is_empty() {
+    if budgets.index().is_empty() {
         return Ok(None);
     }
     let mut conn = pool.acquire().await?;
     let Some(team) = store::team::get(&mut conn, asker.team_id).await? else { return Ok(None) };
     let rules: Vec<_> = {
-        let book = budgets.book();
+        let index = budgets.index();
         // No deployment and no provider has an empty name: what depends on them is left to the calls.
         let facts = Facts {
             team: &team.name,
@@ -45,12 +45,12 @@ pub async fn used_up(
             provider: "",
             tags: asker.tags,
         };
-        book.of(&facts).filter(|rule| rule.policy == Policy::Reject).cloned().collect()
+        index.of(&facts).filter(|rule| rule.policy == Policy::Reject).cloned().collect()
     };
     let windows: Vec<_> = rules.iter().map(|rule| windows::cells(rule.id, &rule.budget, now)).collect();
     let standings = store::budget::standing(&mut conn, &windows).await?;
-    // What calls under way hold may come back.
-    let left = |(rule, now): &(Arc<Rule>, Standing)| rule.budget.cap() - now.spent - now.unproven;
+    // Reservations of calls in flight may be returned.
+    let left = |(rule, now): &(Arc<BudgetRule>, Standing)| rule.budget.cap() - now.spent - now.unproven;
     let mut standings = rules.into_iter().zip(standings);
     let used_up = standings.find(|one| left(one) * CRUMBS < one.0.budget.cap());
     Ok(used_up.map(|one| (left(&one), one.0)).map(|(left, rule)| Refusal {

@@ -1,5 +1,5 @@
-//! What was held for calls of which this replica did not learn what they cost is set right by what the ledger says, a moment later:
-//! its own calls are in the ledger, whoever booked them, and whoever corrected them.
+//! Reconciles the reservations of calls whose cost this replica did not learn with the ledger. The ledger has every
+//! call of this replica, no matter which process booked or corrected it.
 
 use std::{
     collections::HashMap,
@@ -13,16 +13,16 @@ use store::{
     budget::{self, OwnRow},
 };
 
-use super::{Budgets, account::Account, rule::Rule};
+use super::{Budgets, account::Account, rule::BudgetRule};
 use crate::AdmissionControl;
 
-const PROVE_EVERY: Duration = Duration::from_secs(10);
-/// By then, whoever took a call's lease or intent has booked it.
+const PROOF_INTERVAL: Duration = Duration::from_secs(10);
+/// By then, the process that took over a call's lease or intent has booked the call.
 pub(super) const SETTLED_AFTER: Duration = Duration::from_secs(30);
 
 /// A cell in use, as it stood before the ledger was asked.
 struct Seen {
-    rule: Arc<Rule>,
+    rule: Arc<BudgetRule>,
     account: Account,
     /// Of what is used, what the ledger need not know yet.
     doubtful: i128,
@@ -30,12 +30,12 @@ struct Seen {
     is_loaded: bool,
 }
 
-/// Compares what this replica used with what the ledger says, every [`PROVE_EVERY`].
+/// Compares what this replica used with what the ledger says, every [`PROOF_INTERVAL`].
 pub(super) async fn prove(control: &AdmissionControl) -> store::Result<()> {
     let budgets = &control.budgets;
     {
         let mut proven = budgets.proven.lock().unwrap_or_else(PoisonError::into_inner);
-        if *proven > Instant::now() || proven.elapsed() < PROVE_EVERY {
+        if *proven > Instant::now() || proven.elapsed() < PROOF_INTERVAL {
             return Ok(());
         }
         *proven = Instant::now();
@@ -45,21 +45,23 @@ pub(super) async fn prove(control: &AdmissionControl) -> store::Result<()> {
     compare(budgets, &mut conn, control.worker_id).await
 }
 
-/// Before the ledger is asked: what ends meanwhile is then in both, and nothing is taken for unspent.
+/// Taken before the ledger is read: a call that ends in between counts on both sides, and nothing spent counts as
+/// unspent.
 pub(super) async fn compare(budgets: &Budgets, conn: &mut PgConnection, worker_id: i64) -> store::Result<()> {
     let seen = budgets.seen();
     let mut left = Vec::new();
     for row in budget::mismatched(conn, worker_id).await? {
         match seen.get(&(row.budget_id, row.cell)) {
             Some(seen) => seen.set_right(&row),
-            // Of a cell that is over, and in which nothing is held any more.
+            // The cell's window is over, and nothing in it is reserved.
             None => left.push(row),
         }
     }
     budget::prove(conn, worker_id, &left).await
 }
 
-/// At the end of a process that has nothing under way, and nothing that others must book: the ledger knows all of its calls.
+/// Called when the process ends with nothing in flight and nothing left for others to book: the ledger has all of its
+/// calls.
 pub async fn prove_left(control: &AdmissionControl, conn: &mut PgConnection) -> store::Result<()> {
     if control.budgets.calls.all().is_empty() {
         budget::prove_all(conn, control.worker_id).await?;
@@ -69,8 +71,8 @@ pub async fn prove_left(control: &AdmissionControl, conn: &mut PgConnection) -> 
 
 impl Budgets {
     fn seen(&self) -> HashMap<(i64, DateTime<Utc>), Seen> {
-        let mut rules = self.book().rules.clone();
-        rules.extend(self.parts.all());
+        let mut rules = self.index().rules.clone();
+        rules.extend(self.sub_budgets.all());
         let mut seen = HashMap::new();
         for rule in rules {
             let Some(id) = rule.known_id() else { continue };
@@ -98,7 +100,8 @@ impl Seen {
         }
         let Some(cell) = state.cells.iter_mut().find(|cell| cell.span.start == row.cell) else { return };
         cell.account.used -= self.account.unconfirmed(row.spent, self.doubtful);
-        // A call that is committed and not settled yet looks like one that somebody else booked; the next time it does not.
+        // A call that is committed but not settled yet looks like one that another process booked; at the next
+        // comparison it does not.
         let missing = cell.account.missing(row.spent);
         cell.account.used += missing.min(cell.missing);
         cell.missing = missing;

@@ -5,37 +5,37 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use domain::waits::{Obstacle, WaitReason};
 
-use super::{PartOf, rule::Rule};
+use super::{SubBudgetOf, rule::BudgetRule};
 
-/// Requests of jobs are looked at again after this, though their budget says that it resets later: it may be raised, or money that
-/// was held for the calls of a replica that is gone may come back.
+/// A request of a job is retried after this even if its budget resets later: the budget may be raised, or money
+/// reserved by a dead replica may be returned.
 const OVER_BUDGET_BACKOFF: Duration = Duration::from_secs(30);
-/// A job that is to be paused is looked at again after this.
+/// The back-off of a job that is about to be paused.
 const PAUSE_BACKOFF: Duration = Duration::from_millis(50);
-/// When others hold what is needed, it may be free in a moment.
+/// Money that is reserved or granted elsewhere may be returned within a moment.
 const GRANT_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// It is more than can come back before the reset.
+    /// More than can be returned before the window resets.
     Short,
-    /// Calls under way, or other replicas, hold what is needed.
-    Held,
-    /// The same, of a guard, and it has been so for long: see [`super::sustained_shortage`].
-    HeldBack,
-    /// Postgres was not asked lately: a grant is on its way, or it cannot be reached.
+    /// The amount is reserved by calls in flight or granted to other replicas.
+    InUse,
+    /// A guard has blocked the job for a sustained time: see [`super::sustained_shortage`].
+    SustainedShortage,
+    /// The local view is stale: a grant is on its way, or Postgres cannot be reached.
     Unasked,
-    /// It was declared a moment ago, and what was spent before is being counted.
+    /// The budget is new, and its earlier spend is still being counted.
     Counting,
     /// So little is left that no new job is taken.
     UsedUp,
-    /// The model has no price, so nobody can say what fits.
+    /// The model has no price, so the worst case is unknown.
     Unpriced,
 }
 
 #[derive(Debug, Clone)]
 pub struct Refusal {
-    pub rule: Arc<Rule>,
+    pub rule: Arc<BudgetRule>,
     /// The most that the call can cost.
     pub asked: i128,
     pub left: i128,
@@ -43,17 +43,17 @@ pub struct Refusal {
     pub at: DateTime<Utc>,
     pub resets_at: Option<DateTime<Utc>>,
     pub why: Why,
-    /// The call waits no longer.
+    /// The call will not wait again.
     pub is_last_try: bool,
 }
 
 impl Refusal {
-    /// Waiting for a moment changes nothing.
+    /// Whether a short wait cannot help.
     pub fn is_final(&self) -> bool {
         self.is_last_try || self.is_for_long()
     }
 
-    /// The part of a budget that refused lets the job alone until then.
+    /// Exempts the job from the sub-budget that refused it, until then.
     pub fn lift(&self, job: i64, until: DateTime<Utc>) {
         self.rule.state().lift(job, until);
     }
@@ -67,19 +67,19 @@ impl Refusal {
         if self.is_for_long() { (self.resets_at? - self.at).to_std().ok() } else { Some(GRANT_RETRY_AFTER) }
     }
 
-    /// How long a flow is left alone that it refused for good.
+    /// The back-off of a flow that was refused for good.
     pub fn pause(&self) -> Duration {
-        if self.rule.part.is_some() {
-            // Its job is paused by then, or passes because it was approved.
+        if self.rule.sub_budget.is_some() {
+            // By then the job is paused, or is admitted because it was approved.
             return PAUSE_BACKOFF;
         }
         self.retry_after().unwrap_or(OVER_BUDGET_BACKOFF).min(OVER_BUDGET_BACKOFF)
     }
 
     pub fn obstacle(&self) -> Obstacle {
-        let reason = match self.rule.part.as_ref().map(|part| &part.of) {
-            Some(PartOf::Guard { .. }) => WaitReason::Guard,
-            Some(PartOf::Job { .. }) => WaitReason::MaxCost,
+        let reason = match self.rule.sub_budget.as_ref().map(|sub_budget| &sub_budget.of) {
+            Some(SubBudgetOf::Guard { .. }) => WaitReason::Guard,
+            Some(SubBudgetOf::Job { .. }) => WaitReason::MaxCost,
             None => WaitReason::Budget,
         };
         Obstacle::new(reason, self.to_string())
@@ -90,9 +90,9 @@ impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { rule, asked, left, resets_at, why, .. } = self;
         let said = |amount: i128| rule.unit.said(amount);
-        match rule.part.as_ref().map(|part| &part.of) {
+        match rule.sub_budget.as_ref().map(|sub_budget| &sub_budget.of) {
             None => write!(f, "budget {}: ", rule.name)?,
-            Some(PartOf::Guard { guard, .. }) => {
+            Some(SubBudgetOf::Guard { guard, .. }) => {
                 let (rate, per, by) = (said(rule.budget.cap()), guard.per, guard.by.as_str());
                 let name = &rule.name;
                 return write!(
@@ -101,7 +101,7 @@ impl std::fmt::Display for Refusal {
                     said(*asked)
                 );
             }
-            Some(PartOf::Job { .. }) => {
+            Some(SubBudgetOf::Job { .. }) => {
                 return write!(f, "its max_cost is {}; this call may cost {}", said(rule.budget.cap()), said(*asked));
             }
         }
@@ -111,7 +111,7 @@ impl std::fmt::Display for Refusal {
             }
             Why::Counting => write!(f, "what was spent before it was declared is being counted")?,
             Why::Unasked => write!(f, "its part of it is on the way; this call may cost {}", said(*asked))?,
-            Why::Held | Why::HeldBack => {
+            Why::InUse | Why::SustainedShortage => {
                 write!(f, "what is left is held for others; this call may cost {}", said(*asked))?;
             }
             Why::UsedUp => write!(f, "{} of {} is left", said(*left), said(rule.budget.cap()))?,

@@ -1,4 +1,5 @@
-//! What one call holds of all budgets that it is under, from before it starts until its ledger row is committed.
+//! The reservation of one call in all budgets that apply to it, from before it starts until its ledger row is
+//! committed.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -16,14 +17,14 @@ use pricing::Price;
 use super::{
     Refusal, Urgency,
     index::charged,
-    rule::{Held, Outcome, Rule},
-    sub_budgets::Parts,
+    rule::{BudgetRule, CellReservation, Outcome},
+    sub_budgets::SubBudgets,
 };
 use crate::{catalog::ActiveDeployment, worst_case};
 
-/// For whom a call is to be made, and how large it can get.
+/// The facts of a call that decide which budgets apply, and how large it can get.
 #[derive(Debug, Clone)]
-pub struct Ask {
+pub struct ReservationRequest {
     pub team: Arc<str>,
     pub key: Arc<str>,
     pub job: Option<i64>,
@@ -33,12 +34,12 @@ pub struct Ask {
     pub endpoint: Endpoint,
     pub est_in: i64,
     pub max_out: Option<i64>,
-    /// Its size is the largest of a flow of which a request can never fit into a whole budget: at most the whole budget is held, and
-    /// whoever takes it checks the request itself before it is called.
+    /// The size is that of the largest request of its flow, which exceeds a whole budget. At most the whole budget is
+    /// reserved, and the claim checks the actual request before it is called.
     pub is_oversized: bool,
 }
 
-impl Ask {
+impl ReservationRequest {
     pub(super) fn facts<'a>(&'a self, deployment: &'a ActiveDeployment) -> Facts<'a> {
         Facts {
             team: &self.team,
@@ -70,7 +71,7 @@ pub(super) struct Worst {
 }
 
 impl Worst {
-    pub fn of(self, rule: &Rule) -> Option<i128> {
+    pub fn of(self, rule: &BudgetRule) -> Option<i128> {
         match rule.unit {
             Unit::Usd => self.usd,
             Unit::Tokens => Some(self.tokens),
@@ -81,23 +82,23 @@ impl Worst {
 /// A call that has not ended.
 #[derive(Debug)]
 pub(super) struct Call {
-    ask: Ask,
+    ask: ReservationRequest,
     deployment: Arc<ActiveDeployment>,
     at: DateTime<Utc>,
     worst: Worst,
     is_sent: AtomicBool,
-    holds: Mutex<Vec<Held>>,
+    reservations: Mutex<Vec<CellReservation>>,
 }
 
 impl Call {
-    pub fn new(ask: &Ask, deployment: &Arc<ActiveDeployment>, at: DateTime<Utc>) -> Self {
+    pub fn new(ask: &ReservationRequest, deployment: &Arc<ActiveDeployment>, at: DateTime<Utc>) -> Self {
         Self {
             ask: ask.clone(),
             deployment: Arc::clone(deployment),
             at,
             worst: ask.worst(deployment, at),
             is_sent: AtomicBool::new(false),
-            holds: Mutex::default(),
+            reservations: Mutex::default(),
         }
     }
 
@@ -105,61 +106,61 @@ impl Call {
         self.ask.facts(&self.deployment)
     }
 
-    fn holds(&self) -> MutexGuard<'_, Vec<Held>> {
-        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reservations(&self) -> MutexGuard<'_, Vec<CellReservation>> {
+        self.reservations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A budget that came after it: it is held whatever is left.
-    pub fn adopt(&self, rule: &Arc<Rule>) {
+    /// Reserves the call in a budget that was declared after it started, whatever is left.
+    pub fn adopt(&self, rule: &Arc<BudgetRule>) {
         let held = rule.force(self.worst.of(rule).unwrap_or(0), self.at);
-        self.holds().push(held);
+        self.reservations().push(held);
     }
 
-    /// Holds it of all of the rules and their parts, or of none.
-    pub fn hold<'r>(
+    /// Reserves it in all of the rules and their sub-budgets, or in none.
+    pub fn reserve<'r>(
         &self,
-        rules: impl Iterator<Item = &'r Arc<Rule>>,
-        parts: &Parts,
+        rules: impl Iterator<Item = &'r Arc<BudgetRule>>,
+        sub_budgets: &SubBudgets,
         urgency: Urgency,
     ) -> Result<(), Refusal> {
-        let mut holds = self.holds();
-        let taken = self.take_all(rules, parts, urgency, &mut holds);
+        let mut reservations = self.reservations();
+        let taken = self.take_all(rules, sub_budgets, urgency, &mut reservations);
         if taken.is_err() {
-            holds.drain(..).for_each(|held| held.end(Outcome::Charged(0)));
+            reservations.drain(..).for_each(|held| held.end(Outcome::Charged(0)));
         }
         taken
     }
 
     fn take_all<'r>(
         &self,
-        rules: impl Iterator<Item = &'r Arc<Rule>>,
-        parts: &Parts,
+        rules: impl Iterator<Item = &'r Arc<BudgetRule>>,
+        sub_budgets: &SubBudgets,
         urgency: Urgency,
-        holds: &mut Vec<Held>,
+        reservations: &mut Vec<CellReservation>,
     ) -> Result<(), Refusal> {
         if let (Some(job), Some(most)) = (self.ask.job, self.ask.max_cost) {
-            let part = parts.of_job(job, most);
-            holds.push(part.take(self.worst.of(&part), self.at, urgency)?);
+            let sub_budget = sub_budgets.of_job(job, most);
+            reservations.push(sub_budget.take(self.worst.of(&sub_budget), self.at, urgency)?);
         }
         for rule in rules {
             let most = if self.ask.is_oversized { rule.budget.cap() } else { i128::MAX };
             let worst = self.worst.of(rule).map(|worst| worst.min(most));
-            holds.push(rule.take(worst, self.at, urgency)?);
-            if let Some(part) = parts.of(rule, &self.facts()) {
-                holds.push(part.take_part(worst, self.at, self.ask.job, urgency)?);
+            reservations.push(rule.take(worst, self.at, urgency)?);
+            if let Some(sub_budget) = sub_budgets.of(rule, &self.facts()) {
+                reservations.push(sub_budget.take_sub_budget(worst, self.at, self.ask.job, urgency)?);
             }
         }
         Ok(())
     }
 
-    fn end(&self, outcome: impl Fn(&Rule) -> Outcome) {
-        for held in self.holds().drain(..) {
+    fn end(&self, outcome: impl Fn(&BudgetRule) -> Outcome) {
+        for held in self.reservations().drain(..) {
             held.end(outcome(&held.rule));
         }
     }
 }
 
-/// All calls of this process that have not ended, so that a budget that comes while they run can count them.
+/// All calls of this process that have not ended, so that a budget that is declared while they run can count them.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     next: AtomicU64,
@@ -187,13 +188,14 @@ struct Open {
     calls: Arc<Calls>,
 }
 
-/// Ends by being settled, released or forfeited. Dropped, it is released if the call was not sent; else what it holds stays used: of a
-/// job's request until the ledger says what it cost, of a synchronous call for good, for nobody knows.
+/// Ends by `settle`, `release` or `forfeit`. If it is dropped, it is released when the call was not sent. Otherwise the
+/// amount stays used: for a job's request until the ledger has its cost, for a synchronous call for good, because its
+/// cost stays unknown.
 #[derive(Debug, Default)]
 pub struct Reservation(Option<Open>);
 
 impl Reservation {
-    /// When it was made: to this moment's window the call is charged.
+    /// When the reservation was made. The call is charged to the window of this moment.
     pub fn at(&self) -> Option<DateTime<Utc>> {
         self.0.as_ref().map(|open| open.call.at)
     }
@@ -211,15 +213,15 @@ impl Reservation {
         }
     }
 
-    /// The call turned out to be smaller than what it was held for.
+    /// Lowers the reservation: the call turned out to be smaller.
     pub fn lower(&mut self, est_in: i64, max_out: Option<i64>) {
         let Some(Open { call, worst, .. }) = &mut self.0 else { return };
         if (call.ask.est_in, call.ask.max_out) == (est_in, max_out) {
             return;
         }
-        let ask = Ask { est_in, max_out, ..call.ask.clone() };
+        let ask = ReservationRequest { est_in, max_out, ..call.ask.clone() };
         *worst = ask.worst(&call.deployment, call.at);
-        for held in call.holds().iter_mut() {
+        for held in call.reservations().iter_mut() {
             if let Some(amount) = worst.of(&held.rule) {
                 held.lower(amount);
             }
@@ -236,14 +238,15 @@ impl Reservation {
         self.end(|_| Outcome::Charged(0));
     }
 
-    /// Somebody else books it, or has done so: whoever took its lease.
+    /// Another process books the call, or has done so: the one that took over its lease.
     pub fn forfeit(mut self) {
         self.end(|_| Outcome::BookedByOthers);
     }
 
-    fn end(&mut self, outcome: impl Fn(&Rule) -> Outcome) {
+    fn end(&mut self, outcome: impl Fn(&BudgetRule) -> Outcome) {
         if let Some(Open { number, call, calls, .. }) = self.0.take() {
-            // Before it ends: a budget that comes meanwhile counts it, or finds its row in the ledger.
+            // Before the reservation ends: a budget that is declared in between counts the call, or finds its row in
+            // the ledger.
             call.end(outcome);
             calls.all().remove(&number);
             // One that found it in between.

@@ -1,5 +1,5 @@
-//! Follows the budgets in force: calls under way are counted under those that are new, and Postgres is told what this replica counts
-//! by. Nothing is granted of a budget before all replicas follow it.
+//! Follows the budgets in force. Calls in flight are counted under new budgets, and Postgres is told which revision
+//! this replica enforces. A budget grants nothing before all replicas enforce it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,18 +9,18 @@ use std::{
 use domain::budget::Guard;
 use store::budget::BudgetRow;
 
-use super::{Budgets, collect_demand::Occasion, grant_round::exchange, index::BudgetIndex, rule::Rule};
+use super::{Budgets, collect_demand::Occasion, grant_round::exchange, index::BudgetIndex, rule::BudgetRule};
 use crate::AdmissionControl;
 
-/// Follows the budgets in force. Those that are new count the calls under way, and Postgres is told so before it hears that they are
-/// followed: only then is anything granted of them.
+/// Follows the budgets in force. New budgets count the calls in flight, and Postgres has these amounts before it learns
+/// that the revision is followed. Only then does a budget grant anything.
 pub async fn follow(control: &AdmissionControl) -> store::Result<()> {
     let budgets = &control.budgets;
     let _alone = budgets.exchange.lock().await;
     loop {
         let mut conn = control.pools.work.acquire().await?;
         let revision = store::budget::revision(&mut conn).await?;
-        if revision != budgets.book().revision {
+        if revision != budgets.index().revision {
             let rows = store::budget::active(&mut conn).await?;
             budgets.uncounted.fetch_or(rows.iter().any(|row| !row.is_counted), Ordering::AcqRel);
             budgets.turn_to(revision, rows);
@@ -48,7 +48,7 @@ pub async fn keep_following(control: &AdmissionControl, conn: &mut store::PgConn
     }
 }
 
-/// Counts what was spent before budgets came; whichever replica gets to it first.
+/// Counts the spend from before a budget was declared. The first replica to lock the budget does it.
 pub(super) async fn count(control: &AdmissionControl) -> store::Result<()> {
     loop {
         let mut tx = control.pools.work.begin().await?;
@@ -63,16 +63,17 @@ pub(super) async fn count(control: &AdmissionControl) -> store::Result<()> {
 }
 
 impl Budgets {
-    /// Replaces the book. From here on calls are under the new one, and those under way are adopted.
+    /// Replaces the index. New calls are checked against the new one, and calls in flight are adopted into it.
     pub fn turn_to(&self, revision: i64, rows: Vec<BudgetRow>) {
-        let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
-        let next = BudgetIndex::new(revision, rows, &book);
-        let is_changed = |rule: &Rule| book.rules.iter().any(|old| old.id == rule.id && old.budget != rule.budget);
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let next = BudgetIndex::new(revision, rows, &index);
+        let is_changed =
+            |rule: &BudgetRule| index.rules.iter().any(|old| old.id == rule.id && old.budget != rule.budget);
         let changed: HashSet<i64> = next.rules.iter().filter(|rule| is_changed(rule)).map(|rule| rule.id).collect();
-        self.parts.shed(&changed);
-        let known: Vec<i64> = book.rules.iter().map(|rule| rule.id).collect();
+        self.sub_budgets.shed(&changed);
+        let known: Vec<i64> = index.rules.iter().map(|rule| rule.id).collect();
         let guards: HashMap<i64, Guard> =
-            book.rules.iter().filter_map(|rule| Some((rule.id, rule.budget.guard?))).collect();
+            index.rules.iter().filter_map(|rule| Some((rule.id, rule.budget.guard?))).collect();
         let is_same = |a: &Guard, b: &Guard| (a.per, a.by) == (b.per, b.by);
         for call in self.calls.all().values() {
             let facts = call.facts();
@@ -82,12 +83,12 @@ impl Budgets {
                 }
                 let is_new = |guard: &Guard| guards.get(&rule.id).is_none_or(|before| !is_same(before, guard));
                 if rule.budget.guard.is_some_and(|guard| is_new(&guard))
-                    && let Some(part) = self.parts.of(rule, &facts)
+                    && let Some(sub_budget) = self.sub_budgets.of(rule, &facts)
                 {
-                    call.adopt(&part);
+                    call.adopt(&sub_budget);
                 }
             }
         }
-        *book = next;
+        *index = next;
     }
 }

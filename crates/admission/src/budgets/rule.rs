@@ -1,5 +1,5 @@
-//! One budget as this replica sees it: its part of the cells that are in use, who waits for more, and how the whole stood when it
-//! was last asked for.
+//! One budget as this replica sees it: its grants in the cells in use, the demand that waits, and the last known state
+//! of the whole budget.
 
 use std::{
     collections::BTreeMap,
@@ -13,17 +13,17 @@ use domain::{
     Budget,
     budget::{Facts, Length, Policy, Span, Unit},
 };
-use store::budget::PartKey;
+use store::budget::SubBudgetKey;
 
-use super::{account::Account, sub_budget::Part, sustained_shortage::HeldBack};
+use super::{account::Account, sub_budget::SubBudget, sustained_shortage::SustainedShortage};
 
-/// A part that nobody used for so long is forgotten: the database knows what was spent of it. One that somebody was let pass is
-/// remembered longer, because to learn that again costs the job a refusal.
-const IDLE: Duration = Duration::from_secs(5);
-const LIFTED: Duration = Duration::from_secs(600);
+/// A sub-budget without use for this long is forgotten: the database has its spend. One with an exempted job is kept
+/// longer, because learning of the exemption again costs the job a refusal.
+const IDLE_RETENTION: Duration = Duration::from_secs(5);
+const LIFTED_RETENTION: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
-pub struct Rule {
+pub struct BudgetRule {
     /// As it is declared; 0: a part, which has its own.
     pub id: i64,
     pub name: Arc<str>,
@@ -31,43 +31,43 @@ pub struct Rule {
     pub unit: Unit,
     pub policy: Policy,
     /// Of another budget, which it is a part of.
-    pub part: Option<Part>,
+    pub sub_budget: Option<SubBudget>,
     /// Outlives a change of the budget's amount.
     pub(super) state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// Raised when this process begins afresh: what was held before is booked by others.
+    /// Raised when this process registers again: reservations from before are booked by other processes.
     pub epoch: u64,
-    /// Raised when what was granted must not be spent any more: the limit was changed.
+    /// Raised when the limit was changed: earlier grants must not be spent any more.
     pub sheds: u64,
     pub cells: Vec<Cell>,
     pub waiting: BTreeMap<u64, i128>,
     pub next_ticket: u64,
-    /// What requests of jobs asked for in vain since the last round, by flow: each asks again and again, and that is one need.
+    /// Unmet demand of jobs since the last round, by flow: a flow that retries many times counts once.
     pub unmet: BTreeMap<i64, Unmet>,
     /// Of a part: the jobs that asked in vain since the last round, each with the most that its request can cost.
     pub asking: BTreeMap<i64, i128>,
     /// Of a guard's part: the jobs that it holds back.
-    pub held_back: BTreeMap<i64, HeldBack>,
-    /// Granted for them, and kept until they come again.
+    pub shortages: BTreeMap<i64, SustainedShortage>,
+    /// Granted for them, and kept until their next retry.
     pub kept: i128,
     /// For how many ticks more.
     pub kept_ticks: u32,
     /// What was taken in this tick, and in the one before.
     pub recent: i128,
     pub before: i128,
-    /// Somebody was refused since the last tick, so the view is worth renewing.
+    /// A call was refused since the last tick, so the view has to be renewed.
     pub was_refused: bool,
     pub view: Option<View>,
     /// When a call last held something of it.
     pub used_at: Option<Instant>,
-    /// Jobs that somebody approved: until then the guard lets them alone.
+    /// Approved jobs, which the guard exempts until then.
     pub lifted: BTreeMap<i64, DateTime<Utc>>,
-    /// What the last call reserved: by it, a replica that rests keeps enough for the next.
+    /// What the last call reserved; an idle replica keeps enough for the next one of that size.
     pub last: i128,
-    /// Another replica is short of it: what is free here goes back.
+    /// Another replica is short of it: unused grants are returned.
     pub is_asked: bool,
     /// When other replicas were asked for what is free there.
     pub asked_at: Option<Instant>,
@@ -90,9 +90,9 @@ pub(super) struct Cell {
     pub is_loaded: bool,
     /// As the database knows it.
     pub written: Option<Account>,
-    /// What ended here, and is booked by somebody else: the ledger says in a moment what it did cost.
+    /// Reservations that ended here and are booked by another process: the ledger will have their cost shortly.
     pub doubts: Vec<(Instant, i128)>,
-    /// What the ledger says nothing of: of its calls nobody knows what they cost.
+    /// Amounts of calls that are not in the ledger and whose cost is unknown.
     pub unknown: i128,
     /// What the ledger had beyond the account when it was compared last.
     pub missing: i128,
@@ -103,9 +103,9 @@ pub(super) struct Cell {
 pub(super) enum Outcome {
     /// Its row is in the ledger. Nothing, when it was not made.
     Charged(i128),
-    /// Whoever took its lease, or its intent, books it.
+    /// The process that took over its lease or its intent books it.
     BookedByOthers,
-    /// Nobody knows what it cost, the ledger neither.
+    /// The cost is unknown, to the ledger as well.
     Unknown,
 }
 
@@ -117,28 +117,28 @@ pub(super) struct View {
     pub is_tight: bool,
     /// What is neither spent nor held.
     pub left: i128,
-    /// The most that one call could be granted if all that is held came back.
+    /// The most that one call could be granted if every reservation were returned.
     pub possible: i128,
 }
 
 /// An amount held in one cell.
 #[derive(Debug)]
-pub(super) struct Held {
-    pub rule: Arc<Rule>,
+pub(super) struct CellReservation {
+    pub rule: Arc<BudgetRule>,
     pub cell: DateTime<Utc>,
     pub amount: i128,
     pub epoch: u64,
 }
 
-impl Rule {
+impl BudgetRule {
     pub(super) fn new(id: i64, name: &str, budget: Budget, state: Arc<Mutex<State>>) -> Self {
         let (unit, policy) = (budget.unit(), budget.policy());
-        Self { id, name: name.into(), budget, unit, policy, part: None, state }
+        Self { id, name: name.into(), budget, unit, policy, sub_budget: None, state }
     }
 
     /// By which the database knows it; `None`: it does not yet.
     pub(super) fn known_id(&self) -> Option<i64> {
-        self.part.as_ref().map_or(Some(self.id), Part::id)
+        self.sub_budget.as_ref().map_or(Some(self.id), SubBudget::id)
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -146,9 +146,9 @@ impl Rule {
     }
 
     /// The part that a call is under, and the cell of it.
-    pub(super) fn part_of(&self, facts: &Facts<'_>, at: DateTime<Utc>) -> Option<(PartKey, DateTime<Utc>)> {
+    pub(super) fn sub_budget_of(&self, facts: &Facts<'_>, at: DateTime<Utc>) -> Option<(SubBudgetKey, DateTime<Utc>)> {
         let guard = self.budget.guard?;
-        let key = PartKey { budget_id: self.id, subject: guard.subject(facts)?, per_s: guard.per.seconds() };
+        let key = SubBudgetKey { budget_id: self.id, subject: guard.subject(facts)?, per_s: guard.per.seconds() };
         Some((key, guard.window().span(Tz::UTC, at).start))
     }
 
@@ -159,12 +159,12 @@ impl Rule {
 
 impl State {
     /// The cell of this moment. Few are in use: the current one, and those of calls that began before it.
-    pub fn cell(&mut self, rule: &Rule, at: DateTime<Utc>) -> &mut Cell {
+    pub fn cell(&mut self, rule: &BudgetRule, at: DateTime<Utc>) -> &mut Cell {
         let n = match self.cells.iter().rposition(|cell| cell.span.contains(at)) {
             Some(n) => n,
             None => {
                 self.cells.push(Cell::new(rule.span(at)));
-                // Another window, of which nothing is known yet.
+                // A new window, of which nothing is known yet.
                 self.view = None;
                 self.cells.len() - 1
             }
@@ -172,7 +172,7 @@ impl State {
         &mut self.cells[n]
     }
 
-    /// Gives up all that was granted and nothing holds, for the limit was changed: what is free is granted anew, under the new one.
+    /// Gives up the unreserved grant because the limit was changed: it is granted again under the new limit.
     pub fn shed(&mut self) {
         self.sheds += 1;
         self.kept = 0;
@@ -181,43 +181,46 @@ impl State {
         self.cells.iter_mut().for_each(|cell| cell.account.keep(0));
     }
 
-    /// Nothing is held of it, nobody asked for it lately, and the database knows all of it.
+    /// Nothing is reserved, there was no recent demand, and the database has all of its state.
     pub fn is_idle(&self) -> bool {
         let is_unused = |account: Account| account.reserved == 0 && account.free() == 0;
         let is_over = |cell: &Cell| is_unused(cell.account) && cell.written == Some(cell.account) && cell.is_certain();
-        let is_old = self.used_at.is_none_or(|at| at.elapsed() > if self.lifted.is_empty() { IDLE } else { LIFTED });
+        let is_old = self
+            .used_at
+            .is_none_or(|at| at.elapsed() > if self.lifted.is_empty() { IDLE_RETENTION } else { LIFTED_RETENTION });
         self.waiting.is_empty() && self.unmet.is_empty() && is_old && self.cells.iter().all(is_over)
     }
 
-    fn of(&mut self, held: &Held) -> Option<&mut Cell> {
+    fn of(&mut self, held: &CellReservation) -> Option<&mut Cell> {
         if self.epoch != held.epoch {
             return None;
         }
         self.cells.iter_mut().find(|cell| cell.span.start == held.cell)
     }
 
-    /// A job asked, and more is wanted than there is, or not. Tells whether that has been so for long; then it begins anew.
-    pub fn hold_back(&mut self, job: i64, per: Length, is_short: bool, now: DateTime<Utc>) -> bool {
-        self.held_back.retain(|_, one| one.is_recent(per, now));
-        let before = self.held_back.remove(&job);
+    /// A job asked; `is_short`: demand exceeds the sub-budget. Returns whether that has lasted for a sustained time;
+    /// the time then starts over.
+    pub fn note_shortage(&mut self, job: i64, per: Length, is_short: bool, now: DateTime<Utc>) -> bool {
+        self.shortages.retain(|_, one| one.is_recent(per, now));
+        let before = self.shortages.remove(&job);
         if !is_short {
             return false;
         }
-        let held_back = HeldBack::again(before, per, now);
-        if !held_back.is_for_long(per) {
-            self.held_back.insert(job, held_back);
+        let shortage = SustainedShortage::again(before, per, now);
+        if !shortage.is_for_long(per) {
+            self.shortages.insert(job, shortage);
         }
-        held_back.is_for_long(per)
+        shortage.is_for_long(per)
     }
 
-    /// A guard lets the job alone until then.
+    /// Exempts the job from the guard until then.
     pub fn lift(&mut self, job: i64, until: DateTime<Utc>) {
         self.lifted.insert(job, until);
         self.used_at = Some(Instant::now());
     }
 
-    /// What this process held is booked by others now.
-    pub fn start_afresh(&mut self) {
+    /// The reservations of this process are booked by others from now on.
+    pub fn start_over(&mut self) {
         self.epoch += 1;
         self.cells.clear();
         self.view = None;
@@ -243,7 +246,7 @@ impl Cell {
     }
 }
 
-impl Held {
+impl CellReservation {
     pub fn end(&self, outcome: Outcome) {
         let mut state = self.rule.state();
         let Some(cell) = state.of(self) else { return };
@@ -275,12 +278,12 @@ impl Held {
 /// Somebody waits for an amount, as long as this exists.
 #[derive(Debug)]
 pub(super) struct Ticket {
-    rule: Arc<Rule>,
+    rule: Arc<BudgetRule>,
     number: u64,
 }
 
 impl Ticket {
-    pub fn take(rule: &Arc<Rule>, amount: i128) -> Self {
+    pub fn take(rule: &Arc<BudgetRule>, amount: i128) -> Self {
         let mut state = rule.state();
         let number = state.next_ticket;
         state.next_ticket += 1;

@@ -5,7 +5,7 @@ use store::PgConnection;
 
 use super::{Budgets, index::BudgetIndex};
 
-/// RowsOf calls the rows are.
+/// Which process made the calls of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowsOf {
     /// Of this process, which knows what its calls are under.
@@ -13,7 +13,7 @@ pub enum RowsOf {
     Others,
 }
 
-/// Counts the rows under all budgets that are in force, those included of which this replica has not heard yet. `revision`: that in
+/// Counts the rows under all budgets in force, including those that this replica does not know yet. `revision`: that in
 /// force, as [`store::ledger::insert`] gave it in this transaction.
 pub async fn book<'r>(
     conn: &mut PgConnection,
@@ -23,8 +23,8 @@ pub async fn book<'r>(
     rows_of: RowsOf,
 ) -> store::Result<()> {
     let known = {
-        let book = budgets.book();
-        (book.revision == revision).then(|| book.spends(rows.clone()))
+        let index = budgets.index();
+        (index.revision == revision).then(|| index.spends(rows.clone()))
     };
     let mut spends = match known {
         Some(spends) => spends,
@@ -34,10 +34,10 @@ pub async fn book<'r>(
     };
     let jobs = rows.clone().filter_map(|row| row.job_id);
     let capped = match rows_of {
-        RowsOf::ThisProcess => budgets.parts.capped(jobs),
+        RowsOf::ThisProcess => budgets.sub_budgets.capped(jobs),
         RowsOf::Others => store::budget::capped(conn, &jobs.collect::<Vec<_>>()).await?.into_iter().collect(),
     };
     spends.add_capped(rows, &capped);
-    let parts = budgets.parts.ids(conn, spends.parts()).await?;
-    store::budget::add(conn, &spends.with_ids(&parts)).await
+    let sub_budgets = budgets.sub_budgets.ids(conn, spends.sub_budgets()).await?;
+    store::budget::add(conn, &spends.with_ids(&sub_budgets)).await
 }

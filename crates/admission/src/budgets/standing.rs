@@ -1,4 +1,4 @@
-//! How budgets stand.
+//! The standing of each budget: spent, reserved, left, and its burn rate.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::budget::{Unit, Window};
@@ -13,11 +13,11 @@ use super::{
 };
 use crate::AdmissionControl;
 
-/// Of the calls that took a budget over its limit, so many are named.
+/// The most calls that are named when a budget is over its limit.
 const MOST_CALLS: i64 = 20;
 
 #[derive(Debug, Clone)]
-pub struct Shown {
+pub struct BudgetStanding {
     pub row: BudgetRow,
     pub standing: Standing,
     /// Never below zero.
@@ -26,11 +26,11 @@ pub struct Shown {
     pub resets_at: Option<DateTime<Utc>>,
     /// Spent in an hour, by the last one: see [`super::burn_rate`].
     pub burn: i128,
-    /// When it is used up if that goes on; `None`: not before it resets.
+    /// When it is used up at this rate; `None`: not before it resets.
     pub exhausted_at: Option<DateTime<Utc>>,
-    /// Whether that was looked at for long enough to tell somebody of it.
+    /// Whether the observation is long enough for an alert.
     pub is_burn_telling: bool,
-    /// The same, if it goes on as it did since the window began.
+    /// When it is used up at the average rate since the window began.
     pub exhausted_on_average: Option<DateTime<Utc>>,
     /// What the ledger says, where that was asked for.
     pub verified: Option<Verified>,
@@ -38,7 +38,7 @@ pub struct Shown {
     pub over: Option<Over>,
 }
 
-pub async fn show(control: &AdmissionControl) -> store::Result<Vec<Shown>> {
+pub async fn show(control: &AdmissionControl) -> store::Result<Vec<BudgetStanding>> {
     let now = control.clock.now();
     let mut conn = control.pools.api.acquire().await?;
     let rows = store::budget::active(&mut conn).await?;
@@ -47,7 +47,7 @@ pub async fn show(control: &AdmissionControl) -> store::Result<Vec<Shown>> {
 
 /// How they stand, and before each that was reset in the last hour how it stood then: calls of the old window still come in, and
 /// nobody may have looked at its end. Without those whose past is not counted yet.
-pub async fn show_with_last(conn: &mut PgConnection, now: DateTime<Utc>) -> store::Result<Vec<Shown>> {
+pub async fn show_with_last(conn: &mut PgConnection, now: DateTime<Utc>) -> store::Result<Vec<BudgetStanding>> {
     let mut asked = Vec::new();
     for row in store::budget::active(conn).await?.into_iter().filter(|row| row.is_counted) {
         let window = row.budget.window;
@@ -61,7 +61,10 @@ pub async fn show_with_last(conn: &mut PgConnection, now: DateTime<Utc>) -> stor
 }
 
 /// Each at a moment of its own.
-async fn show_at(conn: &mut PgConnection, asked: Vec<(BudgetRow, DateTime<Utc>)>) -> store::Result<Vec<Shown>> {
+async fn show_at(
+    conn: &mut PgConnection,
+    asked: Vec<(BudgetRow, DateTime<Utc>)>,
+) -> store::Result<Vec<BudgetStanding>> {
     let windows: Vec<_> = asked.iter().map(|(row, at)| cells(row.budget_id, &row.budget, *at)).collect();
     let standings = store::budget::standing(conn, &windows).await?;
     let burnt = burn_rate::lately(conn, &asked, &standings).await?;
@@ -70,7 +73,7 @@ async fn show_at(conn: &mut PgConnection, asked: Vec<(BudgetRow, DateTime<Utc>)>
 }
 
 /// The same, and beside each what the ledger adds up to.
-pub async fn verify(control: &AdmissionControl) -> store::Result<Vec<Shown>> {
+pub async fn verify(control: &AdmissionControl) -> store::Result<Vec<BudgetStanding>> {
     let mut all = show(control).await?;
     let mut conn = control.pools.api.acquire().await?;
     for one in &mut all {
@@ -84,7 +87,7 @@ pub async fn verify(control: &AdmissionControl) -> store::Result<Vec<Shown>> {
     Ok(all)
 }
 
-pub fn shown(row: BudgetRow, standing: Standing, burnt: Option<Burnt>, now: DateTime<Utc>) -> Shown {
+pub fn shown(row: BudgetRow, standing: Standing, burnt: Option<Burnt>, now: DateTime<Utc>) -> BudgetStanding {
     let (window, zone) = (row.budget.window, row.budget.time_zone);
     let left = (row.budget.cap() - standing.taken).max(0);
     let window_start = window.span(zone, now).since;
@@ -96,7 +99,7 @@ pub fn shown(row: BudgetRow, standing: Standing, burnt: Option<Burnt>, now: Date
         _ => burnt.ends_at(left, now).filter(|at| resets_at.is_none_or(|reset| *at < reset)),
     };
     let average = Burnt { spent: standing.spent, since: window_start };
-    Shown {
+    BudgetStanding {
         left,
         window_start,
         burn: burnt.map_or(0, |burnt| burnt.per_hour(now)),
@@ -111,7 +114,7 @@ pub fn shown(row: BudgetRow, standing: Standing, burnt: Option<Burnt>, now: Date
     }
 }
 
-impl Shown {
+impl BudgetStanding {
     pub fn unit(&self) -> Unit {
         self.row.budget.unit()
     }

@@ -1,30 +1,30 @@
-//! Parts: what a budget's guard lets one job, feature or team spend in a time that rolls, and what a job may cost at all. A part is a
-//! rule like any other: a call holds what it can cost of it too, so nobody spends more, through however many replicas. Each is there
-//! as long as it is used.
+//! Sub-budgets: the amount that a guard allows one job, feature or team over a rolling window, and the `max_cost` of a
+//! job. A sub-budget is a rule like any other: a call reserves in it too, so it holds across all replicas. It exists as
+//! long as it is used.
 
 use std::sync::{Arc, OnceLock};
 
 use domain::{Budget, budget::Guard};
-use store::budget::PartKey;
+use store::budget::SubBudgetKey;
 
-/// RowsOf part a rule is.
+/// Identifies the sub-budget that a rule stands for.
 #[derive(Debug, Clone)]
-pub struct Part {
-    pub key: PartKey,
-    pub of: PartOf,
+pub struct SubBudget {
+    pub key: SubBudgetKey,
+    pub of: SubBudgetOf,
     /// Given by the database.
     pub(super) id: Arc<OnceLock<i64>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PartOf {
-    /// Of a guard, whose budget is declared like this.
+pub enum SubBudgetOf {
+    /// A guard, with the budget that it guards as declared.
     Guard { guard: Guard, whole: Box<Budget> },
-    /// Of a job, which may cost so much.
+    /// The `max_cost` of a job.
     Job { max_cost: i128 },
 }
 
-impl Part {
+impl SubBudget {
     pub fn id(&self) -> Option<i64> {
         self.id.get().copied()
     }

@@ -1,4 +1,4 @@
-//! The parts that this replica uses, by what they are of.
+//! The sub-budgets in use on this replica, by key.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,51 +11,58 @@ use domain::{
     budget::{Facts, Policy, Scope, Unit, Window},
     money::Total,
 };
-use store::{PgConnection, budget::PartKey};
+use store::{PgConnection, budget::SubBudgetKey};
 
 use super::{
-    rule::{Rule, State},
-    sub_budget::{Part, PartOf},
+    rule::{BudgetRule, State},
+    sub_budget::{SubBudget, SubBudgetOf},
 };
 
 #[derive(Debug, Default)]
-pub(super) struct Parts(Mutex<HashMap<PartKey, Arc<Rule>>>);
+pub(super) struct SubBudgets(Mutex<HashMap<SubBudgetKey, Arc<BudgetRule>>>);
 
-impl Parts {
-    fn all_by_key(&self) -> MutexGuard<'_, HashMap<PartKey, Arc<Rule>>> {
+impl SubBudgets {
+    fn all_by_key(&self) -> MutexGuard<'_, HashMap<SubBudgetKey, Arc<BudgetRule>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn all(&self) -> Vec<Arc<Rule>> {
+    pub fn all(&self) -> Vec<Arc<BudgetRule>> {
         self.all_by_key().values().cloned().collect()
     }
 
-    /// The part of a budget that a call is under; `None`: no guard looks at it.
-    pub fn of(&self, whole: &Rule, facts: &Facts<'_>) -> Option<Arc<Rule>> {
+    /// The sub-budget that applies to a call; `None` if no guard does.
+    pub fn of(&self, whole: &BudgetRule, facts: &Facts<'_>) -> Option<Arc<BudgetRule>> {
         let guard = whole.budget.guard?;
-        let key = PartKey { budget_id: whole.id, subject: guard.subject(facts)?, per_s: guard.per.seconds() };
-        let is_still = |of: &PartOf| matches!(of, PartOf::Guard { whole: before, .. } if **before == whole.budget);
-        let of = || PartOf::Guard { guard, whole: Box::new(whole.budget.clone()) };
+        let key = SubBudgetKey { budget_id: whole.id, subject: guard.subject(facts)?, per_s: guard.per.seconds() };
+        let is_still =
+            |of: &SubBudgetOf| matches!(of, SubBudgetOf::Guard { whole: before, .. } if **before == whole.budget);
+        let of = || SubBudgetOf::Guard { guard, whole: Box::new(whole.budget.clone()) };
         Some(self.find(key, &whole.name, is_still, of))
     }
 
     /// What a job may cost at all.
-    pub fn of_job(&self, job: i64, max_cost: i128) -> Arc<Rule> {
-        let of = PartOf::Job { max_cost };
-        self.find(PartKey::of_job(job), "max_cost", |before| *before == of, || of.clone())
+    pub fn of_job(&self, job: i64, max_cost: i128) -> Arc<BudgetRule> {
+        let of = SubBudgetOf::Job { max_cost };
+        self.find(SubBudgetKey::of_job(job), "max_cost", |before| *before == of, || of.clone())
     }
 
     /// Of these jobs, those with a limit of their own that a call of this process is under, or was lately.
     pub fn capped(&self, jobs: impl Iterator<Item = i64>) -> HashSet<i64> {
-        let parts = self.all_by_key();
-        jobs.filter(|job| parts.contains_key(&PartKey::of_job(*job))).collect()
+        let sub_budgets = self.all_by_key();
+        jobs.filter(|job| sub_budgets.contains_key(&SubBudgetKey::of_job(*job))).collect()
     }
 
-    fn find(&self, key: PartKey, name: &str, is_still: impl Fn(&PartOf) -> bool, of: impl Fn() -> PartOf) -> Arc<Rule> {
-        let mut parts = self.all_by_key();
-        let known = parts.get(&key);
+    fn find(
+        &self,
+        key: SubBudgetKey,
+        name: &str,
+        is_still: impl Fn(&SubBudgetOf) -> bool,
+        of: impl Fn() -> SubBudgetOf,
+    ) -> Arc<BudgetRule> {
+        let mut sub_budgets = self.all_by_key();
+        let known = sub_budgets.get(&key);
         if let Some(rule) = known
-            && rule.part.as_ref().is_some_and(|part| is_still(&part.of))
+            && rule.sub_budget.as_ref().is_some_and(|sub_budget| is_still(&sub_budget.of))
         {
             return Arc::clone(rule);
         }
@@ -63,12 +70,12 @@ impl Parts {
             // The amount was changed; what was spent stays spent.
             Some(rule) => {
                 rule.state().shed();
-                (rule.part.as_ref().map(|part| Arc::clone(&part.id)), Arc::clone(&rule.state))
+                (rule.sub_budget.as_ref().map(|sub_budget| Arc::clone(&sub_budget.id)), Arc::clone(&rule.state))
             }
             None => (None, Arc::default()),
         };
-        let rule = Arc::new(rule(name, Part { key: key.clone(), of: of(), id: id.unwrap_or_default() }, state));
-        parts.insert(key, Arc::clone(&rule));
+        let rule = Arc::new(rule(name, SubBudget { key: key.clone(), of: of(), id: id.unwrap_or_default() }, state));
+        sub_budgets.insert(key, Arc::clone(&rule));
         rule
     }
 
@@ -77,8 +84,8 @@ impl Parts {
         if budgets.is_empty() {
             return;
         }
-        let parts = self.all_by_key();
-        let of_them = parts.iter().filter(|(key, _)| budgets.contains(&key.budget_id));
+        let sub_budgets = self.all_by_key();
+        let of_them = sub_budgets.iter().filter(|(key, _)| budgets.contains(&key.budget_id));
         of_them.for_each(|(_, rule)| rule.state().shed());
     }
 
@@ -87,46 +94,50 @@ impl Parts {
     }
 
     /// The ids of these, from here or from the database.
-    pub async fn ids(&self, conn: &mut PgConnection, keys: Vec<PartKey>) -> store::Result<HashMap<PartKey, i64>> {
+    pub async fn ids(
+        &self,
+        conn: &mut PgConnection,
+        keys: Vec<SubBudgetKey>,
+    ) -> store::Result<HashMap<SubBudgetKey, i64>> {
         let (mut known, mut unknown) = (HashMap::with_capacity(keys.len()), Vec::new());
         {
-            let parts = self.all_by_key();
+            let sub_budgets = self.all_by_key();
             for key in keys {
-                match parts.get(&key).and_then(|rule| rule.part.as_ref()?.id()) {
+                match sub_budgets.get(&key).and_then(|rule| rule.sub_budget.as_ref()?.id()) {
                     Some(id) => drop(known.insert(key, id)),
                     None => unknown.push(key),
                 }
             }
         }
-        known.extend(store::budget::part_ids(conn, &unknown).await?);
+        known.extend(store::budget::sub_budget_ids(conn, &unknown).await?);
         Ok(known)
     }
 
-    /// Those that something is held or counted of. The others are let go.
-    pub fn in_use(&self) -> Vec<Arc<Rule>> {
-        let mut parts = self.all_by_key();
-        parts.retain(|_, rule| Arc::strong_count(rule) > 1 || !rule.state().is_idle());
-        parts.values().cloned().collect()
+    /// The sub-budgets with a reservation or with spend. The others are dropped.
+    pub fn in_use(&self) -> Vec<Arc<BudgetRule>> {
+        let mut sub_budgets = self.all_by_key();
+        sub_budgets.retain(|_, rule| Arc::strong_count(rule) > 1 || !rule.state().is_idle());
+        sub_budgets.values().cloned().collect()
     }
 }
 
 /// Asks the database for the ids of those that have none.
-pub(super) async fn name(conn: &mut PgConnection, nameless: &[Part]) -> store::Result<()> {
-    let keys: Vec<PartKey> = nameless.iter().map(|part| part.key.clone()).collect();
-    let ids = store::budget::part_ids(conn, &keys).await?;
-    for part in nameless {
-        if let Some(id) = ids.get(&part.key) {
-            let _ = part.id.set(*id);
+pub(super) async fn name(conn: &mut PgConnection, nameless: &[SubBudget]) -> store::Result<()> {
+    let keys: Vec<SubBudgetKey> = nameless.iter().map(|sub_budget| sub_budget.key.clone()).collect();
+    let ids = store::budget::sub_budget_ids(conn, &keys).await?;
+    for sub_budget in nameless {
+        if let Some(id) = ids.get(&sub_budget.key) {
+            let _ = sub_budget.id.set(*id);
         }
     }
     Ok(())
 }
 
-/// What is left of it is held for nobody, and its requests wait whatever the whole's policy is.
-fn rule(name: &str, part: Part, state: Arc<Mutex<State>>) -> Rule {
-    let (unit, most, window) = match &part.of {
-        PartOf::Guard { guard, whole } => (whole.unit(), guard.rate(whole.cap()), guard.window()),
-        PartOf::Job { max_cost } => (Unit::Usd, *max_cost, Window::Total),
+/// Requests wait at a sub-budget, whatever the policy of the whole budget is.
+fn rule(name: &str, sub_budget: SubBudget, state: Arc<Mutex<State>>) -> BudgetRule {
+    let (unit, most, window) = match &sub_budget.of {
+        SubBudgetOf::Guard { guard, whole } => (whole.unit(), guard.rate(whole.cap()), guard.window()),
+        SubBudgetOf::Job { max_cost } => (Unit::Usd, *max_cost, Window::Total),
     };
     let (limit_usd, limit_tokens) = match unit {
         Unit::Usd => (Some(Total(most)), None),
@@ -143,5 +154,5 @@ fn rule(name: &str, part: Part, state: Arc<Mutex<State>>) -> Rule {
         thresholds: Vec::new(),
         guard: None,
     };
-    Rule { part: Some(part), ..Rule::new(0, name, budget, state) }
+    BudgetRule { sub_budget: Some(sub_budget), ..BudgetRule::new(0, name, budget, state) }
 }

@@ -1,40 +1,41 @@
-//! For how long a guard has held a job back. Calls under way hold what they may cost: as long as they last, a job that wants more than
-//! its guard lets it is slowed down to that, and never comes to a request that could not fit. So one that wants more all the time is
-//! paused too, whatever its calls last.
+//! How long a guard has blocked a job. Calls in flight reserve their worst case, so a job that wants more than its
+//! guard allows is merely slowed down and may never reach a request that cannot fit. A job that keeps wanting more is
+//! therefore paused too, however long its calls take.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::budget::Length;
 
-/// One part in so many of the time that the guard looks back on: for so long a job may want more than there is.
+/// A job may want more than its guard allows for 1/`SUSTAINED_FRACTION` of the guard's window.
 const SUSTAINED_FRACTION: i32 = 10;
-/// Of guards that look back on seconds: on a busy machine short calls may take as long to end and be settled.
-const SHORTEST: TimeDelta = TimeDelta::seconds(5);
+/// The minimum, for guards with a window of seconds: on a busy machine short calls may take that long to end and be
+/// settled.
+const MIN_SUSTAINED: TimeDelta = TimeDelta::seconds(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct HeldBack {
+pub(super) struct SustainedShortage {
     since: DateTime<Utc>,
     seen: DateTime<Utc>,
 }
 
-impl HeldBack {
-    /// The job wants more than there is, now as `before`.
+impl SustainedShortage {
+    /// The job wants more than its guard allows, now as `before`.
     pub fn again(before: Option<Self>, per: Length, now: DateTime<Utc>) -> Self {
         let since = before.filter(|before| before.is_recent(per, now)).map_or(now, |before| before.since);
         Self { since, seen: now }
     }
 
-    /// A job that wants more asks many times a second; one that did not for a while begins anew.
+    /// A blocked job retries many times a second; one that did not for a while starts over.
     pub fn is_recent(self, per: Length, now: DateTime<Utc>) -> bool {
-        now - self.seen < patience(per) / 2
+        now - self.seen < sustained_after(per) / 2
     }
 
     pub fn is_for_long(self, per: Length) -> bool {
-        self.seen - self.since >= patience(per)
+        self.seen - self.since >= sustained_after(per)
     }
 }
 
-fn patience(per: Length) -> TimeDelta {
-    (TimeDelta::seconds(per.seconds()) / SUSTAINED_FRACTION).max(SHORTEST)
+fn sustained_after(per: Length) -> TimeDelta {
+    (TimeDelta::seconds(per.seconds()) / SUSTAINED_FRACTION).max(MIN_SUSTAINED)
 }
 
 #[cfg(test)]
@@ -45,7 +46,7 @@ mod tests {
     fn check(per: &str, seconds: &[i64], expected: bool) {
         let per = per.parse().unwrap();
         let at = |seconds: i64| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
-        let held = seconds.iter().fold(None, |before, second| Some(HeldBack::again(before, per, at(*second))));
+        let held = seconds.iter().fold(None, |before, second| Some(SustainedShortage::again(before, per, at(*second))));
         assert_eq!(held.unwrap().is_for_long(per), expected, "{per} {seconds:?}");
     }
 

@@ -19,6 +19,6 @@ pub async fn sweep(control: &AdmissionControl) -> store::Result<()> {
             store::budget::forget(&mut conn, row.budget_id, last.since).await?;
         }
     }
-    while store::budget::forget_parts(&mut conn, now, AT_ONCE).await? >= AT_ONCE as u64 {}
+    while store::budget::forget_sub_budgets(&mut conn, now, AT_ONCE).await? >= AT_ONCE as u64 {}
     Ok(())
 }

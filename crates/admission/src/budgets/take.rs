@@ -1,4 +1,4 @@
-//! How a call takes of one budget, or is refused.
+//! Reserves in one budget, or refuses.
 
 use std::{
     sync::Arc,
@@ -10,20 +10,20 @@ use domain::budget::Policy;
 
 use super::{
     Refusal, Urgency, Why,
-    rule::{Held, Rule, State},
+    rule::{BudgetRule, CellReservation, State},
 };
 
-/// A view of the whole that is older does not refuse anybody for good.
-const FRESH: Duration = Duration::from_millis(600);
+/// A view of the whole budget that is older than this refuses no call for good.
+const VIEW_MAX_AGE: Duration = Duration::from_millis(600);
 
-impl Rule {
-    /// Holds an amount for a call that begins now. `None`: the call has no price.
+impl BudgetRule {
+    /// Reserves an amount for a call that begins now; `None`: the call has no price.
     pub(super) fn take(
         self: &Arc<Self>,
         amount: Option<i128>,
         at: DateTime<Utc>,
         urgency: Urgency,
-    ) -> Result<Held, Refusal> {
+    ) -> Result<CellReservation, Refusal> {
         let Some(amount) = amount else {
             return match self.budget.lets_through() {
                 true => Ok(self.force(0, at)),
@@ -42,21 +42,21 @@ impl Rule {
             state.recent += amount;
             state.kept = (state.kept - amount).max(0);
             state.last = amount;
-            return Ok(Held { rule: Arc::clone(self), cell, amount, epoch });
+            return Ok(CellReservation { rule: Arc::clone(self), cell, amount, epoch });
         }
         state.was_refused = true;
-        let why = match state.view.filter(|view| view.at.elapsed() < FRESH) {
+        let why = match state.view.filter(|view| view.at.elapsed() < VIEW_MAX_AGE) {
             Some(view) if view.is_open && amount > view.possible => Why::Short,
             Some(view) if !view.is_open => Why::Counting,
-            Some(_) => Why::Held,
+            Some(_) => Why::InUse,
             None => Why::Unasked,
         };
         let refusal = self.refusal(amount, at, why, &state);
         Err(Refusal { is_last_try: urgency != Urgency::CanWait, ..refusal })
     }
 
-    /// Holds it whatever is left.
-    pub(super) fn force(self: &Arc<Self>, amount: i128, at: DateTime<Utc>) -> Held {
+    /// Reserves it whatever is left.
+    pub(super) fn force(self: &Arc<Self>, amount: i128, at: DateTime<Utc>) -> CellReservation {
         let mut state = self.state();
         let epoch = state.epoch;
         let cell = state.cell(self, at);
@@ -64,17 +64,17 @@ impl Rule {
         let cell = cell.span.start;
         state.used_at = Some(Instant::now());
         state.recent += amount;
-        Held { rule: Arc::clone(self), cell, amount, epoch }
+        CellReservation { rule: Arc::clone(self), cell, amount, epoch }
     }
 
-    /// As [`Self::take`], of a part: only jobs that nobody approved are refused.
-    pub(super) fn take_part(
+    /// Reserves in a sub-budget, which refuses only jobs that are not approved.
+    pub(super) fn take_sub_budget(
         self: &Arc<Self>,
         amount: Option<i128>,
         at: DateTime<Utc>,
         job: Option<i64>,
         urgency: Urgency,
-    ) -> Result<Held, Refusal> {
+    ) -> Result<CellReservation, Refusal> {
         let is_lifted = |job| self.state().lifted.get(&job).is_some_and(|until| at < *until);
         match (amount, job) {
             (Some(amount), Some(job)) if !is_lifted(job) => self.take(Some(amount), at, urgency),

@@ -26,8 +26,8 @@ fn row(budget_id: i64, budget: Value) -> BudgetRow {
 }
 
 /// 100 tokens in, 17 of them added, and 100 out.
-fn ask(team: &str) -> Ask {
-    Ask {
+fn ask(team: &str) -> ReservationRequest {
+    ReservationRequest {
         team: team.into(),
         key: "k".into(),
         job: None,
@@ -45,14 +45,14 @@ fn now() -> DateTime<Utc> {
 }
 
 fn grant(budgets: &Budgets, id: i64, amount: i128) {
-    let rules = budgets.book().rules.clone();
+    let rules = budgets.index().rules.clone();
     let rule = rules.iter().find(|rule| rule.id == id).unwrap();
     rule.state().cell(rule, now()).account.granted += amount;
 }
 
 /// Used and reserved of a budget's cell at `at`.
 fn stands(budgets: &Budgets, id: i64, at: DateTime<Utc>) -> (i128, i128) {
-    let rules = budgets.book().rules.clone();
+    let rules = budgets.index().rules.clone();
     let rule = rules.iter().find(|rule| rule.id == id).unwrap();
     let account = rule.state().cell(rule, at).account;
     (account.used, account.reserved)
@@ -132,7 +132,7 @@ fn a_process_that_begins_afresh_forgets_what_others_booked() {
     budgets.turn_to(1, vec![row(1, json!({"limit_tokens": 1_000, "window": "day"}))]);
     grant(&budgets, 1, 1_000);
     let old = reserve(&budgets, "a").unwrap();
-    budgets.start_afresh();
+    budgets.start_over();
     assert!(reserve(&budgets, "a").is_err(), "its grants are Postgres's to know");
     old.settle(&charged(1));
     assert_eq!(stands(&budgets, 1, now()), (0, 0));
@@ -186,15 +186,15 @@ fn a_changed_guard_or_max_cost_takes_back_what_is_free_of_its_part() {
     budgets.turn_to(1, vec![row(1, guarded(80))]);
     grant(&budgets, 1, 1_000);
     let call = |max_cost| {
-        let ask = Ask { job: Some(7), max_cost, ..ask("a") };
+        let ask = ReservationRequest { job: Some(7), max_cost, ..ask("a") };
         budgets.reserve(&ask, &deployment("m"), now(), Urgency::CanWait)
     };
     let free = |amount: i128| {
-        let mut parts = budgets.parts.all();
-        parts.sort_by_key(|part| part.part.as_ref().map(|part| part.key.per_s));
-        let part = parts.pop().unwrap();
-        let mut state = part.state();
-        let account = &mut state.cell(&part, now()).account;
+        let mut sub_budgets = budgets.sub_budgets.all();
+        sub_budgets.sort_by_key(|sub_budget| sub_budget.sub_budget.as_ref().map(|sub_budget| sub_budget.key.per_s));
+        let sub_budget = sub_budgets.pop().unwrap();
+        let mut state = sub_budget.state();
+        let account = &mut state.cell(&sub_budget, now()).account;
         account.granted += amount;
         account.free()
     };
@@ -202,9 +202,9 @@ fn a_changed_guard_or_max_cost_takes_back_what_is_free_of_its_part() {
     assert_eq!(free(800), 800);
     budgets.turn_to(2, vec![row(1, guarded(40))]);
     assert_eq!(free(0), 0, "granted under the old rate");
-    let part = budgets.parts.of_job(7, 1_000);
-    part.state().cell(&part, now()).account.granted += 1_000;
-    let lower = budgets.parts.of_job(7, 500);
+    let sub_budget = budgets.sub_budgets.of_job(7, 1_000);
+    sub_budget.state().cell(&sub_budget, now()).account.granted += 1_000;
+    let lower = budgets.sub_budgets.of_job(7, 500);
     assert_eq!(lower.state().cell(&lower, now()).account.free(), 0, "granted under the old max_cost");
 }
 

@@ -1,4 +1,4 @@
-//! Jobs that a part refused for good: an event for whoever pauses jobs. Admission knows no jobs.
+//! Jobs that a sub-budget refused for good, as an event for the code that pauses jobs: admission itself knows no jobs.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::{Budgets, Refusal};
 
-/// Each job with what the part last said to it.
+/// Each job with its last refusal.
 #[derive(Debug, Default)]
 pub(super) struct Tripped {
     jobs: Mutex<BTreeMap<i64, Refusal>>,
@@ -29,7 +29,7 @@ impl Tripped {
 }
 
 impl Budgets {
-    /// Waits until parts of budgets refused jobs for good, and gives these jobs. A job that goes on asking is given again.
+    /// Waits until sub-budgets refuse jobs for good, and returns these jobs. A job that keeps asking is returned again.
     pub async fn tripped(&self) -> BTreeMap<i64, Refusal> {
         loop {
             let notified = self.tripped.any.notified();

@@ -54,12 +54,12 @@ fn check(limits: &[(&str, i64)], budgets: &[serde_json::Value], route: &str, siz
         is_file_managed: false,
         is_counted: true,
     });
-    let book = Budgets::default();
-    book.turn_to(1, rows.collect());
+    let index = Budgets::default();
+    index.turn_to(1, rows.collect());
     let (lane, tags) = (Lane::bulk(), Tags::default());
     let bounds = Bounds {
         limits: &limiter,
-        budgets: &book,
+        budgets: &index,
         team_id: 7,
         team: "a",
         key_id: "k",

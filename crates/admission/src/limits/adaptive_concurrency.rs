@@ -1,5 +1,6 @@
-//! How many calls at once a deployment takes, learnt from its refusals: halved when it throttles, grown by one for each round
-//! of answers. A rule like any other, but the grant is this replica's own and no database's. Without a refusal it is unlimited.
+//! Adaptive concurrency (AIMD): how many calls at once a deployment takes, learnt from its refusals. The ceiling is
+//! halved when the deployment throttles, and grows by one for each round of answers. It is a rule like any other, but
+//! granted by the replica itself instead of the database. Before the first refusal there is no ceiling.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,22 +11,22 @@ use domain::Lane;
 use foldhash::HashMap;
 use metrics::gauge;
 
-use super::{Kind, Reserves, Rule, lane_partition};
+use super::{Kind, LimitRule, Reserves, lane_partition};
 
 /// Refusals within this are one burst: the calls were under way together.
-const BURST: Duration = Duration::from_secs(1);
+const BURST_WINDOW: Duration = Duration::from_secs(1);
 const UNLIMITED: i64 = i64::MAX;
 
-/// The paces of all deployments that were called.
+/// The concurrency ceilings of all deployments that were called.
 #[derive(Debug, Default)]
-pub struct Paces(Mutex<HashMap<Arc<str>, Pace>>);
+pub struct AdaptiveConcurrency(Mutex<HashMap<Arc<str>, DeploymentConcurrency>>);
 
 #[derive(Debug)]
-struct Pace {
-    rule: Arc<Rule>,
-    /// What is left of it beside the reserves, and each lane's reserve.
-    shared: Arc<Rule>,
-    own: Vec<Arc<Rule>>,
+struct DeploymentConcurrency {
+    rule: Arc<LimitRule>,
+    /// The part that all lanes share, and each lane's reserve.
+    shared: Arc<LimitRule>,
+    own: Vec<Arc<LimitRule>>,
     reserves: Reserves,
     /// Calls at once; `None` before the first refusal, and again when it has grown past what was refused.
     ceiling: Option<f64>,
@@ -34,32 +35,33 @@ struct Pace {
     cut_at: Option<Instant>,
 }
 
-impl Paces {
-    fn all(&self) -> MutexGuard<'_, HashMap<Arc<str>, Pace>> {
+impl AdaptiveConcurrency {
+    fn all(&self) -> MutexGuard<'_, HashMap<Arc<str>, DeploymentConcurrency>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds the rules that a call of the lane to the deployment takes from, and the pair of which it takes from one.
+    /// Adds the rules that a call of the lane to the deployment takes from, and the pair (reserve, shared) of which it
+    /// takes from one.
     pub(super) fn add_rules(
         &self,
         deployment: &str,
         lane: &Lane,
         reserves: &Reserves,
-        all: &mut Vec<Arc<Rule>>,
-        either: &mut Vec<(Arc<Rule>, Arc<Rule>)>,
+        all: &mut Vec<Arc<LimitRule>>,
+        either: &mut Vec<(Arc<LimitRule>, Arc<LimitRule>)>,
     ) {
-        let mut paces = self.all();
-        if !paces.contains_key(deployment) {
-            paces.insert(deployment.into(), Pace::new(deployment, reserves));
+        let mut concurrency = self.all();
+        if !concurrency.contains_key(deployment) {
+            concurrency.insert(deployment.into(), DeploymentConcurrency::new(deployment, reserves));
         }
-        let Some(pace) = paces.get_mut(deployment) else { return };
-        if *pace.reserves != **reserves {
-            pace.follow(deployment, reserves);
+        let Some(one) = concurrency.get_mut(deployment) else { return };
+        if *one.reserves != **reserves {
+            one.follow(deployment, reserves);
         }
-        all.push(Arc::clone(&pace.rule));
-        match pace.reserves.iter().position(|(of, _)| of == lane) {
-            Some(n) => either.push((Arc::clone(&pace.own[n]), Arc::clone(&pace.shared))),
-            None if !pace.own.is_empty() => all.push(Arc::clone(&pace.shared)),
+        all.push(Arc::clone(&one.rule));
+        match one.reserves.iter().position(|(of, _)| of == lane) {
+            Some(n) => either.push((Arc::clone(&one.own[n]), Arc::clone(&one.shared))),
+            None if !one.own.is_empty() => all.push(Arc::clone(&one.shared)),
             None => {}
         }
     }
@@ -67,60 +69,60 @@ impl Paces {
     /// The deployment refused a call because there were too many.
     pub fn refused(&self, deployment: &str, now: Instant) {
         let mut all = self.all();
-        let Some(pace) = all.get_mut(deployment) else { return };
-        if pace.cut_at.is_some_and(|at| now < at + BURST) {
+        let Some(one) = all.get_mut(deployment) else { return };
+        if one.cut_at.is_some_and(|at| now < at + BURST_WINDOW) {
             return;
         }
         // The refused call itself is among them.
-        let under_way = pace.rule.state().used.max(1) as f64;
-        if pace.ceiling.is_none() {
-            pace.enough = under_way;
+        let under_way = one.rule.state().used.max(1) as f64;
+        if one.ceiling.is_none() {
+            one.enough = under_way;
         }
-        let ceiling = pace.ceiling.map_or(under_way, |ceiling| ceiling.min(under_way));
-        pace.set(deployment, Some((ceiling / 2.0).max(1.0)));
-        pace.cut_at = Some(now);
+        let ceiling = one.ceiling.map_or(under_way, |ceiling| ceiling.min(under_way));
+        one.set(deployment, Some((ceiling / 2.0).max(1.0)));
+        one.cut_at = Some(now);
     }
 
     /// The deployment answered a call. `most`: the slots that the operator gave it.
     pub fn answered(&self, deployment: &str, most: impl FnOnce() -> Option<i64>) {
         let mut all = self.all();
-        let Some(pace) = all.get_mut(deployment) else { return };
-        let Some(ceiling) = pace.ceiling else { return };
+        let Some(one) = all.get_mut(deployment) else { return };
+        let Some(ceiling) = one.ceiling else { return };
         let next = ceiling + 1.0 / ceiling;
-        let is_over = next > pace.enough * 2.0 || most().is_some_and(|most| next >= most as f64);
-        pace.set(deployment, (!is_over).then_some(next));
+        let is_over = next > one.enough * 2.0 || most().is_some_and(|most| next >= most as f64);
+        one.set(deployment, (!is_over).then_some(next));
     }
 
-    /// What it is limited to in this replica, when it refused calls.
+    /// The ceiling of the deployment on this replica; `None` if it has not refused calls.
     pub fn ceiling(&self, deployment: &str) -> Option<i64> {
         self.all().get(deployment)?.ceiling.map(|ceiling| ceiling as i64)
     }
 }
 
 /// No id: it is in no table.
-fn rule(deployment: &str) -> Arc<Rule> {
-    let rule = Arc::new(Rule::new(0, &format!("deployment:{deployment}, adapted to its refusals"), Kind::Slots));
+fn rule(deployment: &str) -> Arc<LimitRule> {
+    let rule = Arc::new(LimitRule::new(0, &format!("deployment:{deployment}, adapted to its refusals"), Kind::Slots));
     rule.state().granted = UNLIMITED;
     rule
 }
 
-impl Pace {
+impl DeploymentConcurrency {
     fn new(deployment: &str, reserves: &Reserves) -> Self {
         let own = reserves.iter().map(|_| rule(deployment)).collect();
         let (whole, shared, reserves) = (rule(deployment), rule(deployment), Arc::clone(reserves));
         Self { rule: whole, shared, own, reserves, ceiling: None, enough: 0.0, cut_at: None }
     }
 
-    /// Other lanes have reserves now, or others of them. What runs stays with the rule that it took from.
+    /// The lanes' reserves have changed. Calls in flight keep the rule they took from.
     fn follow(&mut self, deployment: &str, reserves: &Reserves) {
         let known = |lane| self.reserves.iter().position(|(of, _)| of == lane).map(|n| Arc::clone(&self.own[n]));
         self.own = reserves.iter().map(|(lane, _)| known(lane).unwrap_or_else(|| rule(deployment))).collect();
         self.reserves = Arc::clone(reserves);
-        self.part();
+        self.divide();
     }
 
-    /// Parts what the deployment takes among the lanes.
-    fn part(&self) {
+    /// Divides the ceiling of the deployment among the lanes.
+    fn divide(&self) {
         let most = self.ceiling.map(|ceiling| ceiling as i64);
         self.rule.state().granted = most.unwrap_or(UNLIMITED);
         let own = most.map(|most| lane_partition::own(most, &self.reserves));
@@ -133,7 +135,7 @@ impl Pace {
 
     fn set(&mut self, deployment: &str, ceiling: Option<f64>) {
         self.ceiling = ceiling;
-        self.part();
+        self.divide();
         gauge!("tollway_deployment_adapted_slots", "deployment" => deployment.to_owned())
             .set(ceiling.map_or(f64::INFINITY, f64::floor));
     }
@@ -152,28 +154,28 @@ mod tests {
     #[test]
     fn a_burst_of_refusals_halves_once_and_answers_grow_it_back() {
         let (limiter, now) = (Limiter::default(), Instant::now());
-        let paces = &limiter.paces;
+        let concurrency = &limiter.concurrency;
         let held = calls(&limiter, 64);
-        assert_eq!((held.len(), paces.ceiling("a")), (64, None));
-        (0..10).for_each(|_| paces.refused("a", now));
-        assert_eq!(paces.ceiling("a"), Some(32));
+        assert_eq!((held.len(), concurrency.ceiling("a")), (64, None));
+        (0..10).for_each(|_| concurrency.refused("a", now));
+        assert_eq!(concurrency.ceiling("a"), Some(32));
         drop(held);
         assert_eq!(calls(&limiter, 64).len(), 32, "the same mechanism as any limit");
         // A round of answers is worth one call.
-        (0..33).for_each(|_| paces.answered("a", || Some(64)));
-        assert_eq!(paces.ceiling("a"), Some(33));
-        (0..4_000).for_each(|_| paces.answered("a", || Some(64)));
-        assert_eq!(paces.ceiling("a"), None, "it is what the operator allows again");
+        (0..33).for_each(|_| concurrency.answered("a", || Some(64)));
+        assert_eq!(concurrency.ceiling("a"), Some(33));
+        (0..4_000).for_each(|_| concurrency.answered("a", || Some(64)));
+        assert_eq!(concurrency.ceiling("a"), None, "it is what the operator allows again");
     }
 
     #[test]
     fn it_falls_to_one_and_no_further() {
         let (limiter, now) = (Limiter::default(), Instant::now());
-        let paces = &limiter.paces;
+        let concurrency = &limiter.concurrency;
         let _held = calls(&limiter, 8);
-        (0..9).for_each(|n| paces.refused("a", now + BURST * n));
-        assert_eq!(paces.ceiling("a"), Some(1));
-        (0..1_000).for_each(|_| paces.answered("a", || None));
-        assert_eq!(paces.ceiling("a"), None, "twice what it refused is enough to know");
+        (0..9).for_each(|n| concurrency.refused("a", now + BURST_WINDOW * n));
+        assert_eq!(concurrency.ceiling("a"), Some(1));
+        (0..1_000).for_each(|_| concurrency.answered("a", || None));
+        assert_eq!(concurrency.ceiling("a"), None, "twice what it refused is enough to know");
     }
 }

@@ -9,9 +9,9 @@ use store::{
 };
 
 use super::{
-    BadScope, Target,
-    containment::{Caps, Contradiction, Found},
-    deployment_scope, key_scope, lane_scope, part, reload,
+    BadScope, LimitScope, apply_partitions,
+    containment::{Caps, Contradiction, ScopeNesting},
+    deployment_scope, key_scope, lane_scope, reload,
 };
 use crate::AdmissionControl;
 
@@ -19,14 +19,14 @@ use crate::AdmissionControl;
 pub enum LimitError {
     #[error(transparent)]
     BadScope(#[from] BadScope),
-    #[error("{kind:?} is no kind of limit here; {known} are")]
+    #[error("{kind:?} is not a kind of limit of this scope; allowed are {known}")]
     BadKind { kind: String, known: &'static str },
-    #[error("a limit is at least 1, not {0}; remove it, and there is none")]
+    #[error("limit must be at least 1 (got {0}); to lift the limit, delete it")]
     BadCap(i64),
     #[error("there is no {0}")]
     NotFound(String),
     #[error("the limit {kind} of {target} is declared in tollway.toml; change it there and apply the file")]
-    FileManaged { target: Target, kind: String },
+    FileManaged { target: LimitScope, kind: String },
     #[error(transparent)]
     Contradicts(#[from] Contradiction),
     #[error("the database cannot be reached")]
@@ -36,7 +36,7 @@ pub enum LimitError {
 /// Sets it; all replicas follow within a second. `by` is the key that asks.
 pub async fn set(
     control: &AdmissionControl,
-    target: &Target,
+    target: &LimitScope,
     kind: &str,
     cap: i64,
     by: &str,
@@ -46,7 +46,7 @@ pub async fn set(
         return Err(LimitError::BadCap(cap));
     }
     let mut tx = control.pools.api.begin().await?;
-    // Two contradictory ones at the same time would each look fine.
+    // Two changes that contradict each other would both pass if they were checked at the same time.
     store::config::lock(&mut tx).await?;
     let found = find(control, &mut tx, target).await?;
     let rows = store::limit::active(&mut tx).await?;
@@ -62,7 +62,7 @@ pub async fn set(
 }
 
 /// Removes it, if there is one.
-pub async fn lift(control: &AdmissionControl, target: &Target, kind: &str, by: &str) -> Result<(), LimitError> {
+pub async fn lift(control: &AdmissionControl, target: &LimitScope, kind: &str, by: &str) -> Result<(), LimitError> {
     check_kind(target, kind)?;
     let mut tx = control.pools.api.begin().await?;
     store::config::lock(&mut tx).await?;
@@ -82,7 +82,7 @@ pub async fn lift(control: &AdmissionControl, target: &Target, kind: &str, by: &
 
 async fn record(
     conn: &mut PgConnection,
-    target: &Target,
+    target: &LimitScope,
     kind: &str,
     from: Option<i64>,
     to: Option<i64>,
@@ -97,30 +97,30 @@ async fn record(
 }
 
 /// What else says what the limit says.
-async fn write(conn: &mut PgConnection, target: &Target, kind: &str, cap: Option<i64>) -> Result<(), LimitError> {
+async fn write(conn: &mut PgConnection, target: &LimitScope, kind: &str, cap: Option<i64>) -> Result<(), LimitError> {
     match target {
-        Target::Key(id) => store::key::set_cap(conn, id, kind, cap).await?,
-        Target::Deployment(name) => {
+        LimitScope::Key(id) => store::key::set_cap(conn, id, kind, cap).await?,
+        LimitScope::Deployment(name) => {
             let catalog = store::config::load_active(conn).await?.map(|active| active.catalog).unwrap_or_default();
-            part(conn, name, kind, cap, &catalog.lanes_in_force()).await?;
+            apply_partitions(conn, name, kind, cap, &catalog.lanes_in_force()).await?;
         }
-        Target::Team(_) | Target::Lane { .. } => {}
+        LimitScope::Team(_) | LimitScope::Lane { .. } => {}
     }
     Ok(())
 }
 
-/// This replica at once; the others look by themselves, and so would this one.
+/// Applies the change on this replica at once. The others poll for it, and so would this one.
 async fn follow(control: &AdmissionControl) {
     let _ = reload(control).await;
     control.limits.signals.demand.notify_one();
     control.work.notify();
 }
 
-fn check_kind(target: &Target, kind: &str) -> Result<(), LimitError> {
+fn check_kind(target: &LimitScope, kind: &str) -> Result<(), LimitError> {
     let is_rate = matches!(kind, "slots" | "rpm" | "tpm");
     match target {
-        Target::Team(_) if is_rate || matches!(kind, "pending_requests" | "pending_bytes") => Ok(()),
-        Target::Team(_) => Err(bad_kind(kind, "slots, rpm, tpm, pending_requests and pending_bytes")),
+        LimitScope::Team(_) if is_rate || matches!(kind, "pending_requests" | "pending_bytes") => Ok(()),
+        LimitScope::Team(_) => Err(bad_kind(kind, "slots, rpm, tpm, pending_requests and pending_bytes")),
         _ if is_rate => Ok(()),
         _ => Err(bad_kind(kind, "slots, rpm and tpm")),
     }
@@ -130,35 +130,39 @@ fn bad_kind(kind: &str, known: &'static str) -> LimitError {
     LimitError::BadKind { kind: kind.chars().take(64).collect(), known }
 }
 
-async fn find(control: &AdmissionControl, conn: &mut PgConnection, target: &Target) -> Result<Found, LimitError> {
+async fn find(
+    control: &AdmissionControl,
+    conn: &mut PgConnection,
+    target: &LimitScope,
+) -> Result<ScopeNesting, LimitError> {
     let missing = || LimitError::NotFound(target.to_string());
     let catalog = control.catalog.get();
     match target {
-        Target::Team(name) => {
+        LimitScope::Team(name) => {
             let id = store::team::get_by_name(conn, name).await?.ok_or_else(missing)?.team_id;
             let keys = store::key::ids_of_team(conn, id).await?;
-            Ok(Found::team(name, id, catalog.lanes.keys(), keys.iter().map(String::as_str)))
+            Ok(ScopeNesting::team(name, id, catalog.lanes.keys(), keys.iter().map(String::as_str)))
         }
-        Target::Lane { lane, team } => {
+        LimitScope::Lane { lane, team } => {
             let id = store::team::get_by_name(conn, team).await?.ok_or_else(missing)?.team_id;
             if !catalog.lanes.contains_key(lane) {
                 return Err(missing());
             }
-            Ok(Found::inside(lane_scope(lane, id), team, id))
+            Ok(ScopeNesting::inside(lane_scope(lane, id), team, id))
         }
-        Target::Key(id) => {
+        LimitScope::Key(id) => {
             let key = store::key::get(conn, id).await?.filter(|key| key.revoked_at.is_none()).ok_or_else(missing)?;
-            Ok(Found::inside(key_scope(id), &key.team, key.team_id))
+            Ok(ScopeNesting::inside(key_scope(id), &key.team, key.team_id))
         }
-        Target::Deployment(name) => {
+        LimitScope::Deployment(name) => {
             catalog.deployment(name).ok_or_else(missing)?;
             let scope = deployment_scope(name);
-            Ok(Found { scope, team: String::new(), outer: None, inner: Vec::new() })
+            Ok(ScopeNesting { scope, team: String::new(), outer: None, inner: Vec::new() })
         }
     }
 }
 
-fn check_owner(rows: &[LimitRow], found: &Found, target: &Target, kind: &str) -> Result<(), LimitError> {
+fn check_owner(rows: &[LimitRow], found: &ScopeNesting, target: &LimitScope, kind: &str) -> Result<(), LimitError> {
     let is_files = |row: &&LimitRow| row.scope == found.scope && row.kind == kind && row.managed_by == "file";
     match rows.iter().find(is_files) {
         Some(_) => Err(LimitError::FileManaged { target: target.clone(), kind: kind.to_owned() }),

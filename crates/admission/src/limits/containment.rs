@@ -1,13 +1,13 @@
-//! Limits beside one another: a part cannot have more than the whole.
+//! Containment of limits: a limit inside a team cannot exceed the team's own.
 
 use std::collections::HashMap;
 
 use domain::{Catalog, Lane};
 use store::{PgConnection, limit::LimitRow};
 
-use super::{Scope, Target, key_scope, lane_scope, team_scope};
+use super::{LimitScope, StoredScope, key_scope, lane_scope, team_scope};
 
-/// One of the two would be of no effect.
+/// Two limits contradict each other: one of them would have no effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {cap} of {of} contradicts {kind} {other} of {other_of}, which {why}")]
 pub struct Contradiction {
@@ -19,8 +19,8 @@ pub struct Contradiction {
     why: &'static str,
 }
 
-/// A target as the limits' table knows it.
-pub(super) struct Found {
+/// The stored scope of a limit, with the scopes that contain it and those that it contains.
+pub(super) struct ScopeNesting {
     pub scope: String,
     /// The team, as people call it.
     pub team: String,
@@ -30,7 +30,7 @@ pub(super) struct Found {
     pub inner: Vec<String>,
 }
 
-impl Found {
+impl ScopeNesting {
     /// A team with its lanes, and of its keys those that have limits.
     pub fn team<'a>(
         name: &str,
@@ -49,7 +49,7 @@ impl Found {
 
     /// A stored scope with the team's name in place of its number.
     fn named(&self, scope: &str) -> String {
-        scope.parse::<Scope>().map_or_else(|_| scope.to_owned(), |scope| scope.named(&self.team))
+        scope.parse::<StoredScope>().map_or_else(|_| scope.to_owned(), |scope| scope.named(&self.team))
     }
 }
 
@@ -65,8 +65,8 @@ impl<'a> Caps<'a> {
         self.0.get(&(scope, kind)).copied()
     }
 
-    /// Whether a limit can stand beside the others. `of` is how people call what it is of.
-    pub fn check(&self, found: &Found, of: &impl ToString, kind: &str, cap: i64) -> Result<(), Contradiction> {
+    /// Checks a limit against the others. `of`: its scope as users write it.
+    pub fn check(&self, found: &ScopeNesting, of: &impl ToString, kind: &str, cap: i64) -> Result<(), Contradiction> {
         let known = |scope: &String, why| Some((scope.clone(), self.get(scope, kind)?, why));
         let whole =
             found.outer.iter().filter_map(|scope| known(scope, "it is part of")).filter(|(_, whole, _)| *whole < cap);
@@ -90,7 +90,7 @@ pub enum CheckError {
     Store(#[from] store::Error),
 }
 
-/// Whether the limits that a catalog declares can stand beside each other and beside those of the API. After they were
+/// Checks the limits that a catalog declares against each other and against those of the API. Called after they were
 /// applied, in the same transaction.
 pub async fn check(conn: &mut PgConnection, catalog: &Catalog) -> Result<(), CheckError> {
     let rows = store::limit::active(conn).await?;
@@ -105,21 +105,21 @@ pub async fn check(conn: &mut PgConnection, catalog: &Catalog) -> Result<(), Che
     for (name, team) in &catalog.teams {
         let Some(id) = teams.get(name).copied() else { continue };
         let keys = keys.get(&id).into_iter().flatten().map(String::as_str);
-        let whole = Found::team(name, id, lanes.keys(), keys);
+        let whole = ScopeNesting::team(name, id, lanes.keys(), keys);
         for (kind, cap) in team.caps().each() {
-            caps.check(&whole, &Target::Team(name.clone()), kind, cap)?;
+            caps.check(&whole, &LimitScope::Team(name.clone()), kind, cap)?;
         }
         for (lane, lane_caps) in &team.lanes {
-            let part = Found::inside(lane_scope(lane, id), name, id);
+            let part = ScopeNesting::inside(lane_scope(lane, id), name, id);
             for (kind, cap) in lane_caps.each() {
-                caps.check(&part, &Target::Lane { lane: lane.clone(), team: name.clone() }, kind, cap)?;
+                caps.check(&part, &LimitScope::Lane { lane: lane.clone(), team: name.clone() }, kind, cap)?;
             }
         }
     }
     Ok(())
 }
 
-/// The same for a key that is being made, of which nobody has heard yet.
+/// Checks the caps of a key that is being created and is not in the table yet.
 pub async fn check_key(
     conn: &mut PgConnection,
     team: &str,
@@ -127,7 +127,7 @@ pub async fn check_key(
     wanted: domain::catalog::Caps,
 ) -> Result<(), CheckError> {
     let rows = store::limit::active(conn).await?;
-    let (caps, key) = (Caps::of(&rows), Found::inside(String::new(), team, team_id));
+    let (caps, key) = (Caps::of(&rows), ScopeNesting::inside(String::new(), team, team_id));
     for (kind, cap) in wanted.each() {
         caps.check(&key, &"the key", kind, cap)?;
     }
@@ -150,22 +150,22 @@ mod tests {
         };
         let rows = [row("team:7", 10), row("lane:bulk:team:7", 6), row("key:abc", 4)];
         let caps = Caps::of(&rows);
-        let said = |found: &Found, of: &str, kind: &str, cap| {
+        let said = |found: &ScopeNesting, of: &str, kind: &str, cap| {
             caps.check(found, &of, kind, cap).err().map(|bad| bad.to_string()).unwrap_or_default()
         };
-        let inside = Found::inside("lane:bulk:team:7".into(), "search", 7);
+        let inside = ScopeNesting::inside("lane:bulk:team:7".into(), "search", 7);
         assert_eq!(said(&inside, "lane:bulk:team:search", "slots", 10), "");
         assert_eq!(said(&inside, "lane:bulk:team:search", "rpm", 11), "");
         assert_eq!(
             said(&inside, "lane:bulk:team:search", "slots", 11),
             "slots 11 of lane:bulk:team:search contradicts slots 10 of team:search, which it is part of"
         );
-        let whole = Found::team("search", 7, [Lane::bulk()].iter(), ["abc"].into_iter());
+        let whole = ScopeNesting::team("search", 7, [Lane::bulk()].iter(), ["abc"].into_iter());
         assert_eq!(
             said(&whole, "team:search", "slots", 5),
             "slots 5 of team:search contradicts slots 6 of lane:bulk:team:search, which is part of it"
         );
-        let bare = Found::team("search", 7, [].iter(), ["abc"].into_iter());
+        let bare = ScopeNesting::team("search", 7, [].iter(), ["abc"].into_iter());
         assert_eq!(said(&bare, "team:search", "slots", 4), "");
         assert_eq!(
             said(&bare, "team:search", "slots", 3),

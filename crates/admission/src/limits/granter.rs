@@ -1,4 +1,4 @@
-//! Takes grants from Postgres as they are asked for, and gives back what is not needed.
+//! Takes grants from Postgres on demand, and returns unused ones.
 
 use std::{
     collections::HashMap,
@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use super::{
-    Limiter, Rule,
-    gather::{Occasion, Pending, gather},
+    LimitRule, Limiter,
+    collect_demand::{Occasion, Pending, collect_demand},
     kind::Kind,
 };
 use crate::{AdmissionControl, granter::Grants};
@@ -20,28 +20,29 @@ use crate::{AdmissionControl, granter::Grants};
 /// The longest that a round may take, and reading the limits.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Those who wait for an answer are told soon that there is none.
+/// Bounds an exchange in time, so that waiting calls learn soon that the database does not answer.
 async fn in_time<T>(work: impl Future<Output = store::Result<T>>) -> store::Result<T> {
     tokio::time::timeout(ROUND_TIMEOUT, work).await.unwrap_or_else(|_| Err(store::Error::PoolTimedOut))
 }
 
 /// Follows the rules in force, keeping the state of those that stay.
 pub async fn reload(control: &AdmissionControl) -> store::Result<()> {
-    // Two of them would each make a rule of a new limit, and what was taken from one of these would be forgotten.
+    // Two concurrent reloads would each create a rule for a new limit, and permits taken from one of the two would be
+    // lost.
     let _one = control.limits.reloading.lock().await;
     let mut conn = control.pools.work.acquire().await?;
     let rows = store::limit::active(&mut conn).await?;
     drop(conn);
     let limits = &control.limits;
-    let known: HashMap<i64, Arc<Rule>> = limits.all().into_iter().map(|rule| (rule.id, rule)).collect();
-    let mut next: HashMap<Arc<str>, Vec<Arc<Rule>>> = HashMap::new();
+    let known: HashMap<i64, Arc<LimitRule>> = limits.all().into_iter().map(|rule| (rule.id, rule)).collect();
+    let mut next: HashMap<Arc<str>, Vec<Arc<LimitRule>>> = HashMap::new();
     for LimitRow { limit_id, scope, kind, cap, generation, .. } in rows {
         let Some(kind) = Kind::from_word(&kind) else { continue };
         // Slots are held by calls under way, whatever the limit was when they began; what was held of a rate, or is owed, is forgotten.
-        let is_same = |rule: &&Arc<Rule>| kind == Kind::Slots || rule.generation == generation;
+        let is_same = |rule: &&Arc<LimitRule>| kind == Kind::Slots || rule.generation == generation;
         let rule = known.get(&limit_id).filter(is_same).cloned().unwrap_or_else(|| {
-            let rule = Rule::of(limit_id, generation, &scope, kind, Arc::clone(&limits.signals));
-            // Others may count what this replica held of it before.
+            let rule = LimitRule::of(limit_id, generation, &scope, kind, Arc::clone(&limits.signals));
+            // Other replicas may still count an earlier grant of this one.
             rule.follow(cap, generation > 0);
             Arc::new(rule)
         });
@@ -70,13 +71,13 @@ impl Grants for Limiter {
 
     fn failed(&self, error: &store::Error) {
         self.signals.answered(false);
-        warn!(%error, "Limits could not be exchanged with the database; the known ones hold");
+        warn!(%error, "Limit grants could not be exchanged with the database; the current grants stay in force");
     }
 }
 
 impl Limiter {
-    /// The database no longer knows what this replica was granted. What calls still hold is told anew before anything is taken.
-    pub fn start_afresh(&self) {
+    /// The database has lost this replica's grants. Permits in use are reported again before anything new is taken.
+    pub fn start_over(&self) {
         for rule in self.all() {
             let mut state = rule.state();
             match rule.kind {
@@ -101,7 +102,7 @@ impl Limiter {
         }
     }
 
-    /// Another replica gave something of these limits back.
+    /// Another replica returned part of its grants of these limits.
     pub(crate) fn freed(&self, limits: &[i64]) {
         for rule in self.all().iter().filter(|rule| limits.contains(&rule.id)) {
             let mut state = rule.state();
@@ -113,15 +114,15 @@ impl Limiter {
         }
     }
 
-    fn all(&self) -> Vec<Arc<Rule>> {
+    fn all(&self) -> Vec<Arc<LimitRule>> {
         self.by_scope.read().unwrap_or_else(PoisonError::into_inner).values().flatten().cloned().collect()
     }
 }
 
-/// One exchange with Postgres about all limits together, if anything is wanted or to be given back. Tells whether requests of jobs wanted
-/// something.
+/// One exchange with Postgres for all limits together, if there is demand or something to return. Returns whether
+/// requests of jobs asked for any of it.
 async fn round(control: &AdmissionControl, occasion: Occasion) -> store::Result<bool> {
-    let pending: Vec<Pending> = control.limits.all().iter().filter_map(|rule| gather(rule, occasion)).collect();
+    let pending: Vec<Pending> = control.limits.all().iter().filter_map(|rule| collect_demand(rule, occasion)).collect();
     if pending.is_empty() {
         return Ok(false);
     }

@@ -3,8 +3,8 @@
 
 mod adaptive_concurrency;
 mod change;
+mod collect_demand;
 mod containment;
-mod gather;
 mod granter;
 mod kind;
 mod lane_partition;
@@ -14,7 +14,7 @@ mod refused;
 mod rule;
 mod scope;
 mod signals;
-mod target;
+mod stored_scope;
 mod wait;
 
 use std::{
@@ -28,7 +28,7 @@ use domain::{
 };
 use store::limit::Declared;
 
-pub use adaptive_concurrency::Paces;
+pub use adaptive_concurrency::AdaptiveConcurrency;
 pub use change::{LimitError, lift, set};
 pub use containment::check_key;
 pub use containment::{CheckError, Contradiction, check};
@@ -38,29 +38,29 @@ pub use lane_partition::{Reserves, reserves};
 pub use most::most_of;
 pub use permit::Permit;
 pub use refused::Refused;
-pub use rule::{Rule, Waiter};
-pub use scope::{Part, Scope};
+pub use rule::{LimitRule, Waiter};
+pub use scope::{BadScope, LimitScope};
 pub use signals::Signals;
-pub use target::{BadScope, Target};
+pub use stored_scope::{LanePartition, StoredScope};
 pub use wait::{Full, Verdict};
 
-pub type Rules = Arc<[Arc<Rule>]>;
+pub type Rules = Arc<[Arc<LimitRule>]>;
 /// A lane's reserve of a limit, and what all lanes share of it: a call takes from one of the two.
-type OwnOrShared = (Arc<Rule>, Arc<Rule>);
+type OwnOrShared = (Arc<LimitRule>, Arc<LimitRule>);
 
 #[derive(Debug, Default)]
 pub struct Limiter {
-    by_scope: RwLock<HashMap<Arc<str>, Vec<Arc<Rule>>>>,
-    /// Between those who wait and the granter.
+    by_scope: RwLock<HashMap<Arc<str>, Vec<Arc<LimitRule>>>>,
+    /// Signals between waiting calls and the granter.
     pub signals: Arc<Signals>,
     reloading: tokio::sync::Mutex<()>,
-    /// What deployments take at once, as far as their refusals tell.
-    pub paces: Paces,
+    /// How many calls at once deployments take, learnt from their refusals.
+    pub concurrency: AdaptiveConcurrency,
 }
 
 impl Limiter {
     /// The rules of these scopes; empty, without an allocation, when nothing is limited.
-    pub fn rules(&self, scopes: &[&str]) -> Vec<Arc<Rule>> {
+    pub fn rules(&self, scopes: &[&str]) -> Vec<Arc<LimitRule>> {
         let by_scope = self.by_scope.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         if by_scope.is_empty() {
             return Vec::new();
@@ -68,8 +68,8 @@ impl Limiter {
         scopes.iter().filter_map(|scope| by_scope.get(*scope)).flatten().cloned().collect()
     }
 
-    /// The rules a caller is under, whatever deployment serves it.
-    pub fn caller_rules(&self, team_id: i64, lane: &Lane, key_id: &str) -> Vec<Arc<Rule>> {
+    /// The rules that apply to a caller, whatever deployment serves it.
+    pub fn caller_rules(&self, team_id: i64, lane: &Lane, key_id: &str) -> Vec<Arc<LimitRule>> {
         if self.by_scope.read().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty() {
             return Vec::new();
         }
@@ -86,17 +86,17 @@ impl Limiter {
         tokens: i64,
         waiter: Waiter,
     ) -> Result<Permit, Refused> {
-        let (all, parts) = self.rules_at(name, lane, reserves);
+        let (all, partitions) = self.rules_at(name, lane, reserves);
         let mut permit = match self.take(&all, tokens, waiter) {
             Ok(permit) => permit,
             Err(refused) => {
-                want_parts(&parts, tokens, waiter);
+                want_partitions(&partitions, tokens, waiter);
                 return Err(refused);
             }
         };
-        for (n, (own, shared)) in parts.iter().enumerate() {
+        for (n, (own, shared)) in partitions.iter().enumerate() {
             if let Err(refused) = permit.take_either(own, shared, tokens) {
-                want_parts(&parts[n + 1..], tokens, waiter);
+                want_partitions(&partitions[n + 1..], tokens, waiter);
                 permit.cancel();
                 self.signals.demand.notify_one();
                 return Err(refused);
@@ -107,39 +107,40 @@ impl Limiter {
 
     /// Asks for what a call lacks of all that a deployment is under, without taking anything.
     pub fn want_deployment(&self, name: &str, lane: &Lane, reserves: &Reserves, tokens: i64, waiter: Waiter) {
-        let (all, parts) = self.rules_at(name, lane, reserves);
+        let (all, partitions) = self.rules_at(name, lane, reserves);
         all.iter().for_each(|rule| rule.want(tokens, waiter));
-        want_parts(&parts, tokens, waiter);
+        want_partitions(&partitions, tokens, waiter);
     }
 
     /// Whether a deployment would take the call now, by its limits.
     pub fn check_deployment(&self, name: &str, lane: &Lane, reserves: &Reserves, tokens: i64) -> Result<(), Refused> {
-        let (all, parts) = self.rules_at(name, lane, reserves);
+        let (all, partitions) = self.rules_at(name, lane, reserves);
         all.iter().try_for_each(|rule| rule.check(tokens))?;
-        parts.iter().try_for_each(|(own, shared)| own.check(tokens).or_else(|_| shared.check(tokens)))
+        partitions.iter().try_for_each(|(own, shared)| own.check(tokens).or_else(|_| shared.check(tokens)))
     }
 
-    fn rules_at(&self, name: &str, lane: &Lane, reserves: &Reserves) -> (Vec<Arc<Rule>>, Vec<OwnOrShared>) {
-        let (mut all, mut parts) = self.deployment_rules(name, lane);
-        self.paces.add_rules(name, lane, reserves, &mut all, &mut parts);
-        (all, parts)
+    fn rules_at(&self, name: &str, lane: &Lane, reserves: &Reserves) -> (Vec<Arc<LimitRule>>, Vec<OwnOrShared>) {
+        let (mut all, mut partitions) = self.deployment_rules(name, lane);
+        self.concurrency.add_rules(name, lane, reserves, &mut all, &mut partitions);
+        (all, partitions)
     }
 
     /// The rules that each call of the lane takes from, and those of which one does: the lane's reserve, and what is shared.
-    fn deployment_rules(&self, name: &str, lane: &Lane) -> (Vec<Arc<Rule>>, Vec<OwnOrShared>) {
+    fn deployment_rules(&self, name: &str, lane: &Lane) -> (Vec<Arc<LimitRule>>, Vec<OwnOrShared>) {
         let by_scope = self.by_scope.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let Some(whole) = by_scope.get(deployment_scope(name).as_str()) else { return (Vec::new(), Vec::new()) };
         let of = |scope: String| by_scope.get(scope.as_str()).map(Vec::as_slice).unwrap_or_default();
         let own = of(lane_partition::reserve_scope(name, lane));
-        let mut all: Vec<Arc<Rule>> = whole.iter().chain(of(lane_partition::most_scope(name, lane))).cloned().collect();
-        let mut parts = Vec::new();
+        let mut all: Vec<Arc<LimitRule>> =
+            whole.iter().chain(of(lane_partition::most_scope(name, lane))).cloned().collect();
+        let mut partitions = Vec::new();
         for shared in of(lane_partition::shared_scope(name)) {
             match own.iter().find(|own| own.kind == shared.kind) {
-                Some(own) => parts.push((Arc::clone(own), Arc::clone(shared))),
+                Some(own) => partitions.push((Arc::clone(own), Arc::clone(shared))),
                 None => all.push(Arc::clone(shared)),
             }
         }
-        (all, parts)
+        (all, partitions)
     }
 
     /// The cap in force of a scope, as far as this replica has read.
@@ -149,12 +150,12 @@ impl Limiter {
     }
 
     /// Takes a job's call of `tokens` from all the rules, or from none.
-    pub fn try_take(&self, rules: &[Arc<Rule>], tokens: i64) -> Result<Permit, Refused> {
+    pub fn try_take(&self, rules: &[Arc<LimitRule>], tokens: i64) -> Result<Permit, Refused> {
         self.take(rules, tokens, Waiter::Job)
     }
 
     /// Takes one call of `tokens` from all the rules, or from none.
-    pub fn take(&self, rules: &[Arc<Rule>], tokens: i64, waiter: Waiter) -> Result<Permit, Refused> {
+    pub fn take(&self, rules: &[Arc<LimitRule>], tokens: i64, waiter: Waiter) -> Result<Permit, Refused> {
         if rules.is_empty() {
             return Ok(Permit::default());
         }
@@ -162,9 +163,9 @@ impl Limiter {
     }
 }
 
-/// One of two would do, and it cannot be known which has room.
-fn want_parts(parts: &[OwnOrShared], tokens: i64, waiter: Waiter) {
-    for (own, shared) in parts.iter().filter(|(own, shared)| own.check(tokens).or(shared.check(tokens)).is_err()) {
+/// Either of two rules is enough, and it is unknown which one has capacity.
+fn want_partitions(partitions: &[OwnOrShared], tokens: i64, waiter: Waiter) {
+    for (own, shared) in partitions.iter().filter(|(own, shared)| own.check(tokens).or(shared.check(tokens)).is_err()) {
         own.want(tokens, waiter);
         shared.want(tokens, waiter);
     }
@@ -178,15 +179,15 @@ pub async fn apply(conn: &mut store::PgConnection, catalog: &Catalog) -> store::
     store::limit::apply(conn, &declared).await?;
     // Deployments whose limits the API set.
     for row in store::limit::active(conn).await?.into_iter().filter(|row| row.managed_by == "api") {
-        if let Ok(Scope::Deployment(name)) = row.scope.parse() {
-            part(conn, &name, &row.kind, Some(row.cap), &catalog.lanes_in_force()).await?;
+        if let Ok(StoredScope::Deployment(name)) = row.scope.parse() {
+            apply_partitions(conn, &name, &row.kind, Some(row.cap), &catalog.lanes_in_force()).await?;
         }
     }
     Ok(())
 }
 
-/// Keeps what lanes have of a deployment in step with its limit.
-async fn part(
+/// Keeps the lane partitions of a deployment in step with its limit.
+async fn apply_partitions(
     conn: &mut store::PgConnection,
     name: &str,
     kind: &str,
@@ -195,7 +196,7 @@ async fn part(
 ) -> store::Result<()> {
     let (scopes, caps): (Vec<String>, Vec<i64>) =
         cap.map_or_else(Vec::new, |cap| lane_partition::of(name, cap, lanes)).into_iter().unzip();
-    store::limit::lift_parts(conn, &deployment_scope(name), kind, &scopes).await?;
+    store::limit::lift_partitions(conn, &deployment_scope(name), kind, &scopes).await?;
     for (scope, cap) in scopes.iter().zip(caps) {
         store::limit::set(conn, scope, kind, cap).await?;
     }
@@ -203,16 +204,16 @@ async fn part(
 }
 
 pub fn team_scope(team_id: i64) -> String {
-    Scope::Team(team_id).to_string()
+    StoredScope::Team(team_id).to_string()
 }
 pub fn lane_scope(lane: &Lane, team_id: i64) -> String {
-    Scope::Lane { lane: lane.clone(), team: team_id }.to_string()
+    StoredScope::Lane { lane: lane.clone(), team: team_id }.to_string()
 }
 pub fn key_scope(key_id: &str) -> String {
-    Scope::Key(key_id.to_owned()).to_string()
+    StoredScope::Key(key_id.to_owned()).to_string()
 }
 pub fn deployment_scope(name: &str) -> String {
-    Scope::Deployment(name.to_owned()).to_string()
+    StoredScope::Deployment(name.to_owned()).to_string()
 }
 
 /// All limits that a catalog declares. `team_id` finds a team's id by its name.
@@ -239,8 +240,8 @@ pub fn declared(catalog: &Catalog, team_id: impl Fn(&str) -> Option<i64>) -> Vec
         let caps = deployment.caps();
         all.extend(of(deployment_scope(name), caps));
         for (kind, cap) in caps.each() {
-            let parts = lane_partition::of(name, cap, &catalog.lanes_in_force()).into_iter();
-            all.extend(parts.map(|(scope, cap)| Declared { scope, kind, cap }));
+            let partitions = lane_partition::of(name, cap, &catalog.lanes_in_force()).into_iter();
+            all.extend(partitions.map(|(scope, cap)| Declared { scope, kind, cap }));
         }
     }
     all.append(&mut quotas);

@@ -1,31 +1,32 @@
-//! The most that one call can take of limits in tokens: what is larger than a whole limit would wait for it for ever.
+//! The largest call that limits in tokens can admit: a larger one would wait for ever.
 
 use std::sync::Arc;
 
 use domain::Lane;
 
-use super::{Kind, Limiter, Rule};
+use super::{Kind, LimitRule, Limiter};
 
 /// The tightest of these rules that count tokens, and its cap.
-pub fn most_of(rules: &[Arc<Rule>]) -> Option<(i64, Arc<Rule>)> {
+pub fn most_of(rules: &[Arc<LimitRule>]) -> Option<(i64, Arc<LimitRule>)> {
     rules.iter().filter_map(most).min_by_key(|(cap, _)| *cap)
 }
 
 impl Limiter {
-    /// Of a deployment: of its own limits, and the larger of the two parts of which a call of the lane takes from one.
-    pub fn most_of_deployment(&self, name: &str, lane: &Lane) -> Option<(i64, Arc<Rule>)> {
+    /// The largest call of a deployment: bounded by its own limits, and by the larger of the lane's reserve and the
+    /// shared partition.
+    pub fn most_of_deployment(&self, name: &str, lane: &Lane) -> Option<(i64, Arc<LimitRule>)> {
         if self.is_empty() {
             return None;
         }
-        let (all, parts) = self.deployment_rules(name, lane);
-        let either = parts.iter().filter_map(|(own, shared)| most(own).zip(most(shared)));
+        let (all, partitions) = self.deployment_rules(name, lane);
+        let either = partitions.iter().filter_map(|(own, shared)| most(own).zip(most(shared)));
         let larger = either.map(|(own, shared)| if own.0 > shared.0 { own } else { shared });
         all.iter().filter_map(most).chain(larger).min_by_key(|(cap, _)| *cap)
     }
 
     /// By hand, as tests do that run no granter: a limit that nothing was granted of yet.
     pub fn declare(&self, scope: &str, kind: Kind, cap: i64) {
-        let rule = Rule::new(1, scope, kind);
+        let rule = LimitRule::new(1, scope, kind);
         rule.state().cap = cap;
         self.by_scope
             .write()
@@ -40,7 +41,7 @@ impl Limiter {
     }
 }
 
-fn most(rule: &Arc<Rule>) -> Option<(i64, Arc<Rule>)> {
+fn most(rule: &Arc<LimitRule>) -> Option<(i64, Arc<LimitRule>)> {
     let cap = rule.state().cap;
     // Zero before it was read.
     (rule.kind == Kind::Tpm && cap > 0).then(|| (cap, Arc::clone(rule)))

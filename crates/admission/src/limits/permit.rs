@@ -1,30 +1,30 @@
-//! What one call holds of all limits that it is under.
+//! The permits of one call: what it took from all limits that apply to it.
 
 use std::sync::Arc;
 
 use domain::{ErrorClass, attempt::Fault};
 
-use super::{Kind, Refused, Rule, Waiter};
+use super::{Kind, LimitRule, Refused, Waiter};
 
 /// What one call took. Slots go back when it is dropped; rates are spent, unless it is [`Permit::cancel`]led.
 #[derive(Debug, Default)]
 pub struct Permit {
-    taken: Vec<(Arc<Rule>, i64)>,
+    taken: Vec<(Arc<LimitRule>, i64)>,
     waiter: Option<Waiter>,
 }
 
 impl Permit {
     /// By hand, as tests and benchmarks do that run no granter: a rule with this grant, and a permit of one call of it.
-    pub fn granted(kind: Kind, grant: i64) -> (Arc<Rule>, Self) {
-        let rule = Arc::new(Rule::new(1, "deployment:d", kind));
+    pub fn granted(kind: Kind, grant: i64) -> (Arc<LimitRule>, Self) {
+        let rule = Arc::new(LimitRule::new(1, "deployment:d", kind));
         rule.grant(grant);
         let permit = Self::take(&[Arc::clone(&rule)], 1, Waiter::Job).unwrap_or_default();
         (rule, permit)
     }
 
-    /// Takes from all rules or from none. Refused by one, it asks for what it lacks of the others too, so that all of it comes in one
-    /// round.
-    pub(super) fn take(rules: &[Arc<Rule>], tokens: i64, waiter: Waiter) -> Result<Self, Refused> {
+    /// Takes from all rules or from none. When one refuses, demand is registered at the others too, so that one round
+    /// brings all of it.
+    pub(super) fn take(rules: &[Arc<LimitRule>], tokens: i64, waiter: Waiter) -> Result<Self, Refused> {
         let mut permit = Self { taken: Vec::with_capacity(rules.len()), waiter: Some(waiter) };
         for (n, rule) in rules.iter().enumerate() {
             match rule.take(tokens, waiter) {
@@ -40,7 +40,12 @@ impl Permit {
     }
 
     /// Takes from `own`, or when that refuses from `shared`.
-    pub(super) fn take_either(&mut self, own: &Arc<Rule>, shared: &Arc<Rule>, tokens: i64) -> Result<(), Refused> {
+    pub(super) fn take_either(
+        &mut self,
+        own: &Arc<LimitRule>,
+        shared: &Arc<LimitRule>,
+        tokens: i64,
+    ) -> Result<(), Refused> {
         let waiter = self.waiter();
         let (rule, amount) = match own.take(tokens, waiter) {
             Ok(amount) => (own, amount),
@@ -62,7 +67,7 @@ impl Permit {
         }
     }
 
-    /// Gives back what it took from rates: the call came to nothing, by no fault of its caller. Slots stay until it is dropped.
+    /// Refunds the rates: the call failed through no fault of its caller. Slots are kept until the permit is dropped.
     pub fn refund(&mut self) {
         let waiter = self.waiter();
         self.taken.retain(|(rule, amount)| {

@@ -1,4 +1,4 @@
-//! A refusal, and what it rests on: a limit is full when a view of the whole says so that is newer than the call.
+//! A refusal and its evidence: a limit counts as full only by a view of the whole limit that is newer than the call.
 
 use std::{
     sync::Arc,
@@ -8,9 +8,9 @@ use std::{
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use domain::waits::{Obstacle, WaitReason};
 
-use super::{Kind, Scope};
+use super::{Kind, StoredScope};
 
-/// A slot comes free when a call ends, and nobody knows when that is.
+/// The Retry-After at a full limit of slots: when the next call ends cannot be predicted.
 const SLOT_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How the whole limit stood after a round.
@@ -26,7 +26,7 @@ pub(super) struct View {
     pub burst: f64,
     /// Granted to other replicas, which did not use it.
     pub idle_elsewhere: i64,
-    /// Since when the word is good of all other replicas that hold something; `None`: none does.
+    /// Since when the reports of all other replicas with a grant are valid; `None` if no other replica has one.
     pub word_of: Option<Instant>,
     pub is_tight: bool,
     /// Another replica is short of it.
@@ -42,7 +42,7 @@ pub struct Refused {
     /// What the call needed, and what of it was there.
     pub(super) amount: i64,
     pub(super) held: i64,
-    /// Of no table: what this replica knows is all that there is to know.
+    /// Granted by this replica itself: no other one has a part of it.
     pub(super) is_local: bool,
     pub(super) view: Option<View>,
 }
@@ -52,7 +52,7 @@ pub struct Refused {
 pub(super) enum Standing {
     /// Nothing that is newer than the call, or it has room.
     Unknown,
-    /// All of it is granted, but not every replica has said that it uses what it was granted.
+    /// All of it is granted, but not every replica has reported that it uses its grant.
     Granted,
     /// It is full; a rate has room again after this.
     Full(Option<Duration>),
@@ -92,7 +92,7 @@ impl Refused {
         }
     }
 
-    /// What a caller is told: whose limit it is, how much it is, and until when it is used up.
+    /// The message for the caller: whose limit it is, its cap, and until when it is used up.
     pub fn told(&self, team: &str, retry_after: Duration, now: DateTime<Utc>) -> String {
         let (kind, cap, scope) = (self.kind.as_str(), self.cap, self.scope(team));
         if self.is_local {
@@ -112,12 +112,12 @@ impl Refused {
 
     /// As people write it. One of no table has a scope of its own.
     fn scope(&self, team: &str) -> String {
-        self.scope.parse::<Scope>().map_or_else(|_| self.scope.to_string(), |scope| scope.named(team))
+        self.scope.parse::<StoredScope>().map_or_else(|_| self.scope.to_string(), |scope| scope.named(team))
     }
 
-    /// What a refused request waits for, as `tollway jobs` and `tollway lanes` show it.
+    /// The obstacle of a blocked request, as `tollway jobs` and `tollway lanes` show it.
     pub fn obstacle(&self, team: &str) -> Obstacle {
-        let reason = self.scope.parse().map_or(WaitReason::DeploymentLimit, |scope: Scope| scope.reason());
+        let reason = self.scope.parse().map_or(WaitReason::DeploymentLimit, |scope: StoredScope| scope.reason());
         Obstacle::new(reason, format!("limit {} of {}", self.kind.as_str(), self.scope(team)))
     }
 }

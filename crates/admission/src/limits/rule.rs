@@ -1,4 +1,4 @@
-//! One limit as this replica sees it: what it was granted, what of that is in use, and how the whole stood when it was last asked for.
+//! One limit as this replica sees it: its grant, its use, and the last known state of the whole limit.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -7,19 +7,19 @@ use std::{
 
 use super::{Kind, Refused, refused::View, signals::Signals};
 
-/// What becomes of a request that a limit refused.
+/// The kind of request that a limit refused, which decides whether a grant is kept for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiter {
-    /// A job's request: it comes again within seconds, and what it lacked is kept for it.
+    /// A job's request: it retries within seconds, and its grant is kept until then.
     Job,
-    /// A synchronous caller: it waits for a moment, and is gone.
+    /// A synchronous call: it waits briefly and is then refused.
     Caller,
 }
 
 #[derive(Debug)]
-pub struct Rule {
+pub struct LimitRule {
     pub id: i64,
-    /// Raised when the limit is set anew: of a rate, that is another rule.
+    /// Raised when the limit is set again, which makes a new rule of a rate.
     pub generation: i64,
     pub scope: Arc<str>,
     pub kind: Kind,
@@ -45,9 +45,9 @@ pub(super) struct State {
     pub largest: i64,
     /// Of that, some was for requests of jobs.
     pub is_for_jobs: bool,
-    /// A caller is refused once the limit is known to be full: other replicas are asked for their word.
+    /// A synchronous call waits for certainty that the limit is full: other replicas are asked to report.
     pub needs_word: bool,
-    /// Somebody was refused lately, so what comes free is told.
+    /// When a call was last refused: freed capacity is then signalled.
     pub refused_at: Option<Instant>,
     /// Rates: what was spent since the last tick.
     pub spent: i64,
@@ -56,8 +56,8 @@ pub(super) struct State {
     /// Ticks since anything was taken or refused, and all of them.
     pub idle_ticks: u32,
     pub ticks: u32,
-    /// What a job's request was refused, or gave back because something else refused it, since one was let through: it comes again for
-    /// this.
+    /// What a job's request was refused, or returned because another rule refused it, since the last one was admitted:
+    /// its retry will need this amount.
     pub waited_for: i64,
     /// Slots in use at once, or the rate's spend in a tick, at the highest; it fades. And what the last call took.
     pub lately: i64,
@@ -97,10 +97,10 @@ impl Default for State {
     }
 }
 
-/// Somebody refused longer ago than this waits no more.
-const WAITS: Duration = Duration::from_millis(500);
+/// A caller that was refused longer ago than this no longer waits.
+const WAITER_TIMEOUT: Duration = Duration::from_millis(500);
 
-impl Rule {
+impl LimitRule {
     /// Of no table: granted by the replica itself.
     pub(super) fn new(id: i64, scope: &str, kind: Kind) -> Self {
         Self::of(id, 0, scope, kind, Arc::default())
@@ -197,7 +197,7 @@ impl Rule {
         self.refusal(&self.state(), amount)
     }
 
-    /// Undoes a take that led to no call: a refused call burns no limit.
+    /// Undoes a take that led to no call: a refused call uses up no limit.
     pub(super) fn undo(&self, amount: i64, waiter: Waiter) {
         let mut state = self.state();
         if waiter == Waiter::Job {
@@ -212,10 +212,10 @@ impl Rule {
         }
     }
 
-    /// A slot is free again, and whoever waits for one hears of it: here, or on another replica.
+    /// Frees a slot, and signals calls that wait for one, here or on another replica.
     pub(super) fn free(&self, state: &mut State) {
         state.used -= 1;
-        if state.refused_at.is_some_and(|at| at.elapsed() < WAITS) {
+        if state.refused_at.is_some_and(|at| at.elapsed() < WAITER_TIMEOUT) {
             self.signals.changed();
         }
         if state.view.is_some_and(|view| view.is_wanted) {

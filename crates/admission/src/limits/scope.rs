@@ -1,134 +1,50 @@
-//! What a limit is of, as `limit_rule.scope` keeps it. Written and read here and nowhere else.
+//! The scope of a limit, as users write it.
 
 use std::{fmt, str::FromStr};
 
-use domain::{Lane, waits::WaitReason};
+use domain::Lane;
 
-/// What a stored limit is of.
+/// The scope of a limit, as users write it: `team:NAME`, `lane:LANE:team:NAME`, `key:ID`, `deployment:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-    Team(i64),
-    Lane {
-        lane: Lane,
-        team: i64,
-    },
+pub enum LimitScope {
+    Team(String),
+    Lane { lane: Lane, team: String },
     Key(String),
     Deployment(String),
-    /// What lanes have of a deployment.
-    Part {
-        deployment: String,
-        part: Part,
-    },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
-    /// What the reserves leave, for all lanes.
-    Shared,
-    /// One lane's own.
-    Reserve(Lane),
-    /// A lane's maximum.
-    Most(Lane),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no stored scope of a limit")]
+#[error("{0:?} is not a scope; use team:NAME, lane:LANE:team:NAME, key:ID or deployment:NAME")]
 pub struct BadScope(String);
 
-impl Scope {
-    /// Why a request waits that a limit of it refuses.
-    pub fn reason(&self) -> WaitReason {
-        match self {
-            Self::Team(_) => WaitReason::TeamLimit,
-            Self::Lane { .. } => WaitReason::LaneLimit,
-            Self::Key(_) => WaitReason::KeyLimit,
-            Self::Deployment(_) | Self::Part { .. } => WaitReason::DeploymentLimit,
-        }
-    }
-
-    /// As people write it: they know a team by its name.
-    pub fn named(&self, team: &str) -> String {
-        match self {
-            Self::Team(_) => format!("team:{team}"),
-            Self::Lane { lane, .. } => format!("lane:{lane}:team:{team}"),
-            Self::Deployment(name) => format!("deployment:{name}"),
-            Self::Key(_) | Self::Part { .. } => self.to_string(),
-        }
-    }
-
-    /// The number of the team that it names.
-    pub fn team(&self) -> Option<i64> {
-        match self {
-            Self::Team(team) | Self::Lane { team, .. } => Some(*team),
-            Self::Key(_) | Self::Deployment(_) | Self::Part { .. } => None,
-        }
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Team(team) => write!(f, "team:{team}"),
-            Self::Lane { lane, team } => write!(f, "lane:{lane}:team:{team}"),
-            Self::Key(id) => write!(f, "key:{id}"),
-            Self::Deployment(name) => write!(f, "deployment:{}", escaped(name)),
-            Self::Part { deployment, part } => {
-                write!(f, "deployment:{}", escaped(deployment))?;
-                match part {
-                    Part::Shared => write!(f, ":shared"),
-                    Part::Reserve(lane) => write!(f, ":reserve:{lane}"),
-                    Part::Most(lane) => write!(f, ":most:{lane}"),
-                }
-            }
-        }
-    }
-}
-
-impl FromStr for Scope {
+impl FromStr for LimitScope {
     type Err = BadScope;
 
     fn from_str(text: &str) -> Result<Self, BadScope> {
         let bad = || BadScope(text.chars().take(128).collect());
         let (what, rest) = text.split_once(':').filter(|(_, rest)| !rest.is_empty()).ok_or_else(bad)?;
         match what {
-            "team" => rest.parse().map(Self::Team).map_err(|_| bad()),
+            "team" => Ok(Self::Team(rest.to_owned())),
             "key" => Ok(Self::Key(rest.to_owned())),
+            "deployment" => Ok(Self::Deployment(rest.to_owned())),
             "lane" => {
                 let (lane, team) = rest.split_once(":team:").ok_or_else(bad)?;
-                let (lane, team) = (lane.parse().map_err(|_| bad())?, team.parse().map_err(|_| bad())?);
-                Ok(Self::Lane { lane, team })
+                Ok(Self::Lane { lane: lane.parse().map_err(|_| bad())?, team: team.to_owned() })
             }
-            "deployment" => Ok(match part_of(rest) {
-                Some((name, part)) => Self::Part { deployment: plain(name), part },
-                None => Self::Deployment(plain(rest)),
-            }),
             _ => Err(bad()),
         }
     }
 }
 
-/// A deployment's name and the part of it, if the text is both.
-fn part_of(text: &str) -> Option<(&str, Part)> {
-    let of_lane = |word: &str| {
-        let (name, lane) = text.rsplit_once(word)?;
-        Some((name, lane.parse::<Lane>().ok()?))
-    };
-    text.strip_suffix(":shared")
-        .map(|name| (name, Part::Shared))
-        .or_else(|| of_lane(":reserve:").map(|(name, lane)| (name, Part::Reserve(lane))))
-        .or_else(|| of_lane(":most:").map(|(name, lane)| (name, Part::Most(lane))))
-}
-
-/// A name that would read as a part of another deployment is written so that it does not. All others stay as they are.
-fn escaped(name: &str) -> String {
-    match part_of(name).is_some() || name.contains("%3A") || name.contains("%25") {
-        true => name.replace('%', "%25").replace(':', "%3A"),
-        false => name.to_owned(),
+impl fmt::Display for LimitScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Team(team) => write!(f, "team:{team}"),
+            Self::Lane { lane, team } => write!(f, "lane:{lane}:team:{team}"),
+            Self::Key(id) => write!(f, "key:{id}"),
+            Self::Deployment(name) => write!(f, "deployment:{name}"),
+        }
     }
-}
-
-fn plain(name: &str) -> String {
-    name.replace("%3A", ":").replace("%25", "%")
 }
 
 #[cfg(test)]
@@ -136,36 +52,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scope_is_read_as_it_is_written() {
-        let (prod, bulk) = (Lane::prod(), Lane::bulk());
-        let mut scopes = vec![Scope::Team(7), Scope::Lane { lane: bulk.clone(), team: 7 }, Scope::Key("abc".into())];
-        for name in
-            ["d", "openai:small", "a:shared", "a:reserve:prod", "a:most:x", "100%", "a%3Ashared", "%25", "team:7"]
-        {
-            scopes.push(Scope::Deployment(name.into()));
-            for part in [Part::Shared, Part::Reserve(prod.clone()), Part::Most(bulk.clone())] {
-                scopes.push(Scope::Part { deployment: name.into(), part });
-            }
+    fn a_scope_is_read_as_it_is_shown() {
+        for text in ["team:search", "lane:bulk:team:search", "key:abcdefghijkl", "deployment:openai:small"] {
+            assert_eq!(text.parse::<LimitScope>().unwrap().to_string(), text);
         }
-        let written: std::collections::BTreeSet<String> = scopes.iter().map(Scope::to_string).collect();
-        assert_eq!(written.len(), scopes.len(), "no two are written alike");
-        for scope in scopes {
-            assert_eq!(scope.to_string().parse(), Ok(scope));
+        for text in ["", "team", "team:", "lane:bulk", "lane:No Lane:team:a", "user:a"] {
+            assert!(text.parse::<LimitScope>().is_err(), "{text}");
         }
-        for bad in ["", "team", "team:", "team:x", "lane:bulk", "lane:No Lane:team:1", "user:a"] {
-            assert!(bad.parse::<Scope>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn usual_names_are_written_as_they_are() {
-        for text in ["deployment:d", "deployment:openai:small", "deployment:d:shared", "deployment:d:reserve:prod"] {
-            assert_eq!(text.parse::<Scope>().map(|scope| scope.to_string()).as_deref(), Ok(text));
-        }
-        let other = Scope::Deployment("a:shared".into());
-        assert_eq!(
-            (other.to_string().as_str(), other.named("").as_str()),
-            ("deployment:a%3Ashared", "deployment:a:shared")
-        );
     }
 }

@@ -1,4 +1,4 @@
-//! How those who wait for a limit, and the granter, hear of one another.
+//! Signals between calls that wait for a limit and the granter.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,9 +8,9 @@ use tokio::sync::{Notify, watch};
 pub struct Signals {
     /// The granter has something to ask for, or to give back.
     pub demand: Notify,
-    /// Raised whenever there may be something for those who wait.
+    /// Raised whenever there may be something for waiting calls.
     turn: watch::Sender<u64>,
-    /// The database was asked last in vain.
+    /// The last exchange with the database failed.
     is_away: AtomicBool,
 }
 

@@ -15,7 +15,7 @@ fn granted(lanes: &BTreeMap<Lane, LaneRule>, kind: Kind, cap: i64) -> Limiter {
     let limiter = Limiter::default();
     let all = std::iter::once((deployment_scope("d"), cap)).chain(lane_partition::of("d", cap, lanes));
     for (scope, cap) in all {
-        let rule = Rule::new(1, &scope, kind);
+        let rule = LimitRule::new(1, &scope, kind);
         rule.grant(cap);
         limiter.by_scope.write().unwrap().insert(scope.into(), vec![Arc::new(rule)]);
     }
@@ -60,8 +60,8 @@ fn a_pace_that_was_cut_leaves_each_reserve_its_part() {
         (0..n).map_while(|_| limiter.take_deployment("d", &lane, &reserves(&lanes), 1, Waiter::Job).ok()).collect()
     };
     let (bulk, prod) = (take("bulk", 35), take("prod", 5));
-    limiter.paces.refused("d", now);
-    assert_eq!(limiter.paces.ceiling("d"), Some(20));
+    limiter.concurrency.refused("d", now);
+    assert_eq!(limiter.concurrency.ceiling("d"), Some(20));
     assert_eq!(take("prod", 9).len(), 0, "more are under way than the deployment takes");
     drop((bulk, prod));
     let bulk = take("bulk", 100);

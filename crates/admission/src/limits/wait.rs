@@ -1,5 +1,5 @@
-//! How long a synchronous call that was refused waits. It is told that a limit is full once that is known, by a view of the whole that is
-//! newer than the call; while nothing is known it waits for a round of the granter, up to a bound.
+//! How long a refused synchronous call waits. It is told that a limit is full once a view of the whole limit that is
+//! newer than the call says so. Until then it waits, for a bounded time, for a round of the granter.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +7,13 @@ use tokio::sync::watch;
 
 use super::{Limiter, Refused, refused::Standing};
 
-/// A limit that is full may have room when a call ends: for so long a caller waits for that.
+/// How long a call waits at a full limit: a slot may be freed when another call ends.
 const ADMISSION_TIMEOUT: Duration = Duration::from_millis(100);
-/// For so long it waits for the word of other replicas. What one that gives none was granted counts as used.
-const WORD: Duration = Duration::from_millis(400);
-/// And for so long to know anything.
-const LONGEST: Duration = Duration::from_secs(1);
-/// One look after another takes no longer than this, for what no signal tells of: a rate that fills.
+/// How long it waits for the reports of other replicas. The grant of a replica that does not report counts as used.
+const PEER_ANSWER_TIMEOUT: Duration = Duration::from_millis(400);
+/// How long it waits while nothing is known of the limit.
+const UNKNOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest wait between two checks: no signal tells when a rate refills.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A limit that is known to be full.
@@ -23,18 +23,18 @@ pub struct Full {
     pub retry_after: Duration,
 }
 
-/// What a refused call does now.
+/// What a refused call does next.
 #[derive(Debug)]
 pub enum Verdict {
     /// It waits for a moment and tries again.
     Again,
     Full(Box<Full>),
-    /// The database does not answer: nobody knows whether there is room.
+    /// The database does not answer, so it is unknown whether the limit has capacity.
     Unknown,
 }
 
 impl Limiter {
-    /// What becomes of a refused call that began at `since`.
+    /// Decides what a refused call that began at `since` does next.
     pub fn verdict(&self, refused: Refused, since: Instant, now: Instant) -> Verdict {
         let waited = now.saturating_duration_since(since);
         let (standing, retry_after) = (refused.standing(since, now), refused.retry_after(now));
@@ -42,8 +42,8 @@ impl Limiter {
         match standing {
             Standing::Full(Some(refill)) if waited + refill > ADMISSION_TIMEOUT => full(),
             Standing::Full(_) if waited >= ADMISSION_TIMEOUT => full(),
-            Standing::Granted if waited >= WORD => full(),
-            Standing::Unknown if waited >= LONGEST || self.signals.is_away() => Verdict::Unknown,
+            Standing::Granted if waited >= PEER_ANSWER_TIMEOUT => full(),
+            Standing::Unknown if waited >= UNKNOWN_TIMEOUT || self.signals.is_away() => Verdict::Unknown,
             _ => Verdict::Again,
         }
     }
@@ -53,7 +53,7 @@ impl Limiter {
         self.signals.turn()
     }
 
-    /// Waits until it is worth trying again.
+    /// Waits until a retry may succeed.
     pub async fn wait(&self, mut turn: watch::Receiver<u64>) {
         let _ = tokio::time::timeout(POLL_INTERVAL, turn.changed()).await;
     }

@@ -26,7 +26,7 @@ pub const LONGEST_OUTAGE: Duration = Duration::from_secs(30 * 24 * 3_600);
 pub enum OrderError {
     #[error("there is no deployment {0:?}; `tollway deployments` lists them")]
     NotFound(String),
-    #[error("for_s is {0}; it is at least 1 and at most {max}", max = LONGEST_OUTAGE.as_secs())]
+    #[error("for_s must be from 1 to {max} (got {0})", max = LONGEST_OUTAGE.as_secs())]
     BadTime(u64),
     #[error(transparent)]
     Unavailable(#[from] store::Error),
@@ -75,7 +75,7 @@ fn check(control: &AdmissionControl, name: &str) -> Result<(), OrderError> {
     catalog.deployment(name).map(drop).ok_or_else(|| OrderError::NotFound(name.chars().take(64).collect()))
 }
 
-/// This replica at once; the others look by themselves, and so would this one.
+/// Applies the change on this replica at once. The others poll for it, and so would this one.
 async fn follow_soon(control: &AdmissionControl) {
     let _ = look(control).await;
     control.work.notify();
@@ -85,7 +85,7 @@ async fn follow_soon(control: &AdmissionControl) {
 pub async fn follow(control: Arc<AdmissionControl>, stop: CancellationToken) {
     loop {
         if let Err(error) = look(&control).await {
-            warn!(%error, "Whether deployments were taken out by hand could not be seen; trying again");
+            warn!(%error, "Could not read which deployments were taken out by hand; trying again");
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -106,7 +106,8 @@ async fn look(control: &AdmissionControl) -> store::Result<()> {
     Ok(())
 }
 
-/// What orders come to at `now`: who is out until when, and who was released since the last look.
+/// The effect of the orders at `now`: which deployments are out until when, and which were released since the last
+/// poll.
 pub(super) fn standing(
     orders: &[Order],
     seen: Option<DateTime<Utc>>,

@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 use domain::attempt::{ErrorClass, Fault};
 use tracing::{info, warn};
 
-const FIRST_COOLING: Duration = Duration::from_millis(500);
-const LONGEST_COOLING: Duration = Duration::from_secs(30);
+const MIN_COOLING: Duration = Duration::from_millis(500);
+const MAX_COOLING: Duration = Duration::from_secs(30);
 /// Of a fault that only the operator mends: to ask more often would not mend it sooner.
 const OPERATOR: Backoff = Backoff { first: Duration::from_secs(30), longest: Duration::from_secs(600) };
 /// A provider's own Retry-After is believed up to this. A longer one cannot be meant, so the pause is ours.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
-/// A probe that is not heard of for so long is sent again.
-const PROBE_PATIENCE: Duration = Duration::from_secs(15);
-/// Looked at again by those who wait for a probe's answer.
-pub(super) const PROBE_PAUSE: Duration = Duration::from_millis(100);
-/// Failures longer ago than this are no evidence beside a new one.
-const EVIDENCE_AGES: Duration = Duration::from_secs(300);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
+/// A probe without an answer for this long is sent again.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often waiting calls check for the probe's answer.
+pub(super) const PROBE_POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// A failure older than this is no evidence when a new one is judged.
+const EVIDENCE_MAX_AGE: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum State {
@@ -42,7 +42,7 @@ pub(super) struct Streak {
 
 impl Streak {
     pub fn add(&mut self, request: u64, now: Instant) {
-        if self.last.is_some_and(|last| now.saturating_duration_since(last) > EVIDENCE_AGES) {
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) > EVIDENCE_MAX_AGE) {
             *self = Self::default();
         }
         match self.first {
@@ -53,7 +53,7 @@ impl Streak {
     }
 
     pub fn is_stale(&self, now: Instant) -> bool {
-        self.last.is_none_or(|last| now.saturating_duration_since(last) > EVIDENCE_AGES)
+        self.last.is_none_or(|last| now.saturating_duration_since(last) > EVIDENCE_MAX_AGE)
     }
 }
 
@@ -79,12 +79,12 @@ impl Circuit {
     pub fn ready(&self, now: Instant) -> Result<(), Duration> {
         match self.state {
             State::Cooling { until } if now < until => Err(until - now),
-            State::Probing { since } if now < since + PROBE_PATIENCE => Err(PROBE_PAUSE),
+            State::Probing { since } if now < since + PROBE_TIMEOUT => Err(PROBE_POLL_INTERVAL),
             State::Closed | State::Cooling { .. } | State::Probing { .. } => Ok(()),
         }
     }
 
-    /// A call begins. After cooling it is the probe, and nothing else starts until it is heard of.
+    /// A call begins. After cooling it is the probe, and no other call starts until it has reported back.
     pub fn started(&mut self, now: Instant) {
         if !self.is_closed() {
             self.state = State::Probing { since: now };
@@ -149,7 +149,7 @@ impl Circuit {
     /// For how long every probe has failed; `None`: it is not down, or nobody calls it any more.
     pub fn down_for(&self, now: Instant) -> Option<Duration> {
         let (first, last) = self.down?;
-        let is_known = now.saturating_duration_since(last) <= OPERATOR.longest + PROBE_PATIENCE;
+        let is_known = now.saturating_duration_since(last) <= OPERATOR.longest + PROBE_TIMEOUT;
         is_known.then(|| last.saturating_duration_since(first))
     }
 }
@@ -158,9 +158,9 @@ impl Circuit {
 fn meant(class: ErrorClass, asked: Option<Duration>) -> Option<Duration> {
     let asked = asked?;
     match class {
-        ErrorClass::Throttled | ErrorClass::Overloaded => (asked <= LONGEST_RETRY_AFTER).then_some(asked),
+        ErrorClass::Throttled | ErrorClass::Overloaded => (asked <= MAX_RETRY_AFTER).then_some(asked),
         _ if class.fault() == Fault::Operator => None,
-        _ => (asked <= LONGEST_COOLING).then_some(asked),
+        _ => (asked <= MAX_COOLING).then_some(asked),
     }
 }
 
@@ -177,7 +177,7 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { first: FIRST_COOLING, longest: LONGEST_COOLING }
+        Self { first: MIN_COOLING, longest: MAX_COOLING }
     }
 }
 

@@ -30,8 +30,8 @@ use super::{
 const BREAKER_OPENS_AT: u32 = 10;
 /// The same for a refusal of the credential or the model, which costs nothing and says more.
 const REFUSALS_OPEN_AT: u32 = 2;
-/// For so long an answer to one team contradicts the failures of another.
-const CONTRADICTS_FOR: Duration = Duration::from_secs(30);
+/// How long an answer to one team contradicts the failures of another.
+const CONTRADICTION_WINDOW: Duration = Duration::from_secs(30);
 
 /// A call that failed.
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +113,7 @@ impl Health {
         Ok(())
     }
 
-    /// A call of the team begins. After cooling it is the probe, and nothing else starts until it is heard of.
+    /// A call of the team begins. After cooling it is the probe, and no other call starts until it has reported back.
     pub fn started(&self, deployment: &str, team: &str) {
         self.each_circuit(deployment, team, |circuit, now| circuit.started(now));
     }
@@ -150,7 +150,7 @@ impl Health {
         self.note(&records);
     }
 
-    /// Takes note of a failed call, and tells whom the evidence blames.
+    /// Records a failed call, and returns whom the evidence blames.
     pub fn failed(&self, failure: Failure<'_>) -> Blame {
         self.failed_at(failure, Instant::now())
     }
@@ -249,7 +249,7 @@ impl Record {
     fn is_contradicted(&self, team: &Arc<str>, now: Instant) -> bool {
         let Some(first) = self.teams.get(team).and_then(|circuit| circuit.streak.first) else { return false };
         self.answers.iter().any(|(name, began, ended)| {
-            name != team && *began > first && now.saturating_duration_since(*ended) <= CONTRADICTS_FOR
+            name != team && *began > first && now.saturating_duration_since(*ended) <= CONTRADICTION_WINDOW
         })
     }
 

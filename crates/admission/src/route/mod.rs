@@ -13,7 +13,7 @@ use domain::{
     budget::Policy,
     waits::{Obstacle, WaitReason},
 };
-use scheduler::backoff::LIMIT_PAUSE;
+use scheduler::backoff::LIMIT_BACKOFF;
 
 pub use blame::Blame;
 pub use circuit::Backoff;
@@ -21,7 +21,7 @@ pub use health::{Failure, Health, Shut, Standing, obstacle};
 
 use crate::{
     Placement,
-    budgets::{Ask, Budgets, Refusal, Urgency},
+    budgets::{Budgets, Refusal, ReservationRequest, Urgency},
     catalog::ActiveRoute,
     limits::{Limiter, Refused, Reserves, Waiter},
 };
@@ -30,18 +30,18 @@ use crate::{
 #[derive(Debug)]
 pub enum Next {
     Use(Placement),
-    /// None can take it now; the soonest may be asked again after this.
+    /// No deployment can take it now; the first one may be tried again after this.
     Wait {
         after: Duration,
         obstacle: Obstacle,
         /// Why the provider is not asked, where it is that.
         class: Option<ErrorClass>,
     },
-    /// What it can cost does not fit into a budget.
+    /// Its worst-case cost does not fit into a budget.
     OverBudget(Refusal),
 }
 
-/// What a choice of deployment goes by.
+/// The inputs of the choice of a deployment.
 #[derive(Debug, Clone, Copy)]
 pub struct Choice<'a> {
     pub route: &'a ActiveRoute,
@@ -53,8 +53,8 @@ pub struct Choice<'a> {
     pub reserves: &'a Reserves,
     /// For limits in tokens.
     pub tokens: i64,
-    /// For whom, and how large it can get.
-    pub ask: &'a Ask,
+    /// What the call asks budgets to reserve.
+    pub ask: &'a ReservationRequest,
     pub now: DateTime<Utc>,
     pub urgency: Urgency,
 }
@@ -101,7 +101,7 @@ fn first_fit(choice: Choice<'_>, health: &Health, limits: &Limiter, budgets: &Bu
                     }
                 }
             },
-            Err(refused) => consider(LIMIT_PAUSE, Hindrance::Limit(refused)),
+            Err(refused) => consider(LIMIT_BACKOFF, Hindrance::Limit(refused)),
         }
     }
     if let Some(refusal) = broke {
@@ -117,7 +117,7 @@ fn first_fit(choice: Choice<'_>, health: &Health, limits: &Limiter, budgets: &Bu
         Some((after, Hindrance::Limit(refused))) => Next::Wait { after, obstacle: refused.obstacle(""), class: None },
         None => {
             let obstacle = Obstacle::new(WaitReason::Other, "no deployment left");
-            Next::Wait { after: LIMIT_PAUSE, obstacle, class: None }
+            Next::Wait { after: LIMIT_BACKOFF, obstacle, class: None }
         }
     }
 }

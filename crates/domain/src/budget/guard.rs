@@ -8,7 +8,7 @@ use super::{Facts, Length, Window};
 use crate::attempt::words;
 
 words! {
-    /// RowsOf spend is looked at by itself.
+    /// Whose spend the guard limits, each separately.
     GuardBy {
         Job = "job",
         Feature = "feature",

@@ -11,7 +11,7 @@ const UNITS: [(&str, i64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1
 pub struct Length(i64);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no length of time above zero, such as 30s, 90m, 24h or 7d")]
+#[error("{0:?} is not a duration above zero, such as 30s, 90m, 24h or 7d")]
 pub struct BadLength(String);
 
 impl Length {

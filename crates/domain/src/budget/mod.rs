@@ -1,4 +1,4 @@
-//! A budget: how much may be spent by whom in which time, and what happens when it is used up.
+//! A budget: how much a scope may spend per window, and what happens when it is used up.
 
 mod check;
 mod guard;
@@ -114,7 +114,7 @@ impl Budget {
         self.policy.unwrap_or(if self.soft { Policy::Alert } else { Policy::Reject })
     }
 
-    /// Whether calls go on when it is used up.
+    /// Whether calls are let through when it is used up.
     pub fn lets_through(&self) -> bool {
         self.soft || self.policy() == Policy::Alert
     }

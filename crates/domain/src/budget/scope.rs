@@ -1,4 +1,4 @@
-//! What a budget is of: any combination of whom and where. A call is under it when all that is said of it fits.
+//! The scope of a budget: any combination of dimensions. A budget applies to a call that matches all of them.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ pub struct Scope {
     pub tags: BTreeMap<String, String>,
 }
 
-/// One thing that is said of a call. Those that few calls share come first: by them budgets are found.
+/// One dimension of a scope. The rarest come first, because the index finds budgets by them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dimension<'a> {
     Job(i64),

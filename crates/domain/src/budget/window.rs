@@ -29,9 +29,11 @@ pub enum Window {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadWindow {
-    #[error("{0:?} is no window: hour, day, week, month, total, or rolling with a duration, such as \"rolling 24h\"")]
+    #[error(
+        "{0:?} is not a window; use hour, day, week, month, total, or rolling with a duration, such as \"rolling 24h\""
+    )]
     Word(String),
-    #[error("a rolling window is from 1 minute to 366 days long, not {0:?}")]
+    #[error("a rolling window must be from 1 minute to 366 days long (got {0:?})")]
     Length(String),
 }
 

@@ -1,4 +1,4 @@
-//! What is said of a lane, and what cannot be said of one.
+//! The rule of a lane, and its checks.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -46,7 +46,7 @@ pub struct LaneRule {
     pub backoff_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff_max_ms: Option<u64>,
-    /// A weighted lane that got no slot for so long gets one before the strict ones; 0: never.
+    /// A weighted lane without a slot for this long is served once ahead of the strict ones; 0: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aging_s: Option<u64>,
     /// It takes no new work; what is in it is served.

@@ -17,15 +17,15 @@ use super::{AuthError, SignIns, caller::Caller, key::ParsedKey};
 use crate::Engine;
 
 /// Between two looks of the background task: well below the second in which a revocation must hold everywhere.
-const REFRESH_EVERY: Duration = Duration::from_millis(300);
+const REFRESH_INTERVAL: Duration = Duration::from_millis(300);
 /// Between two looks that unknown keys ask for.
-const CATCH_UP_APART: Duration = Duration::from_millis(50);
+const MIN_CATCH_UP_INTERVAL: Duration = Duration::from_millis(50);
 /// A look that takes longer than this has failed: its connection is dead.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
-/// Without the database, known keys work for so long; then a revocation might be missed for too long.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long known keys work without the database; after that a revocation might be missed for too long.
 const STALE_AFTER: Duration = Duration::from_secs(60);
 /// Between two times that failed sign-ins are written to the audit.
-const AUDIT_EVERY: Duration = Duration::from_secs(60);
+const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
 /// `changed_at` is taken before its transaction commits, and a session may not idle in one for longer than a minute.
 const OVERLAP: chrono::TimeDelta = chrono::TimeDelta::seconds(60);
 
@@ -34,7 +34,7 @@ pub struct KeyCache {
     table: RwLock<Table>,
     /// Keys that were refused.
     pub sign_ins: SignIns,
-    /// Held by whoever looks: when the last look began. Looks never overlap.
+    /// When the last refresh began. The lock keeps refreshes from overlapping.
     look: Mutex<Option<Instant>>,
 }
 
@@ -114,7 +114,7 @@ impl KeyCache {
         match *look {
             // That look began after we asked and failed; asking again would only queue us all up behind a dead database.
             Some(last) if last >= asked => return Err(AuthError::Unavailable),
-            Some(last) => tokio::time::sleep_until((last + CATCH_UP_APART).into()).await,
+            Some(last) => tokio::time::sleep_until((last + MIN_CATCH_UP_INTERVAL).into()).await,
             None => {}
         }
         self.look_now(&mut look, pool).await.map_err(|_| AuthError::Unavailable)
@@ -131,7 +131,7 @@ impl KeyCache {
             Ok::<_, store::Error>((changes, disabled))
         };
         let (changes, disabled) =
-            tokio::time::timeout(LOOK_TIMEOUT, reading).await.map_err(|_| store::Error::PoolTimedOut)??;
+            tokio::time::timeout(LOOKUP_TIMEOUT, reading).await.map_err(|_| store::Error::PoolTimedOut)??;
         self.write().take(&changes, disabled, began);
         Ok(())
     }
@@ -171,7 +171,7 @@ pub async fn follow_keys(engine: Arc<Engine>) {
     let mut failing = false;
     let mut audited = Instant::now();
     loop {
-        if audited.elapsed() >= AUDIT_EVERY {
+        if audited.elapsed() >= AUDIT_INTERVAL {
             audited = Instant::now();
             audit_sign_ins(&engine).await;
         }
@@ -187,7 +187,7 @@ pub async fn follow_keys(engine: Arc<Engine>) {
             }
             Err(_) => {}
         }
-        tokio::time::sleep(REFRESH_EVERY).await;
+        tokio::time::sleep(REFRESH_INTERVAL).await;
     }
 }
 
@@ -196,7 +196,7 @@ async fn audit_sign_ins(engine: &Engine) {
         return;
     }
     let written = async { engine.keys.sign_ins.write(&mut *engine.pools.work.acquire().await?).await };
-    match tokio::time::timeout(LOOK_TIMEOUT, written).await {
+    match tokio::time::timeout(LOOKUP_TIMEOUT, written).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "Failed sign-ins could not be written to the audit"),
         Err(_) => tracing::warn!("Failed sign-ins could not be written to the audit in time"),
@@ -310,7 +310,7 @@ mod tests {
         let asked = Instant::now();
         let answers = futures::future::join_all((0..100).map(|_| cache.catch_up(&nowhere, asked))).await;
         assert!(answers.iter().all(|answer| *answer == Err(AuthError::Unavailable)));
-        assert!(asked.elapsed() < LOOK_TIMEOUT * 2, "one look, not a hundred");
+        assert!(asked.elapsed() < LOOKUP_TIMEOUT * 2, "one look, not a hundred");
     }
 
     mod with_database {

@@ -25,7 +25,7 @@ impl Caller {
         permission.is_held_by(self.role)
     }
 
-    /// RowsOf things it reaches with a permission that it holds.
+    /// Whose objects it reaches with a permission that it has.
     pub fn scope(&self, permission: Permission) -> Scope {
         if permission.reaches_all_teams(self.role) { Scope::All } else { Scope::Team(self.team_id) }
     }

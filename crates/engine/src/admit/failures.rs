@@ -18,7 +18,7 @@ use store::{
 
 /// Failures in a row that are answered at once, and the pace at which more of them are.
 const BURST: u32 = 20;
-const INTERVAL: Duration = Duration::from_secs(3);
+const FAILURE_INTERVAL: Duration = Duration::from_secs(3);
 /// Addresses and key ids that are remembered.
 const MAX_SOURCES: usize = 8_192;
 /// Addresses that are counted by themselves between two lines of the audit, and those that get a line.
@@ -62,7 +62,7 @@ pub struct SignIns(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Until when each source has used up what it may: a failure costs [`INTERVAL`] (generic cell rate algorithm).
+    /// Until when each source has used up what it may: a failure costs [`FAILURE_INTERVAL`] (generic cell rate algorithm).
     used_until: HashMap<Source, Instant>,
     counts: HashMap<Option<IpAddr>, Count>,
     /// Of the addresses for which there was no room.
@@ -81,7 +81,7 @@ struct Count {
 }
 
 impl SignIns {
-    /// Spends one failure of an address and of a key id. `Err`: one of them has none left for so long.
+    /// Spends one failure of an address and of a key id. `Err`: how long until one of them has a failure left.
     pub fn spend(&self, from: Option<IpAddr>, key: Option<KeyId>, now: Instant) -> Result<(), Duration> {
         let mut inner = self.lock();
         let sources = [from.map(|address| Source::Address(network(address))), key.map(Source::Key)];
@@ -150,14 +150,15 @@ impl SignIns {
 impl Inner {
     fn wait(&self, source: &Source, now: Instant) -> Option<Duration> {
         let used_until = self.used_until.get(source)?;
-        let next = *used_until + INTERVAL;
-        next.checked_duration_since(now + INTERVAL * BURST).filter(|wait| !wait.is_zero())
+        let next = *used_until + FAILURE_INTERVAL;
+        next.checked_duration_since(now + FAILURE_INTERVAL * BURST).filter(|wait| !wait.is_zero())
     }
 
     fn spend(&mut self, source: Source, now: Instant) {
         if self.used_until.len() >= MAX_SOURCES && !self.used_until.contains_key(&source) {
             self.used_until.retain(|_, used_until| *used_until > now);
-            // All of them fail now: whoever failed least is forgotten, for its limit is farthest away.
+            // All sources are failing: the one with the fewest failures is dropped, because it is farthest from its
+            // limit.
             if self.used_until.len() >= MAX_SOURCES
                 && let Some(least) = self.used_until.iter().min_by_key(|(_, until)| **until).map(|(source, _)| *source)
             {
@@ -165,7 +166,7 @@ impl Inner {
             }
         }
         let used_until = self.used_until.entry(source).or_insert(now);
-        *used_until = (*used_until).max(now) + INTERVAL;
+        *used_until = (*used_until).max(now) + FAILURE_INTERVAL;
     }
 }
 
@@ -244,10 +245,13 @@ mod tests {
     fn an_address_that_fails_too_often_is_told_how_long_to_wait() {
         let (sign_ins, now) = (SignIns::default(), Instant::now());
         assert_eq!(answered(&sign_ins, ip("192.0.2.1"), None, 100, now), BURST as usize);
-        assert_eq!(sign_ins.spend(ip("192.0.2.1"), None, now), Err(INTERVAL));
+        assert_eq!(sign_ins.spend(ip("192.0.2.1"), None, now), Err(FAILURE_INTERVAL));
         assert_eq!(sign_ins.spend(ip("192.0.2.2"), None, now), Ok(()), "another address is not concerned");
-        assert_eq!(sign_ins.spend(ip("192.0.2.1"), None, now + INTERVAL), Ok(()));
-        assert_eq!(answered(&sign_ins, ip("192.0.2.1"), None, 100, now + INTERVAL * (BURST + 1)), BURST as usize);
+        assert_eq!(sign_ins.spend(ip("192.0.2.1"), None, now + FAILURE_INTERVAL), Ok(()));
+        assert_eq!(
+            answered(&sign_ins, ip("192.0.2.1"), None, 100, now + FAILURE_INTERVAL * (BURST + 1)),
+            BURST as usize
+        );
     }
 
     #[test]

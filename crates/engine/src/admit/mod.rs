@@ -47,8 +47,9 @@ pub enum AuthError {
     Unavailable,
 }
 
-/// Who presents this key. A key that the cache knows costs no round trip. Any other waits for the next look at the table, however
-/// many ask; so an unknown id, a wrong secret and a revoked key are told apart neither by their answer nor by its time.
+/// Authenticates a presented key. A key in the cache costs no round trip. Any other waits for the next read of the
+/// table, which all such requests share. So an unknown id, a wrong secret and a revoked key can be told apart neither
+/// by the answer nor by its time.
 pub async fn authenticate(engine: &Engine, presented: &str, from: Option<IpAddr>) -> Result<Arc<Caller>, AuthError> {
     let (sign_ins, now) = (&engine.keys.sign_ins, Instant::now());
     let fail = |key: Option<&ParsedKey<'_>>, reason: Reason, error: AuthError| {

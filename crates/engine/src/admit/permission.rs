@@ -10,11 +10,11 @@ pub enum Permission {
     CallModels,
     SubmitJobs,
     ReadJobs,
-    /// Answers may hold what prompts held: whoever runs the gateway need not see them.
+    /// Answers may repeat prompts, which operators of the gateway need not see.
     ReadResults,
     /// Pause, resume, cancel.
     ManageJobs,
-    /// Let go on what burns a budget.
+    /// Approve jobs that a guard paused or that cost much.
     ApproveJobs,
     /// Purge bodies and results.
     DeleteJobs,

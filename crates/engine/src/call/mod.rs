@@ -62,10 +62,10 @@ fn keep_pace(engine: &Engine, deployment: &ActiveDeployment, error: Option<&Call
     match error.map(|error| error.class) {
         None => {
             let most = || engine.control.limits.cap(&limits::deployment_scope(&deployment.name), Kind::Slots);
-            engine.control.limits.paces.answered(&deployment.name, most);
+            engine.control.limits.concurrency.answered(&deployment.name, most);
         }
         Some(ErrorClass::Throttled | ErrorClass::Overloaded) => {
-            engine.control.limits.paces.refused(&deployment.name, Instant::now());
+            engine.control.limits.concurrency.refused(&deployment.name, Instant::now());
         }
         Some(_) => {}
     }

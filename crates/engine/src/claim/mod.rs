@@ -23,26 +23,26 @@ pub use request::{JobInfo, Request};
 
 use crate::Engine;
 
-/// Without a notification the queue is looked at this often.
+/// How often the queue is polled without a notification.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// When all candidates were locked by other claims.
 const CONTENTION_BACKOFF: Duration = Duration::from_millis(10);
 const ERROR_BACKOFF: Duration = Duration::from_millis(250);
-/// The most that a claim looks at beyond the usual, in multiples of it.
+/// The widest scan of a claim, in multiples of the usual one.
 const MAX_SCAN_FACTOR: i64 = 64;
 
 /// What a claim found.
 #[derive(Debug, PartialEq, Eq)]
 enum ClaimOutcome {
-    /// As much as was asked for, or all there was; look again when a slot is free.
+    /// The claim filled its slots or drained the queue; claim again when a slot is free.
     Some,
-    /// Some, and there is more that was not looked at: a team has many small jobs.
+    /// Some requests, and more flows that were not examined: a team has many small jobs.
     MoreJobs,
-    /// Somebody else holds what there is.
+    /// Other claims have locked all candidates.
     Contended,
-    /// All that was looked at is held by limits or providers, and there is more that was not looked at.
+    /// Every flow that was examined is blocked by limits or providers, and there are more that were not examined.
     AllBlocked,
-    /// Nothing can run now; look again after this at the latest.
+    /// Nothing can run now; claim again after this at the latest.
     Nothing { look_again: Duration },
 }
 
@@ -51,9 +51,9 @@ enum ClaimOutcome {
 pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: CancellationToken) {
     // Small claims cost as many round trips as large ones: wait until an eighth of the slots is free, or a moment has passed.
     let enough = (engine.settings.slots / 8).max(1);
-    let (mut scan_factor, mut rung) = (1, false);
+    let (mut scan_factor, mut was_notified) = (1, false);
     while !stop.is_cancelled() {
-        if engine.slots.free() < enough && !rung {
+        if engine.slots.free() < enough && !was_notified {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = engine.work.notified() => {}
@@ -61,7 +61,7 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
                 () = tokio::time::sleep(engine.slots.batch_window()) => {}
             }
         }
-        rung = false;
+        was_notified = false;
         let may_start = engine.fence.may_start();
         if engine.slots.free() == 0 || !may_start {
             tokio::select! {
@@ -89,7 +89,8 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
                 };
                 match found {
                     ClaimOutcome::Some | ClaimOutcome::MoreJobs => continue,
-                    // Teams that are held delay nobody behind them: look further, but leave the database half of the time.
+                    // A blocked team delays nobody behind it: scan further, but leave the database idle half of the
+                    // time.
                     ClaimOutcome::AllBlocked => began.elapsed(),
                     ClaimOutcome::Contended => CONTENTION_BACKOFF,
                     ClaimOutcome::Nothing { look_again } => look_again.min(POLL_INTERVAL),
@@ -102,7 +103,7 @@ pub async fn run(engine: Arc<Engine>, work: mpsc::Sender<Arc<Request>>, stop: Ca
         };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = engine.work.notified() => rung = true,
+            () = engine.work.notified() => was_notified = true,
             // What is free now may be reserved for others; what becomes free need not be.
             () = engine.slots.freed((free + enough).min(engine.settings.slots)), if free < engine.settings.slots => {}
             () = left(&engine) => {}

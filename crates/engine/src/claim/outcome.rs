@@ -1,4 +1,4 @@
-//! What a claim leaves behind of each flow and share it looked at: how far it came, and when it is worth another look.
+//! The outcome of a claim for each flow and share: how far its cursor moves, and when it is examined again.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -28,11 +28,11 @@ impl Verdict {
     }
 }
 
-/// Whom a part of a budget refuses is paused, or passes, in a moment: to look for it more rarely would only delay that.
+/// A job that a sub-budget refuses is paused or admitted within a moment, so its back-off does not grow.
 fn pause(after: Duration, obstacle: &Obstacle, held: Duration) -> Duration {
     match obstacle.reason {
         WaitReason::Guard | WaitReason::MaxCost => after,
-        _ => backoff::while_held(after, held),
+        _ => backoff::while_blocked(after, held),
     }
 }
 
@@ -67,9 +67,9 @@ pub(super) fn flows(
     flows.iter().enumerate().map(verdict).collect()
 }
 
-/// All verdicts, those of the shares with them. A share of which nothing that was read can run now sleeps until its first flow
-/// can, or until something wakes it; unless as many of its flows as `enough` were read. Then there may be more, and to look
-/// through a million of them for the first would cost more than the next claim does.
+/// All verdicts, with those of the shares. A share in which nothing that was read can run sleeps until its first flow
+/// can run, or until it is woken. The exception is a share of which `enough` flows were read: it may have more, and
+/// searching a million flows for the first runnable one would cost more than the next claim.
 pub(super) async fn all(
     conn: &mut store::PgConnection,
     shares: &[ShareRow],

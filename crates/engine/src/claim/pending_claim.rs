@@ -1,4 +1,4 @@
-//! What a claim holds before it is committed. Dropped, it goes back: none of it is called.
+//! The resources of a claim before its commit. If it is dropped, they are returned and none of its requests is called.
 
 use std::{sync::Arc, time::Instant};
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use admission::Admission;
 use admission::{
-    budgets::Ask,
+    budgets::ReservationRequest,
     catalog::{ActiveCatalog, ActiveDeployment, ActiveRoute},
     fit::{Bounds, Ceilings, NeverFits},
 };
@@ -44,9 +44,9 @@ pub struct JobInfo {
 }
 
 impl JobInfo {
-    /// For whom a request of it is made, and how large it can get.
-    pub fn ask(&self, est_in: i64, max_out: Option<i64>) -> Ask {
-        Ask {
+    /// What a request of the job asks budgets to reserve.
+    pub fn ask(&self, est_in: i64, max_out: Option<i64>) -> ReservationRequest {
+        ReservationRequest {
             team: Arc::clone(&self.team),
             key: Arc::clone(&self.key_id),
             job: Some(self.job_id),
@@ -90,7 +90,7 @@ pub struct Request {
     pub never_fits: Option<NeverFits>,
     /// The first attempt of its lease.
     pub first: Attempt,
-    /// Taken by whoever runs it.
+    /// Taken by the task that runs it.
     admission: Mutex<Option<Admission>>,
 }
 
@@ -165,7 +165,7 @@ impl Request {
         }
     }
 
-    /// What it holds; nothing, when somebody took it before.
+    /// Takes its resources; empty if they were taken before.
     pub fn take_admission(&self) -> Admission {
         self.admission.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! Fills the slots: the state of lanes, teams and flows is put before `fill`, and each request that it lets through takes its
-//! limits and its deployment.
+//! Fills the slots: hands the state of lanes, teams and flows to the allocator (`fill`), and takes limits and a
+//! deployment for each request that it admits.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -10,10 +10,10 @@ use std::{
 
 use admission::Admission;
 use admission::{
-    budgets::{Ask, Urgency},
+    budgets::{ReservationRequest, Urgency},
     catalog::{ActiveCatalog, ActiveDeployment},
     fit::{self, Ceilings, rate_tokens},
-    limits::{Rule, Waiter},
+    limits::{LimitRule, Waiter},
 };
 use domain::{
     Endpoint, Lane, Tags,
@@ -36,10 +36,10 @@ use super::{
 use crate::Engine;
 use admission::route::{self, Backoff, Choice, Next};
 
-/// A flow whose route is not declared is looked at again after this.
-const NO_ROUTE: Duration = Duration::from_secs(5);
+/// The back-off of a flow whose route is not declared.
+const NO_ROUTE_BACKOFF: Duration = Duration::from_secs(5);
 
-/// A request that was admitted: where it goes, and what it holds.
+/// An admitted request, with its deployment and its resources.
 pub(super) struct Admitted {
     pub flow: usize,
     pub team: Arc<str>,
@@ -52,7 +52,7 @@ pub(super) struct Admitted {
 }
 
 impl Admitted {
-    /// It is not called: what it took of limits is there again, and if it was a probe, the next call is.
+    /// Returns its resources without a call. If it was the probe of a deployment, the next call becomes the probe.
     pub fn give_back(self, engine: &Engine) {
         engine.control.health.abandoned(&self.deployment.name, &self.team, Instant::now());
         self.admission.release();
@@ -71,13 +71,13 @@ pub(super) struct Decision {
     pub served_up_to: Vec<(Lane, i64)>,
 }
 
-/// `flows` are in the order of their shares, and of each share in its order of preference. `floors`: where those stand at the
+/// `flows` are in the order of their shares, and of each share in its order of preference. `join_times`: where those stand at the
 /// lowest, by lane, who come back after a rest.
 pub(super) fn decide(
     engine: &Engine,
     catalog: &ActiveCatalog,
     shares: &[ShareRow],
-    floors: &HashMap<String, i64>,
+    join_times: &HashMap<String, i64>,
     flows: &[FlowRow],
     jobs: &[Option<Arc<JobInfo>>],
     free: usize,
@@ -88,10 +88,10 @@ pub(super) fn decide(
     // Shares are only locked in lanes that are declared.
     let owners = shares.iter().filter_map(|s| Some((s.lane.parse::<Lane>().ok()?, s.team_id, s.cost.max(0) as u64)));
     let bills = engine.slots.bill(owners);
-    let mut share_states = share_states(&lanes, shares, &bills, floors, &of_shares);
+    let mut share_states = share_states(&lanes, shares, &bills, join_times, &of_shares);
     let mut lane_states = lane_states(engine, catalog, &lanes, &share_states, &supply);
     let in_use: Vec<usize> = lane_states.iter().map(|lane| lane.in_use).collect();
-    let caller_rules: Vec<Vec<Arc<Rule>>> = jobs
+    let caller_rules: Vec<Vec<Arc<LimitRule>>> = jobs
         .iter()
         .map(|job| {
             job.as_ref()
@@ -116,7 +116,7 @@ pub(super) fn decide(
         let refusal = match &jobs[n] {
             None => {
                 let missing = format!("route {} is not declared", flows[n].route);
-                (NO_ROUTE, Obstacle::new(WaitReason::NoRoute, missing))
+                (NO_ROUTE_BACKOFF, Obstacle::new(WaitReason::NoRoute, missing))
             }
             Some(job) => {
                 match admit_or_shrink(engine, job, &flows[n], &caller_rules[n], requests, oversized.entry(n)) {
@@ -130,7 +130,7 @@ pub(super) fn decide(
                         if matches!(obstacle.reason, WaitReason::Budget | WaitReason::Guard | WaitReason::MaxCost) {
                             lacking += requests;
                         }
-                        (if pause == backoff::LIMIT_PAUSE { backoff::at_limit(charges[n]) } else { pause }, obstacle)
+                        (if pause == backoff::LIMIT_BACKOFF { backoff::at_limit(charges[n]) } else { pause }, obstacle)
                     }
                 }
             }
@@ -153,21 +153,21 @@ fn share_states(
     lanes: &[&Lane],
     shares: &[ShareRow],
     bills: &[Bill],
-    floors: &HashMap<String, i64>,
+    join_times: &HashMap<String, i64>,
     of_shares: &[Range<usize>],
 ) -> Vec<ShareState> {
     let lane_of = |share: &ShareRow| lanes.iter().position(|lane| lane.as_str() == share.lane).unwrap_or_default();
     let state = |((share, bill), flows): ((&ShareRow, &Bill), Range<usize>)| {
         let weight = share.weight.max(1) as u32;
-        let level = share.level + per_weight(bill.due, weight);
-        let floor = floors.get(&share.lane).copied().filter(|_| share.woken).unwrap_or(level);
-        let level = level.max(floor);
-        ShareState { lane: lane_of(share), weight, virtual_time: level, cost: bill.cost, flows }
+        let virtual_time = share.level + per_weight(bill.due, weight);
+        let join_time = join_times.get(&share.lane).copied().filter(|_| share.woken).unwrap_or(virtual_time);
+        let virtual_time = virtual_time.max(join_time);
+        ShareState { lane: lane_of(share), weight, virtual_time, cost: bill.cost, flows }
     };
     shares.iter().zip(bills).zip(of_shares.iter().cloned()).map(state).collect()
 }
 
-/// Which of the flows are whose, in the order of the shares.
+/// The range of flows of each share, in the order of the shares.
 pub(super) fn flows_of(shares: &[ShareRow], flows: &[FlowRow]) -> Vec<Range<usize>> {
     let mut end = 0;
     let flows_of = |share: &ShareRow| {
@@ -198,7 +198,7 @@ fn lane_states(
                 weight: rule.weight,
                 wants: shares.iter().any(|share| share.lane == n && supply[share.flows.clone()].iter().any(|n| *n > 0)),
                 most: engine.slots.most(rule),
-                patience: rule.aging().map(|after| after.as_micros() as u64),
+                max_wait: rule.aging().map(|after| after.as_micros() as u64),
             }
         })
         .collect();
@@ -227,25 +227,25 @@ fn lane_states(
         .collect()
 }
 
-/// Where a request goes, and what it holds.
+/// The deployment of a request, and its resources.
 type Boarding = (Arc<ActiveDeployment>, Admission);
 
-/// For how long a flow that was refused is left alone, and why.
+/// The back-off of a refused flow, and its reason.
 type Refusal = (Duration, Obstacle);
 
-/// A flow asks for as much as the largest of its requests. When that is more than a limit or a budget has in all, because it was
-/// lowered, it asks for all there is, and the requests that fit into it start; the others fail when they are looked at.
+/// A flow asks for the size of its largest request. If a limit or a budget was lowered below that, the flow asks for
+/// the whole limit instead: requests that fit into it start, and the others fail when they are examined.
 fn admit_or_shrink(
     engine: &Engine,
     job: &JobInfo,
     flow: &FlowRow,
-    rules: &[Arc<Rule>],
+    rules: &[Arc<LimitRule>],
     requests: usize,
     oversized: Entry<'_, usize, Option<Arc<Ceilings>>>,
 ) -> Result<(Boarding, Option<Arc<Ceilings>>), Refusal> {
     let size = (i64::from(flow.max_in), flow.max_out.map(i64::from));
     let ceilings = || job.ceilings(engine, engine.clock.now());
-    // A limit in tokens lets through what is larger than all of it, once it is full; see `Rule::amount`.
+    // A limit in tokens lets through what is larger than all of it, once it is full; see `LimitRule::amount`.
     let known = oversized.or_insert_with(|| {
         let tokens = (rate_tokens(size.0, size.1), &*job.team);
         let fits = fit::check_rates(&engine.control.limits, rules, &job.route, job.endpoint, &job.lane, tokens);
@@ -272,7 +272,7 @@ fn admit(
     engine: &Engine,
     job: &JobInfo,
     flow: &FlowRow,
-    rules: &[Arc<Rule>],
+    rules: &[Arc<LimitRule>],
     requests: usize,
     shrunk: Option<&Ceilings>,
 ) -> Result<Boarding, Refusal> {
@@ -285,7 +285,7 @@ fn admit(
         if let Some(first) = job.route.candidates(job.endpoint).next() {
             engine.control.limits.want_deployment(&first.name, lane, reserves, tokens, Waiter::Job);
         }
-        (backoff::LIMIT_PAUSE, refused.obstacle(&job.team))
+        (backoff::LIMIT_BACKOFF, refused.obstacle(&job.team))
     })?;
     let now = engine.clock.now();
     let choice = Choice {
@@ -295,7 +295,7 @@ fn admit(
         lane,
         reserves,
         tokens,
-        ask: &Ask { is_oversized: shrunk.is_some(), ..ask },
+        ask: &ReservationRequest { is_oversized: shrunk.is_some(), ..ask },
         now,
         urgency: Urgency::CanWait,
     };
@@ -304,7 +304,7 @@ fn admit(
         Next::OverBudget(refusal) => {
             caller.cancel();
             engine.control.budgets.missed(&refusal, job.job_id, flow.flow_id, requests);
-            let pause = if refusal.is_final() { refusal.pause() } else { backoff::LIMIT_PAUSE };
+            let pause = if refusal.is_final() { refusal.pause() } else { backoff::LIMIT_BACKOFF };
             Err((pause, refusal.obstacle()))
         }
         Next::Wait { after, obstacle, .. } => {

@@ -21,15 +21,17 @@ use crate::Engine;
 /// By flow and position.
 type Bodies = foldhash::HashMap<(i64, i32), Body>;
 
-/// Flows of a share looked at by one claim, and the most of all shares when those do not fill the slots or it looks further.
+/// Flows of a share that one claim examines, and the most of all shares when those do not fill the slots or the scan is
+/// wider.
 const FLOWS: i64 = 8;
 const MOST_FLOWS: i64 = 4_096;
-/// Shares of a lane looked at by one claim: more of them part a claim's slots more evenly, fewer leave more to other replicas.
+/// Shares of a lane that one claim examines: more of them divide its slots more evenly, fewer leave more to other
+/// replicas.
 const FEWEST_SHARES: usize = 4;
 const MOST_SHARES: usize = 16;
 
-/// Claims what the free slots can take. `scan_factor`: how many times as many shares and flows as usual are looked at, after claims
-/// that found too little among the usual ones.
+/// Claims requests for the free slots. `scan_factor`: how many times as many shares and flows as usual are examined,
+/// after claims that found too little.
 pub(super) async fn claim(engine: &Engine, scan_factor: i64) -> store::Result<(Vec<Arc<Request>>, ClaimOutcome)> {
     let catalog = engine.catalog.get();
     let names: Vec<String> = catalog.lanes.keys().map(|lane| lane.to_string()).collect();
@@ -43,19 +45,19 @@ pub(super) async fn claim(engine: &Engine, scan_factor: i64) -> store::Result<(V
         tx.rollback().await?;
         return Ok((Vec::new(), nothing(engine, wakes)));
     }
-    let part = MOST_FLOWS / shares.len() as i64;
-    let enough_flows = (FLOWS * scan_factor).min(part).max(FLOWS);
-    let most_flows = (free as i64).min(part).max(enough_flows);
+    let per_share = MOST_FLOWS / shares.len() as i64;
+    let enough_flows = (FLOWS * scan_factor).min(per_share).max(FLOWS);
+    let most_flows = (free as i64).min(per_share).max(enough_flows);
     let mut flows = store::claim::flows(&mut tx, &shares, enough_flows, most_flows, free as i64).await?;
     sort_by_share(&mut flows, &shares);
-    let floors = match shares.iter().any(|share| share.woken) {
-        true => store::claim::floors(&mut tx, &names).await?,
+    let join_times = match shares.iter().any(|share| share.woken) {
+        true => store::claim::join_times(&mut tx, &names).await?,
         false => HashMap::new(),
     };
     let jobs: Vec<Option<Arc<JobInfo>>> = flows.iter().map(|flow| job_info(&catalog, flow)).collect();
     let now = engine.clock.now();
 
-    let mut decision = decide(engine, &catalog, &shares, &floors, &flows, &jobs, free);
+    let mut decision = decide(engine, &catalog, &shares, &join_times, &flows, &jobs, free);
     let mut held = Uncommitted::new(engine, std::mem::take(&mut decision.admitted));
     let mut granted = vec![0i64; flows.len()];
     held.admitted.iter().for_each(|one| granted[one.flow] += 1);
@@ -78,7 +80,7 @@ pub(super) async fn claim(engine: &Engine, scan_factor: i64) -> store::Result<(V
     engine.live.insert(held.requests.iter().map(|request| request.key));
     tx.commit().await?;
     let requests = held.committed();
-    decision.served_up_to.iter().for_each(|(lane, mark)| engine.slots.served(lane, *mark));
+    decision.served_up_to.iter().for_each(|(lane, served_up_to)| engine.slots.served(lane, *served_up_to));
 
     let started = started(&flows, &of_flows);
     if !started.is_empty()

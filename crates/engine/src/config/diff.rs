@@ -1,4 +1,4 @@
-//! What one configuration says differently from another, by name.
+//! The differences between two configurations, by name.
 
 use std::collections::BTreeSet;
 

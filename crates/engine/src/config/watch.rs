@@ -109,7 +109,8 @@ async fn look(engine: &Engine) -> store::Result<()> {
             engine.catalog.replace(active);
             engine.work.notify();
         }
-        // Such as a credential that this replica was not given. It goes on as it was, and says so until it is mended.
+        // Such as a credential that this replica does not have. It keeps the previous version, and logs the error until
+        // it is fixed.
         Err(reason) => complain(next.version, &reason),
     }
     Ok(())

@@ -25,7 +25,7 @@ async fn booked(pool: &PgPool) -> (std::sync::Arc<Engine>, LedgerRow) {
     (engine, row)
 }
 
-async fn say(engine: &Engine, of: &str, wanted: Wanted) -> Result<Corrected, CorrectError> {
+async fn say(engine: &Engine, of: &str, wanted: NewCharge) -> Result<Corrected, CorrectError> {
     correct(engine, Correction { of, wanted, reason: Some("invoice 7"), by: "k" }).await
 }
 
@@ -42,14 +42,14 @@ async fn a_wrong_charge_is_taken_back_once_and_budgets_follow(pool: PgPool) {
     let (engine, row) = booked(&pool).await;
     let id = row.attempt_id.to_string();
     assert_eq!(sums(&engine).await.0, i128::from(4 * USD));
-    let done = say(&engine, &id, Wanted::Void).await.unwrap();
+    let done = say(&engine, &id, NewCharge::Void).await.unwrap();
     assert_eq!((done.before, done.after), (Some(Money(4 * USD)), Some(Money::ZERO)));
     assert_eq!(done.correction_id, Some(store::ledger::adjustment_id(row.attempt_id)));
     assert_eq!(sums(&engine).await, (0, 0));
-    assert_eq!(say(&engine, &id, Wanted::Void).await.unwrap().correction_id, None, "said twice, booked once");
+    assert_eq!(say(&engine, &id, NewCharge::Void).await.unwrap().correction_id, None, "said twice, booked once");
     // A second correction, and a third that puts it back.
     for cost in [1_234_567, 4 * USD] {
-        let done = say(&engine, &id, Wanted::Cost(Money(cost))).await.unwrap();
+        let done = say(&engine, &id, NewCharge::Cost(Money(cost))).await.unwrap();
         assert!(done.correction_id.is_some() && done.after == Some(Money(cost)), "{done:?}");
         assert_eq!(sums(&engine).await, (i128::from(cost), i128::from(cost)));
     }
@@ -72,7 +72,7 @@ async fn a_wrong_charge_is_taken_back_once_and_budgets_follow(pool: PgPool) {
 async fn the_same_correction_at_the_same_moment_is_booked_once(pool: PgPool) {
     let (engine, row) = booked(&pool).await;
     let id = row.attempt_id.to_string();
-    let all = (0..6).map(|_| say(&engine, &id, Wanted::Cost(Money(USD))));
+    let all = (0..6).map(|_| say(&engine, &id, NewCharge::Cost(Money(USD))));
     let done = futures::future::join_all(all).await;
     let booked = done.into_iter().filter(|done| done.as_ref().unwrap().correction_id.is_some()).count();
     assert_eq!((booked, sums(&engine).await.0), (1, i128::from(USD)));
@@ -85,19 +85,19 @@ async fn tokens_are_priced_as_when_the_call_was_made(pool: PgPool) {
     let id = row.attempt_id.to_string();
     let deployment = engine.catalog.get().deployment(&row.deployment).unwrap().clone();
     let Some(model) = &deployment.price else {
-        let refused = say(&engine, &id, Wanted::Usage(usage)).await.unwrap_err();
+        let refused = say(&engine, &id, NewCharge::Usage(usage)).await.unwrap_err();
         assert!(matches!(refused, CorrectError::NoPrice { .. }), "{refused}");
         return;
     };
     let price = model.at(row.requested_at, Terms::sync()).unwrap();
     let expected = pricing::charge(&price, &usage).unwrap().contracted_cost;
     for _ in 0..2 {
-        assert_eq!(say(&engine, &id, Wanted::Usage(usage)).await.unwrap().after, expected);
+        assert_eq!(say(&engine, &id, NewCharge::Usage(usage)).await.unwrap().after, expected);
     }
     assert_eq!(sums(&engine).await.0, i128::from(expected.unwrap().pico()));
     // Of a call without a count of its input nobody can tell what it cost.
     let no_input = Usage { output_text: Some(10), ..Usage::default() };
-    let refused = say(&engine, &id, Wanted::Usage(no_input)).await.unwrap_err();
+    let refused = say(&engine, &id, NewCharge::Usage(no_input)).await.unwrap_err();
     assert!(matches!(refused, CorrectError::Param("usage", _)), "{refused}");
     row.deployment = "gone".to_owned();
     assert!(matches!(charge(&engine.catalog.get(), &row, &usage), Err(CorrectError::NoPrice { .. })));
@@ -106,19 +106,19 @@ async fn tokens_are_priced_as_when_the_call_was_made(pool: PgPool) {
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_synchronous_call_is_named_by_its_request_and_nothing_else_is_corrected(pool: PgPool) {
     let (engine, row) = booked(&pool).await;
-    let done = say(&engine, &row.request_id, Wanted::Cost(Money(USD))).await.unwrap();
+    let done = say(&engine, &row.request_id, NewCharge::Cost(Money(USD))).await.unwrap();
     assert_eq!(done.attempt_id, row.attempt_id);
     // It still has one attempt, though it has two rows.
-    say(&engine, &row.request_id, Wanted::Void).await.unwrap();
-    let of_correction = say(&engine, &done.correction_id.unwrap().to_string(), Wanted::Void).await;
+    say(&engine, &row.request_id, NewCharge::Void).await.unwrap();
+    let of_correction = say(&engine, &done.correction_id.unwrap().to_string(), NewCharge::Void).await;
     assert!(
         matches!(of_correction, Err(CorrectError::NotFound(_) | CorrectError::IsCorrection(..))),
         "{of_correction:?}"
     );
     let unknown = uuid::Uuid::now_v7().to_string();
-    assert!(matches!(say(&engine, &unknown, Wanted::Void).await, Err(CorrectError::NotFound(_))));
+    assert!(matches!(say(&engine, &unknown, NewCharge::Void).await, Err(CorrectError::NotFound(_))));
     for bad in ["", "attempt", "req_", "req_\0", "req_0000000000001_0"] {
-        assert!(matches!(say(&engine, bad, Wanted::Void).await, Err(CorrectError::BadId(_))), "{bad:?}");
+        assert!(matches!(say(&engine, bad, NewCharge::Void).await, Err(CorrectError::BadId(_))), "{bad:?}");
     }
 }
 
@@ -144,7 +144,7 @@ async fn the_cost_of_a_job_follows_a_correction_of_its_calls(pool: PgPool) {
     let tally = Tally { succeeded: 1, attempts: 1, cost_pico: (4 * USD).into(), ..Tally::default() };
     store::settlement::add_tallies(&mut tx, 9, &BTreeMap::from([(job.0, tally)])).await.unwrap();
     tx.commit().await.unwrap();
-    say(&engine, &row.attempt_id.to_string(), Wanted::Cost(Money(USD))).await.unwrap();
+    say(&engine, &row.attempt_id.to_string(), NewCharge::Cost(Money(USD))).await.unwrap();
     let found = store::job::get(&mut pool.acquire().await.unwrap(), Scope::All, job).await.unwrap().unwrap();
     assert_eq!((found.cost_usd.0, found.counts.succeeded), (i128::from(USD), 1));
 }

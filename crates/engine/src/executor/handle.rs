@@ -1,4 +1,4 @@
-//! One claimed request, from its first call to its end: the loop of `failover` calls it, and what comes of that is settled.
+//! One claimed request, from its first call to its end: the loop in `failover` calls it, and the outcome is settled.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -8,7 +8,7 @@ use std::{
 
 use admission::Placement;
 use admission::{
-    budgets::{Ask, Urgency},
+    budgets::{ReservationRequest, Urgency},
     fit::NeverFits,
 };
 use apalis::prelude::{BoxDynError, Data};
@@ -28,21 +28,22 @@ use crate::{
 };
 use admission::route::{Blame, Next};
 
-/// A request that somebody else may be in front of stays away for this much longer than its deployment cools.
-const STEP_BACK: Duration = Duration::from_secs(1);
+/// A request that may itself break its deployment backs off for this much longer than the deployment cools, so that
+/// another request becomes the probe.
+const SUSPECT_BACKOFF: Duration = Duration::from_secs(1);
 
 /// A job waits for the answer: its lease makes the calls durable, and it may be cancelled meanwhile.
 struct Leased<'a> {
     request: &'a Request,
     subject: Subject,
-    ask: Ask,
+    ask: ReservationRequest,
     job: Entered<'a>,
 }
 
 impl Origin for Leased<'_> {
     type Answer = Answer;
-    /// Its job ends no sooner, so it is not long.
-    const DRAIN: Duration = Duration::from_secs(5);
+    /// A cancelled job ends no sooner than its calls, so this is short.
+    const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
     fn request(&self) -> failover::Request<'_> {
         let job = &self.request.job;
@@ -123,7 +124,8 @@ async fn run(engine: &Engine, request: &Request) {
     let stop = engine.fence.running();
     let end = tokio::select! {
         biased;
-        // Somebody else holds its lease by now: the reaper books what was called, and it runs again elsewhere.
+        // The lease has passed to another process: the reaper books the calls made, and the request runs again
+        // elsewhere.
         () = stop.cancelled() => return flight.abandon(),
         end = AssertUnwindSafe(failover::run(engine, &leased, &mut flight)).catch_unwind() => end,
     };
@@ -134,7 +136,7 @@ async fn run(engine: &Engine, request: &Request) {
             let retry = leased.retry(engine, &flight, Duration::ZERO, "cancelled");
             leased.settle(engine, flight, row, Then::Retry(retry)).await;
         }
-        // What was called before is booked, and what was taken for the next call is as before.
+        // The earlier calls are booked, and the permits and the reservation of the next call are returned.
         Ok(End::Unstarted { is_lost: true }) => flight.admission.release_call(),
         Ok(End::Unstarted { is_lost: false } | End::Uncalled(_)) => leased.hand_back(engine, flight).await,
         Err(_) => leased.panicked(engine, flight).await,
@@ -177,14 +179,15 @@ impl Leased<'_> {
                 if flight.is_for_nothing {
                     flight.admission.refund();
                 }
-                // What only an operator mends takes long: it waits with its flow, which says what for.
+                // A fault that only an operator can fix lasts long: the request waits with its flow, which shows the
+                // reason.
                 if error.class.fault() == Fault::Operator { Duration::ZERO } else { *after }
             }
             Some(Stuck::OverBudget(_) | Stuck::Unknown) | None => Duration::ZERO,
         };
         // The next probe is for another request, if there is one: this one may be what makes the deployment fail.
         let is_suspect = flight.blame == Some(Blame::Deployment) && !error.class.fault().is_free();
-        let after = if is_suspect { (2 * after).max(after + STEP_BACK) } else { after };
+        let after = if is_suspect { (2 * after).max(after + SUSPECT_BACKOFF) } else { after };
         let pause = after.max(self.request.job.backoff.after(flight.tries.used().unsigned_abs().into()));
         let retry = self.retry(engine, &flight, pause, error.class.as_str());
         self.settle(engine, flight, ledger, Then::Retry(retry)).await;
@@ -214,7 +217,7 @@ impl Leased<'_> {
         self.settle(engine, flight, ledger, then).await;
     }
 
-    /// It can never start: what it asks for is more than a limit or a budget that was lowered since it was submitted.
+    /// It can never start: it exceeds a limit or a budget that was lowered after its submission.
     async fn refuse(&self, engine: &Engine, mut flight: Flight, never: &NeverFits) {
         let now = Instant::now();
         engine.control.health.abandoned(&self.request.first.deployment.name, &self.request.job.team, now);

@@ -1,4 +1,4 @@
-//! Working: claimed requests run under apalis, each in a task of its own, and are settled whatever becomes of them.
+//! Runs claimed requests under apalis, each in a task of its own, and settles every one of them.
 
 mod backend;
 mod handle;

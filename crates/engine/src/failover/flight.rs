@@ -16,15 +16,16 @@ use crate::{
 };
 use admission::route::{Blame, Failure};
 
-/// A request on its way: what it holds, the call under way, and how often it was called.
+/// A request on its way: its resources, the call in flight, and the calls made so far.
 pub(crate) struct Flight {
     pub admission: Admission,
     pub call: Option<Call>,
     pub tries: Tries,
     pub(super) tried: Vec<Arc<str>>,
-    /// Until a deployment has taken one of its calls: a request that came to nothing burns none of its caller's limits.
+    /// True until a deployment has accepted one of its calls: a request that no deployment accepted uses up none of its
+    /// caller's limits.
     pub is_for_nothing: bool,
-    /// Whom its last failure was blamed on.
+    /// What its last failure was blamed on.
     pub blame: Option<Blame>,
 }
 
@@ -81,7 +82,8 @@ impl Flight {
         }
     }
 
-    /// This process no longer acts for the request: whoever does books its call as of unknown outcome, if it was sent.
+    /// This process no longer acts for the request. The process that does books its call as of unknown outcome, if it
+    /// was sent.
     pub fn abandon(self) {
         match self.call.is_some_and(|call| call.is_sent) {
             true => self.admission.forfeit(),

@@ -19,7 +19,7 @@ use tracing::info;
 
 use admission::{
     Admission, Placement,
-    budgets::{Ask, Refusal, Urgency},
+    budgets::{Refusal, ReservationRequest, Urgency},
     catalog::{ActiveCatalog, ActiveRoute},
     fit,
 };
@@ -32,18 +32,18 @@ use crate::{
 };
 use admission::route::{self, Choice, Next};
 
-/// What is to be called, and for whom.
+/// What to call, and the caller that it is for.
 #[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub subject: &'a Subject,
-    pub ask: &'a Ask,
+    pub ask: &'a ReservationRequest,
     pub route: &'a ActiveRoute,
     pub catalog: &'a ActiveCatalog,
     pub endpoint: Endpoint,
 }
 
 impl Request<'_> {
-    /// Where it may go now, besides where it was tried.
+    /// The deployment that may serve it now, other than those already tried.
     pub fn choose(&self, engine: &Engine, tried: &[Arc<str>], urgency: Urgency) -> Next {
         let choice = Choice {
             route: self.route,
@@ -107,7 +107,7 @@ pub(crate) struct Booking {
     pub admission: Admission,
 }
 
-/// How the loop ended. What the flight holds is the origin's to end.
+/// How the loop ended. The origin ends the resources of the flight.
 #[expect(clippy::large_enum_variant, reason = "there is one a request, and a box would cost an allocation")]
 pub(crate) enum End<R> {
     /// No deployment could be found for a first call.
@@ -140,8 +140,8 @@ pub(crate) struct Reply<R> {
 /// Who waits for a request's answer.
 pub(crate) trait Origin: Send + Sync {
     type Answer: Send;
-    /// For so long a call that nobody wants any more is waited for, so that its usage is learned. Then it is hung up on.
-    const DRAIN: Duration;
+    /// How long an unwanted call is drained, so that its usage is learned. After that it is cut.
+    const DRAIN_TIMEOUT: Duration;
 
     fn request(&self) -> Request<'_>;
 
@@ -191,7 +191,7 @@ pub(crate) async fn run<O: Origin>(engine: &Engine, origin: &O, flight: &mut Fli
         flight.admission.mark_sent();
         let called = wait(engine, origin, call, &mut flight.admission).await;
         let (began, ended) = (call.began, Instant::now());
-        let Some(result) = called else { return hung_up(engine, &request, flight, began) };
+        let Some(result) = called else { return record_cancelled(engine, &request, flight, began) };
         let is_durable = durable.reached().await;
         let error = match result {
             Ok(answer) => {
@@ -219,7 +219,7 @@ pub(crate) async fn run<O: Origin>(engine: &Engine, origin: &O, flight: &mut Fli
     }
 }
 
-/// Waits for the call; `None`: nobody wants its answer any more, and it did not come soon.
+/// Waits for the call; `None`: the answer is no longer wanted and did not arrive within the drain.
 async fn wait<O: Origin>(
     engine: &Engine,
     origin: &O,
@@ -233,12 +233,12 @@ async fn wait<O: Origin>(
         result = called.as_mut() => return Some(result),
         () = origin.unwanted() => {}
     }
-    // What the provider bills is worth a moment's wait, but nothing that others could use.
+    // Learning what the provider bills is worth a short wait, but not resources that others could use.
     admission.leave_place();
-    tokio::time::timeout(O::DRAIN, called).await.ok()
+    tokio::time::timeout(O::DRAIN_TIMEOUT, called).await.ok()
 }
 
-fn hung_up<R>(engine: &Engine, request: &Request<'_>, flight: &mut Flight, began: Instant) -> End<R> {
+fn record_cancelled<R>(engine: &Engine, request: &Request<'_>, flight: &mut Flight, began: Instant) -> End<R> {
     if let Some(call) = &flight.call {
         engine.control.health.abandoned(&call.attempt.deployment.name, &request.subject.team, began);
     }

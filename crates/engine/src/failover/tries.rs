@@ -54,7 +54,7 @@ impl Tries {
     pub fn failed(&mut self, failed: Failed) {
         self.round.last = Some(failed.class);
         if failed.is_paid {
-            // Whoever is to blame: it costs, so there is only so much of it.
+            // No matter what is to blame: a paid call costs money, so their number is bounded.
             self.used += 1;
             self.round.has_paid = true;
             return;

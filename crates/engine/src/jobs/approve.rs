@@ -1,4 +1,4 @@
-//! Letting a job go on that waits for somebody's word.
+//! Approving a job that waits for approval.
 
 use chrono::{DateTime, Utc};
 use domain::{Action, Job, JobId, JobState};
@@ -12,8 +12,7 @@ use store::{
 use super::{By, JobError, finish_if_drained, lock, reread};
 use crate::Engine;
 
-/// Approves all that the job waits to be approved. What guards it lets it alone until the window of its budget ends. Approving what
-/// was approved changes nothing.
+/// Approves every open approval of the job. A guard then exempts it until the window of its budget ends. Idempotent.
 pub async fn approve(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobError> {
     let now = engine.clock.now();
     let mut tx = engine.pools.api.begin().await?;
@@ -37,7 +36,7 @@ pub async fn approve(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobE
     let said: Vec<_> = open.iter().map(|hold| json!({ "of": hold.reason, "reason": hold.detail })).collect();
     let details = json!({ "approved": said });
     audit::record(&mut tx, Entry { job_id: id.0, key_id: Some(by.key_id), action: Action::Approve, details }).await?;
-    go_on(engine, &mut tx, id, &others).await?;
+    resume_unless_held(engine, &mut tx, id, &others).await?;
     tx.commit().await?;
     engine.work.notify();
     reread(engine, by.scope, id).await
@@ -52,8 +51,9 @@ fn until(hold: &HoldRow, now: DateTime<Utc>) -> DateTime<Utc> {
 /// 9999-12-31.
 const FAR: i64 = 253_402_214_400;
 
-/// A paused job goes on that nothing of its `holds` holds any more. Tells whether it does. Holds its lock.
-pub(crate) async fn go_on(
+/// Resumes a paused job if none of its `holds` is in force any more, and returns whether it did. The caller must hold
+/// the job's lock.
+pub(crate) async fn resume_unless_held(
     engine: &Engine,
     conn: &mut PgConnection,
     id: JobId,

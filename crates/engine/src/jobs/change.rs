@@ -12,7 +12,7 @@ use store::{
     pause,
 };
 
-use super::{By, JobError, approve::go_on, lock, reread};
+use super::{By, JobError, approve::resume_unless_held, lock, reread};
 use crate::Engine;
 
 /// What is not named stays; `Some(None)` takes it away.
@@ -78,7 +78,7 @@ pub async fn change(engine: &Engine, by: By<'_>, id: JobId, change: Change) -> R
     reread(engine, by.scope, id).await
 }
 
-/// A job that waits because it may cost no more goes on.
+/// Resumes a job that is paused at its `max_cost`.
 async fn cap(engine: &Engine, conn: &mut PgConnection, id: JobId, most: Total, now: &Terms) -> Result<(), JobError> {
     if most.0 <= 0 {
         return Err(JobError::param("max_cost", format!("${most} is not above zero")));
@@ -90,7 +90,7 @@ async fn cap(engine: &Engine, conn: &mut PgConnection, id: JobId, most: Total, n
     store::budget::cap_job(conn, id.0, most.0).await?;
     if pause::remove(conn, id, PauseReason::MaxCost, 0).await? {
         let holds = pause::of_job(conn, id).await?;
-        go_on(engine, conn, id, &holds).await?;
+        resume_unless_held(engine, conn, id, &holds).await?;
     }
     Ok(())
 }
@@ -106,7 +106,7 @@ fn check_deadline(now: &Terms, then: &Terms, time: DateTime<Utc>) -> Result<(), 
     Ok(())
 }
 
-/// The other job, looked at and held before this one is locked: jobs are locked in the order in which they end.
+/// The other job, read and locked before this one: jobs are locked in the order in which they end.
 async fn other(conn: &mut PgConnection, by: By<'_>, id: JobId, wanted: After) -> Result<Other, JobError> {
     let team = store::job::team_of(conn, by.scope, id).await?.ok_or(JobError::NotFound)?;
     dependency::one_at_a_time(conn, team).await?;
@@ -144,7 +144,7 @@ async fn come_after(
     if other != Other::Unended {
         return Ok(dependency::begin(conn, id).await?);
     }
-    if now.has_begun || !dependency::hold(conn, id).await? {
+    if now.has_begun || !dependency::make_wait(conn, id).await? {
         return Err(JobError::param("after", "some of its requests were called already".to_owned()));
     }
     Ok(())

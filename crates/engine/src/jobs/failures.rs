@@ -8,7 +8,7 @@ use domain::{
 use super::{JobError, Scope};
 use crate::Engine;
 
-/// So many failures are looked at, and so many groups are told.
+/// The most failures that are examined, and the most groups that are returned.
 const MOST: i64 = 100_000;
 const MOST_GROUPS: i64 = 100;
 

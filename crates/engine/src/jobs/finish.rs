@@ -17,13 +17,13 @@ use crate::Engine;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Finish {
     Ended,
-    /// Something of it runs or waits, or it had ended before.
+    /// Requests of it still run or wait, or it had ended before.
     Not,
     /// There is more to be removed than one transaction removes: look again.
     More,
 }
 
-/// Ends the job if none of its requests is left. Holds the job's lock.
+/// Ends the job if none of its requests is left. The caller must hold the job's lock.
 pub(crate) async fn finish_if_drained(engine: &Engine, conn: &mut PgConnection, id: JobId) -> store::Result<Finish> {
     let Some(state) = store::job::lock(conn, Scope::All, id).await? else { return Ok(Finish::Not) };
     if state.is_terminal() || matches!(state, JobState::Uploading | JobState::Paused) {
@@ -46,8 +46,8 @@ pub(crate) async fn finish_if_drained(engine: &Engine, conn: &mut PgConnection, 
     Ok(Finish::Ended)
 }
 
-/// Ends those of the jobs of which nothing is left, and whose end concerns nobody else, in one transaction: a job of one
-/// request would cost as many round trips as it is worth otherwise. Gives those to be looked at one by one.
+/// Ends the jobs that are drained and whose end concerns no other job or receiver, in one transaction: otherwise a job
+/// of one request would cost a transaction of its own. Returns the jobs that have to be examined one by one.
 pub(crate) async fn finish_plain(engine: &Engine, conn: &mut PgConnection, jobs: &[i64]) -> store::Result<Vec<i64>> {
     let mut tx = store::begin(conn).await?;
     let locked = store::job::lock_plain(&mut tx, jobs).await?;

@@ -1,10 +1,10 @@
-//! Jobs that may not spend more are paused, and say why. One that would spend a budget faster than its guard lets it is told of, and
-//! goes on when somebody approves it, or when its spend of the time that the guard looks back on has fallen. One at its own limit
-//! goes on when that is raised.
+//! Pauses jobs that may not spend more, with a reason. A job that spends a budget faster than its guard allows raises
+//! an alert. It resumes when it is approved, or when its spend within the guard's window has fallen. A job at its own
+//! `max_cost` resumes when that is raised.
 
 use std::sync::Arc;
 
-use admission::budgets::{self, PartOf, Refusal, Why};
+use admission::budgets::{self, Refusal, SubBudgetOf, Why};
 use domain::{Action, JobId, JobState, PauseReason};
 use notify::alerts::{self, Burn};
 use serde_json::json;
@@ -13,17 +13,18 @@ use store::{
     audit::{self, Entry},
     budget::Guarded,
     job::Scope,
-    pause::{self, NewPause, Put},
+    pause::{self, NewPause, PauseOutcome},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::go_on;
+use super::resume_unless_held;
 use crate::Engine;
 
-/// A job goes on when its spend has fallen below so many percent of what it may: not at each call that leaves the window.
+/// A job resumes when its spend has fallen below this many percent of its limit, not as soon as one call leaves the
+/// window.
 const FALLEN: i128 = 90;
-/// Pauses jobs that parts refused here, until cancelled.
+/// Pauses jobs that sub-budgets refused on this replica, until cancelled.
 pub async fn keep_guard(engine: Arc<Engine>, stop: CancellationToken) {
     loop {
         let tripped = tokio::select! {
@@ -40,9 +41,13 @@ pub async fn keep_guard(engine: Arc<Engine>, stop: CancellationToken) {
     }
 }
 
-/// Pauses the job, unless it was approved. Whoever is first of the replicas that see it does.
+/// Pauses the job, unless it was approved. The first replica to see the refusal does it.
 async fn trip(engine: &Engine, job: JobId, refusal: &Refusal) -> store::Result<()> {
-    let Some((part, id)) = refusal.rule.part.as_ref().and_then(|part| Some((part, part.id()?))) else { return Ok(()) };
+    let Some((sub_budget, id)) =
+        refusal.rule.sub_budget.as_ref().and_then(|sub_budget| Some((sub_budget, sub_budget.id()?)))
+    else {
+        return Ok(());
+    };
     let now = engine.clock.now();
     let mut tx = engine.pools.work.begin().await?;
     let state = match store::job::lock(&mut tx, Scope::All, job).await? {
@@ -51,32 +56,32 @@ async fn trip(engine: &Engine, job: JobId, refusal: &Refusal) -> store::Result<(
     };
     let (rule, needs) = (&refusal.rule, refusal.asked);
     let window = budgets::cells(id, &rule.budget, now);
-    let Some(locked) = store::budget::lock_parts(&mut tx, &[id]).await?.pop() else { return Ok(()) };
+    let Some(locked) = store::budget::lock_sub_budgets(&mut tx, &[id]).await?.pop() else { return Ok(()) };
     let standing = store::budget::standing(&mut tx, &[window]).await?.pop().unwrap_or_default();
     let spent = standing.spent;
     let left = locked.cap - spent - standing.unproven;
     // It was refused by how things stood: meanwhile its limit may have been raised, or what it spent may have passed.
     let may_go_on = match refusal.why {
         Why::Unpriced => false,
-        Why::HeldBack => left * 2 > locked.cap,
+        Why::SustainedShortage => left * 2 > locked.cap,
         _ => needs <= left,
     };
     if may_go_on || !locked.is_open {
         return Ok(());
     }
-    let burn = match &part.of {
-        PartOf::Guard { guard, whole } => {
+    let burn = match &sub_budget.of {
+        SubBudgetOf::Guard { guard, whole } => {
             let held = standing.reserved;
             Some(Burn { job, name: &rule.name, guard, whole, part_id: id, spent, held, asked: needs })
         }
-        PartOf::Job { .. } => None,
+        SubBudgetOf::Job { .. } => None,
     };
     let (reason, part_id) = if burn.is_some() { (PauseReason::Guard, id) } else { (PauseReason::MaxCost, 0) };
     let detail = burn.as_ref().map_or_else(|| at_its_most(refusal, spent), Burn::said);
     match pause::put(&mut tx, NewPause { job, reason, part_id, detail: &detail, needs, at: now }).await? {
-        Put::New => {}
-        Put::Before => return Ok(()),
-        Put::Lifted(until) => {
+        PauseOutcome::New => {}
+        PauseOutcome::Before => return Ok(()),
+        PauseOutcome::Lifted(until) => {
             refusal.lift(job.0, until);
             engine.work.notify();
             return Ok(());
@@ -111,7 +116,7 @@ fn at_its_most(refusal: &Refusal, spent: i128) -> String {
     }
 }
 
-/// Lets jobs go on whose spend has fallen. A chore.
+/// Resumes jobs whose spend has fallen. A chore.
 pub async fn resume_guarded(engine: &Engine) -> store::Result<()> {
     let mut conn = engine.pools.work.acquire().await?;
     let held = store::budget::guarded(&mut conn).await?;
@@ -143,7 +148,7 @@ async fn resume(engine: &Engine, conn: &mut PgConnection, one: &Guarded) -> stor
         return Ok(());
     }
     let holds = pause::of_job(conn, job).await?;
-    go_on(engine, conn, job, &holds).await?;
+    resume_unless_held(engine, conn, job, &holds).await?;
     let details = json!({ "by": "guard", "budget": one.budget });
     audit::record(conn, Entry { job_id: job.0, key_id: None, action: Action::Resume, details }).await
 }
@@ -169,7 +174,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever goes on has room for at least one request: it is not paused before it made a call.
+        /// A resumed job has room for at least one request: it is not paused again before it made a call.
         #[test]
         fn who_goes_on_makes_a_call(rate in 1i128..1_000_000, taken in 0i128..1_000_000, needs in 0i128..1_000_000) {
             prop_assert!(!may_go_on(rate, taken, needs) || taken + needs <= rate);

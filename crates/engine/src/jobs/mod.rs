@@ -18,7 +18,7 @@ use store::{
 
 pub use store::job::Scope;
 
-pub(crate) use self::approve::go_on;
+pub(crate) use self::approve::resume_unless_held;
 pub(crate) use self::finish::{Finish, UNCLEAN, finish_if_drained, finish_plain, release_followers};
 pub use self::{
     approve::approve,
@@ -28,7 +28,7 @@ pub use self::{
 };
 use crate::Engine;
 
-/// Who does something to a job: the jobs within reach, and the key that the audit names.
+/// The actor of a change to a job: the jobs within its scope, and the key that the audit names.
 #[derive(Debug, Clone, Copy)]
 pub struct By<'a> {
     pub scope: Scope,
@@ -44,7 +44,7 @@ pub enum JobError {
     Conflict { state: &'static str, wanted: &'static str },
     /// By a guard, and not by a person.
     #[error("it waits for approval: {0}")]
-    Held(String),
+    AwaitsApproval(String),
     #[error("it does not wait for approval")]
     NothingToApprove,
     /// What was asked for cannot be; nothing was changed.
@@ -70,7 +70,7 @@ pub async fn list(engine: &Engine, scope: Scope, query: &ListQuery) -> Result<Ve
     Ok(store::job::list(&mut *engine.pools.api.acquire().await?, scope, query).await?)
 }
 
-/// No new call starts; calls under way end. Pausing what is paused changes nothing.
+/// Starts no new call; calls in flight finish. Idempotent.
 pub async fn pause(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobError> {
     let mut tx = engine.pools.api.begin().await?;
     match lock(&mut tx, by.scope, id).await? {
@@ -79,9 +79,9 @@ pub async fn pause(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobErr
             pause::put(&mut tx, by_hand(engine, id)).await?;
             by.records(&mut tx, id, Action::Pause).await?;
         }
-        // What a guard paused stays so when the guard would let it go on.
+        // A job that a guard paused and that is then paused by hand stays paused when the guard would resume it.
         JobState::Paused if !pause::of_job(&mut tx, id).await?.is_empty() => {
-            if pause::put(&mut tx, by_hand(engine, id)).await? == pause::Put::New {
+            if pause::put(&mut tx, by_hand(engine, id)).await? == pause::PauseOutcome::New {
                 by.records(&mut tx, id, Action::Pause).await?;
             }
         }
@@ -97,17 +97,17 @@ fn by_hand(engine: &Engine, job: JobId) -> NewPause<'static> {
     NewPause { job, reason: PauseReason::Paused, part_id: 0, detail: "", needs: 0, at: engine.clock.now() }
 }
 
-/// Takes back a person's pause. What a guard paused besides waits on.
+/// Lifts a manual pause. A pause by a guard stays in force.
 pub async fn resume(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobError> {
     let mut tx = engine.pools.api.begin().await?;
     match lock(&mut tx, by.scope, id).await? {
         JobState::Paused => {
             let was_paused = pause::remove(&mut tx, id, PauseReason::Paused, 0).await?;
             let holds = pause::of_job(&mut tx, id).await?;
-            let goes_on = approve::go_on(engine, &mut tx, id, &holds).await?;
-            if !was_paused && !goes_on {
+            let is_resumed = approve::resume_unless_held(engine, &mut tx, id, &holds).await?;
+            if !was_paused && !is_resumed {
                 let still = holds.into_iter().find(|hold| hold.lifted_until.is_none());
-                return Err(JobError::Held(still.map(|hold| hold.detail).unwrap_or_default()));
+                return Err(JobError::AwaitsApproval(still.map(|hold| hold.detail).unwrap_or_default()));
             }
             by.records(&mut tx, id, Action::Resume).await?;
         }
@@ -119,7 +119,7 @@ pub async fn resume(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobEr
     reread(engine, by.scope, id).await
 }
 
-/// What waits is cancelled at once; calls under way are hung up on and settled, and then the job is `cancelled`.
+/// Cancels waiting requests at once. Calls in flight are cut and settled; then the job is `cancelled`.
 pub async fn cancel(engine: &Engine, by: By<'_>, id: JobId) -> Result<Job, JobError> {
     let mut more = false;
     let mut tx = engine.pools.api.begin().await?;

@@ -33,7 +33,7 @@ pub enum LaneError {
     Unavailable(#[from] store::Error),
 }
 
-/// Declares a lane, or changes what is said of it. `by` is the key that asks.
+/// Declares a lane, or changes its rule. `by`: the id of the key that asks.
 pub async fn set(engine: &Engine, lane: &Lane, rule: &LaneRule, by: &str) -> Result<(), LaneError> {
     let mut tx = engine.pools.api.begin().await?;
     let before = lock(&mut tx, lane).await?;
@@ -65,7 +65,7 @@ pub async fn remove(engine: &Engine, lane: &Lane, by: &str) -> Result<(), LaneEr
     Ok(())
 }
 
-/// Keeps others from changing lanes meanwhile. Gives what is said of this one, which the API may change.
+/// Locks out other changes of lanes. Returns the rule of this one, which the API may change.
 async fn lock(conn: &mut PgConnection, lane: &Lane) -> Result<Option<LaneRule>, LaneError> {
     store::config::lock(conn).await?;
     let rows = store::lane::list(conn).await?;

@@ -1,5 +1,5 @@
-//! The end of a lane that nobody declares any more. It takes no new work, and what is in it is served under the rule that it
-//! had: a job that was accepted is not stranded by who tidies up a file.
+//! The end of a lane that is no longer declared. It takes no new work, and its requests are served under the rule that
+//! it had: removing a lane from the file strands no accepted job.
 
 use std::time::Duration;
 
@@ -17,14 +17,15 @@ use crate::{
     maintenance,
 };
 
-/// A replica that has not heard of the removal yet may still take a job: for so long a lane stays whatever is in it.
-const GRACE: Duration = Duration::from_secs(60);
+/// How long a removed lane is kept even if it is empty: a replica that does not know of the removal yet may still
+/// accept a job into it.
+const REMOVAL_GRACE: Duration = Duration::from_secs(60);
 
 /// Forgets closing lanes in which nothing is left, and takes up such as an earlier version stranded work in.
 pub async fn forget_drained(engine: &Engine) -> store::Result<()> {
     let mut tx = engine.pools.work.begin().await?;
     store::config::lock(&mut tx).await?;
-    if !store::config::is_older_than(&mut tx, GRACE).await? {
+    if !store::config::is_older_than(&mut tx, REMOVAL_GRACE).await? {
         return Ok(());
     }
     let Some(active) = store::config::load_active(&mut tx).await? else { return Ok(()) };

@@ -1,6 +1,5 @@
-//! Lanes: those that are in force, and changing them while everything runs. The file's lanes are its own; the API adds others
-//! and changes those that exist by default where the file declares none. One that is removed is closed, and goes once nothing is
-//! left in it.
+//! The lanes in force, and changes to them at run time. The API cannot change lanes of the file; it adds others, and
+//! changes the default lanes where the file declares none. A removed lane is closed, and disappears once it is empty.
 
 mod change;
 mod closing;

@@ -1,4 +1,4 @@
-//! What is in force and what waits, for people who look at the lanes.
+//! The lanes in force and what waits in them, as listings show them.
 
 use store::{
     job::Scope,

@@ -1,4 +1,4 @@
-//! Hangs up on the calls of jobs that were cancelled, also by another process.
+//! Cuts the calls of cancelled jobs, including jobs that another process cancelled.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
             () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
         if let Err(error) = look(&engine).await {
-            warn!(%error, "Whether jobs that run here were cancelled could not be seen; trying again");
+            warn!(%error, "Could not read which running jobs were cancelled; trying again");
         }
     }
 }

@@ -15,12 +15,12 @@ use crate::{
     jobs::{Finish, finish_if_drained, finish_plain, release_followers},
 };
 
-/// Between two looks at the same busy job.
+/// The least time between two passes over the same busy job.
 const DEBOUNCE: Duration = Duration::from_millis(50);
-const AFTER_ERROR: Duration = Duration::from_millis(500);
+const ERROR_BACKOFF: Duration = Duration::from_millis(500);
 /// Jobs that nobody touched, such as those of a process that died, are looked for this often.
-const SWEEP: Duration = Duration::from_secs(5);
-/// So many at a time: a million jobs that wait must not be looked through every few seconds.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// Jobs examined in one sweep: a million waiting jobs must not be scanned every few seconds.
 const WINDOW: i64 = 10_000;
 /// Jobs past their deadline that are looked for at once.
 const EXPIRED: i64 = 100;
@@ -28,7 +28,7 @@ const EXPIRED: i64 = 100;
 const AT_ONCE: usize = 256;
 
 pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
-    let mut sweep = tokio::time::interval(SWEEP);
+    let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     let mut swept_to = 0;
     loop {
         let swept = tokio::select! {
@@ -38,7 +38,7 @@ pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
         };
         if let Err(error) = pass(&engine, swept.then_some(&mut swept_to)).await {
             warn!(%error, "Jobs could not be ended; trying again");
-            tokio::time::sleep(AFTER_ERROR).await;
+            tokio::time::sleep(ERROR_BACKOFF).await;
         }
         tokio::time::sleep(DEBOUNCE).await;
     }

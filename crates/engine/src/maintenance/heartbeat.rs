@@ -1,4 +1,4 @@
-//! This process's sign of life, in database time; and the comparison of what it holds with what Postgres says it holds.
+//! The heartbeat of this process, in database time, and the comparison of its leases in memory with those in Postgres.
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use tracing::{error, warn};
 use crate::Engine;
 
 /// Leases younger than this may belong to a claim whose answer is still on its way.
-const GRACE: Duration = Duration::from_secs(15);
+const CLAIM_GRACE: Duration = Duration::from_secs(15);
 
 pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
     let lease = engine.settings.lease;
@@ -25,7 +25,7 @@ pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(lease / 6) => {}
         }
-        // A network that carries nothing reports nothing either: what runs must be stopped all the same.
+        // A dead network reports no error: calls in flight must be stopped anyway.
         let holds = !engine.fence.has_lapsed();
         let beaten = tokio::select! {
             beaten = tokio::time::timeout(lease / 3, beat(&engine, lease, &mut given_up)) => beaten,
@@ -35,7 +35,7 @@ pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
             warn!(%error, "No heartbeat; nothing new starts once the lease runs out");
         }
         if engine.fence.has_lapsed() && !engine.live.is_empty() {
-            // Others may take its requests from here on: what runs must not go on beside them.
+            // From here on other processes may run its requests, so its own calls must stop.
             give_up(&engine);
             given_up = true;
         }
@@ -63,7 +63,7 @@ async fn beat(engine: &Engine, lease: Duration, given_up: &mut bool) -> store::R
             engine.fence.prolong(lease, asked);
             return release_strangers(engine, &mut conn).await;
         }
-        error!("This process was taken for dead and its requests were given away; stopping them and starting afresh");
+        error!("This process was declared dead and its requests were given to others; stopping them and starting over");
         give_up(engine);
         *given_up = true;
     }
@@ -74,8 +74,8 @@ async fn beat(engine: &Engine, lease: Duration, given_up: &mut bool) -> store::R
     let now =
         store::worker::register(&mut conn, engine.worker_id, &hostname(), &engine.roles, engine.worker_slots(), lease)
             .await?;
-    engine.control.limits.start_afresh();
-    engine.control.budgets.start_afresh();
+    engine.control.limits.start_over();
+    engine.control.budgets.start_over();
     budgets::keep_following(&engine.control, &mut conn).await?;
     engine.clock.set(now, asked + asked.elapsed() / 2);
     engine.fence.prolong(lease, asked);
@@ -83,17 +83,17 @@ async fn beat(engine: &Engine, lease: Duration, given_up: &mut bool) -> store::R
     Ok(())
 }
 
-/// Hands back leases that this process never heard of: their claim was committed, but its acknowledgement was lost. None of
+/// Returns leases that this process does not know: their claim was committed, but its acknowledgement was lost. None of
 /// them was called.
 async fn release_strangers(engine: &Engine, conn: &mut store::PgConnection) -> store::Result<()> {
-    let held = store::lease::of_worker(conn, engine.worker_id, GRACE).await?;
+    let held = store::lease::of_worker(conn, engine.worker_id, CLAIM_GRACE).await?;
     let strangers: Vec<_> = held.into_iter().filter(|lease| !engine.live.contains(&lease.key())).collect();
     if strangers.is_empty() {
         return Ok(());
     }
     warn!(leases = strangers.len(), "Handing back leases of a claim whose acknowledgement was lost");
     let mut tx = store::begin(conn).await?;
-    let keys: Vec<_> = strangers.iter().map(store::lease::Held::key).collect();
+    let keys: Vec<_> = strangers.iter().map(store::lease::WorkerLease::key).collect();
     let ended = store::lease::end(&mut tx, &keys).await?;
     let retries: Vec<NewRetry> = strangers
         .iter()

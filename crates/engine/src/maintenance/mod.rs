@@ -1,5 +1,5 @@
-//! Upkeep: what keeps the queue true while requests pass through it. Each is one small loop; chores by the clock are
-//! registered in the binary.
+//! Maintenance: one small loop for each task that keeps the queue consistent. Scheduled chores are registered in the
+//! binary.
 
 mod canceller;
 mod finisher;
@@ -15,7 +15,7 @@ pub use retry_waker::{listen, run as wake_retries};
 
 use crate::Engine;
 
-/// Rows that are looked at in one transaction.
+/// Rows examined in one transaction.
 const TALLIES_AT_ONCE: i64 = 2_000;
 
 /// Drops partitions that no job needs any more, and makes those that will be needed. Daily.

@@ -1,4 +1,5 @@
-//! Returns what dead processes held: requests to the queue, their calls to the ledger as of unknown outcome.
+//! Returns the leases of dead processes: requests go back to the queue, their calls into the ledger as of unknown
+//! outcome.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -37,7 +38,7 @@ pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
-                    warn!(%error, "What a dead process held could not be returned; trying again");
+                    warn!(%error, "The leases of a dead process could not be returned; trying again");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     break;
                 }
@@ -46,9 +47,9 @@ pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
     }
 }
 
-/// Returns some of what one dead process held; `false`: there is none. A process that stands still, or is cut off, in the middle of
-/// a COPY holds what it writes for as long as its connection lives, whatever its time-outs: that delays nothing else, and the process
-/// is among the `stuck`.
+/// Returns a chunk of the leases and intents of one dead process; `false` if there is no dead process. A process that
+/// stalls, or is cut off, in the middle of a COPY keeps its rows locked as long as its connection lives, whatever its
+/// time-outs. That delays nothing else, and the process is among the `stuck`.
 async fn chunk(engine: &Engine, stuck: &mut Vec<i64>) -> store::Result<bool> {
     let catalog = engine.catalog.get();
     let now = engine.clock.now();
@@ -66,7 +67,7 @@ async fn chunk(engine: &Engine, stuck: &mut Vec<i64>) -> store::Result<bool> {
         store::budget::close(&mut tx, dead).await?;
         store::worker::remove(&mut tx, dead).await?;
         tx.commit().await?;
-        info!(worker = dead, "A process is gone; everything it held was returned");
+        info!(worker = dead, "A process is gone; all of its leases were returned");
         return Ok(true);
     }
     let mut ledger: Vec<LedgerRow> = Vec::new();
@@ -121,7 +122,7 @@ async fn chunk(engine: &Engine, stuck: &mut Vec<i64>) -> store::Result<bool> {
     }
     store::settlement::add_tallies(&mut tx, engine.worker_id, &tallies).await?;
     tx.commit().await?;
-    info!(worker = dead, requests = orphans.len(), "Returned what a dead process held");
+    info!(worker = dead, requests = orphans.len(), "Returned the leases of a dead process");
     engine.settler.touched(orphans.iter().map(|orphan| orphan.job_id));
     Ok(true)
 }

@@ -1,4 +1,4 @@
-//! Wakes what sleeps: flows whose retries have become due, and the claimer when work arrives.
+//! Wakes flows whose retries have become due, and the claimer when work arrives.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -34,7 +34,7 @@ async fn wake(engine: &Engine) -> store::Result<u64> {
     Ok(woken)
 }
 
-/// Rings for every notification that work came in. The claimer polls too, so a lost one costs half a second.
+/// Notifies the claimer whenever work arrives. The claimer polls too, so a lost notification costs half a second.
 pub async fn listen(engine: Arc<Engine>, stop: CancellationToken) {
     loop {
         tokio::select! {

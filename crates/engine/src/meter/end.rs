@@ -76,7 +76,7 @@ pub fn finish_hung_up(row: LedgerRow, (subject, attempt): (&Subject, &Attempt), 
     row
 }
 
-/// A call that was hung up on.
+/// A call that Tollway cut.
 #[derive(Debug, Clone, Copy)]
 pub struct HungUp {
     pub at: DateTime<Utc>,

@@ -1,4 +1,4 @@
-//! From what came back to what it cost: usage, charge, and the ledger row that says so.
+//! From an answer to its cost: usage, charge, and the ledger row.
 
 mod end;
 mod plausible;
@@ -23,7 +23,7 @@ pub use self::{
 
 use admission::catalog::{ActiveCatalog, ActiveDeployment};
 
-/// For whom a call is made: what its ledger row says of the request.
+/// The request behind a call, as its ledger row names it.
 #[derive(Debug, Clone)]
 pub struct Subject {
     pub request_id: String,

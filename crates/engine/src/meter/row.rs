@@ -9,7 +9,7 @@ use pricing::Charge;
 
 use super::{Attempt, Subject};
 
-/// The row of an attempt of which nobody learned how it ended: charged at what was held for it.
+/// The row of an attempt of unknown outcome, charged at its reservation.
 pub fn unknown_row(
     worker_id: i64,
     subject: &Subject,

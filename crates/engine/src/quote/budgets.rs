@@ -1,6 +1,6 @@
 //! What a job would take of the budgets that it is under.
 
-use admission::budgets::Shown;
+use admission::budgets::BudgetStanding;
 use chrono::{DateTime, SecondsFormat, Utc};
 use domain::{
     Tags,
@@ -42,11 +42,11 @@ pub struct By<'a> {
 }
 
 /// `standing`: all budgets. Each route counts as served by its first deployment.
-pub fn touched(standing: Vec<Shown>, by: By<'_>, sums: &[Sums]) -> Vec<BudgetQuote> {
+pub fn touched(standing: Vec<BudgetStanding>, by: By<'_>, sums: &[Sums]) -> Vec<BudgetQuote> {
     standing.into_iter().filter_map(|shown| touch(&shown, by, sums)).collect()
 }
 
-fn touch(shown: &Shown, by: By<'_>, sums: &[Sums]) -> Option<BudgetQuote> {
+fn touch(shown: &BudgetStanding, by: By<'_>, sums: &[Sums]) -> Option<BudgetQuote> {
     let (budget, unit) = (&shown.row.budget, shown.unit());
     let is_under = |sum: &&Sums| {
         sum.first().is_some_and(|deployment| {

@@ -20,7 +20,7 @@ pub use self::{
     budgets::{BudgetQuote, Fits},
     route::{DeploymentQuote, RouteQuote},
 };
-use self::{budgets::By, sums::Sums, throughput_estimate::Pace};
+use self::{budgets::By, sums::Sums, throughput_estimate::ThroughputEstimate};
 pub use crate::usual::Basis;
 use crate::{
     Engine,
@@ -35,7 +35,7 @@ pub async fn quote<R: AsyncRead + Unpin + Send>(
     team: &str,
     submission: Submission<R>,
 ) -> Result<Quote, SubmitError> {
-    let place = engine.places.take(who).await?;
+    let place = engine.upload_permits.take(who).await?;
     let recent = recent_calls(engine, team).await?;
     let intake = Intake::from(engine);
     let now = intake.clock.now();
@@ -132,7 +132,13 @@ impl Queue {
         Ok(Self { all, own, slots })
     }
 
-    fn pace<'a>(&self, engine: &'a Engine, catalog: &ActiveCatalog, who: Submitter<'_>, lane: &Lane) -> Pace<'a> {
+    fn pace<'a>(
+        &self,
+        engine: &'a Engine,
+        catalog: &ActiveCatalog,
+        who: Submitter<'_>,
+        lane: &Lane,
+    ) -> ThroughputEstimate<'a> {
         throughput_estimate::of(&engine.control.limits, catalog, &self.all, &self.own, self.slots, who, lane)
     }
 }

@@ -48,7 +48,7 @@ struct Load {
 
 /// What a caller gets in a lane.
 #[derive(Debug)]
-pub struct Pace<'a> {
+pub struct ThroughputEstimate<'a> {
     limits: &'a Limiter,
     caller: Caps,
     /// Worker slots of the lane when it has them alone, and its team's part beside those that have work now.
@@ -67,7 +67,7 @@ pub fn of<'a>(
     slots: i64,
     who: Submitter<'_>,
     lane: &Lane,
-) -> Pace<'a> {
+) -> ThroughputEstimate<'a> {
     let scopes = [team_scope(who.team_id), lane_scope(lane, who.team_id), key_scope(who.key_id)];
     let caller = scopes.iter().map(|scope| Caps::of(limits, scope)).reduce(Caps::and);
     let rule = &catalog.lanes[lane];
@@ -96,7 +96,7 @@ pub fn of<'a>(
     let lane_part =
         if rule.class == LaneClass::Strict { 1.0 } else { f64::from(rule.weight) / f64::from(weights.max(1)) };
     let rivals = of_lane(all).map_or(0, |view| view.teams) - mine.as_ref().map_or(0, |view| view.teams);
-    Pace {
+    ThroughputEstimate {
         limits,
         caller: caller.unwrap_or_else(|| Caps::of(limits, "")),
         slots: alone,
@@ -105,7 +105,7 @@ pub fn of<'a>(
     }
 }
 
-impl Pace<'_> {
+impl ThroughputEstimate<'_> {
     /// Of a job whose requests add up to these; `None`: there are no slots, or it is not known how long its calls take.
     pub fn duration(&self, sums: &[Sums]) -> Option<DurationRange> {
         let loads: Vec<(Load, Caps)> = sums
@@ -148,8 +148,8 @@ mod tests {
 
     const NONE: Caps = Caps { slots: f64::INFINITY, requests: f64::INFINITY, tokens: f64::INFINITY };
 
-    fn pace(limits: &Limiter, caller: Caps, slots: f64, fair_slots: f64, ahead: i64) -> Pace<'_> {
-        Pace { limits, caller, slots, fair_slots, ahead }
+    fn pace(limits: &Limiter, caller: Caps, slots: f64, fair_slots: f64, ahead: i64) -> ThroughputEstimate<'_> {
+        ThroughputEstimate { limits, caller, slots, fair_slots, ahead }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use store::{
     result::{self, Unfinished},
 };
 
-/// Items looked at in one statement.
+/// Items examined in one statement.
 const STEP: i32 = 2_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

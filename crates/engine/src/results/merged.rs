@@ -1,4 +1,4 @@
-//! What came of a job's retries, in place of its own failures.
+//! Results of a job's retries, in place of its own failures.
 
 use std::collections::VecDeque;
 

@@ -43,7 +43,7 @@ pub struct ResultQuery {
     pub failed: bool,
     /// Waits at each gap until it is filled or the job has ended. Without it, gaps are passed over.
     pub follow: bool,
-    /// In place of what failed, what came of its retries: a success, or else the newest failure.
+    /// Replaces each failure by the outcome of its retries: a success, or else the newest failure.
     pub merge: bool,
 }
 
@@ -60,7 +60,7 @@ pub enum ResultsError {
     /// 410.
     #[error("the results of this job were purged, as its retention says")]
     Purged,
-    /// Passes by itself; go on with `from` at the first line that is missing.
+    /// Transient; continue with `from` at the first missing line.
     #[error("the database cannot be read now; try again later")]
     Unavailable(#[from] store::Error),
 }
@@ -92,9 +92,9 @@ struct Reader {
     pool: PgPool,
     job: JobId,
     query: ResultQuery,
-    /// The next line to be looked at.
+    /// The next line to examine.
     next: i32,
-    /// The job as it was when last looked at; once is enough unless it is followed.
+    /// The job as last read; read once unless it is followed.
     seen: Option<Seen>,
     derived: Option<Derived>,
     merged: Option<Merged>,
@@ -163,7 +163,7 @@ impl Reader {
         Ok(self.next + whole as i32)
     }
 
-    /// Writes a page, with the derived lines that belong between its rows, and goes on after it.
+    /// Writes a page with the derived lines between its rows, and moves past it.
     async fn render(&mut self, page: Page) -> Result<Vec<u8>, ResultsError> {
         let mut out = Vec::new();
         for row in &page.rows {

@@ -38,7 +38,7 @@ impl Embedded {
 #[derive(Debug)]
 pub struct EmbeddedPage {
     pub rows: Vec<Embedded>,
-    /// Where to go on; `until` when all was read.
+    /// Where the next page starts; `until` when all was read.
     pub next: i32,
 }
 
@@ -101,11 +101,11 @@ pub async fn count_vectors(pool: &PgPool, job: JobId) -> Result<VectorLines, Res
 struct Envelope<'a> {
     #[serde(borrow, default)]
     model: Option<Cow<'a, str>>,
-    data: Vec<Place>,
+    data: Vec<VectorIndex>,
 }
 
 #[derive(Deserialize)]
-struct Place {
+struct VectorIndex {
     index: i32,
     embedding: u32,
 }
@@ -113,7 +113,7 @@ struct Place {
 impl<'a> Envelope<'a> {
     /// An answer that leaves its indices out has its vectors in the order of the inputs.
     fn read(body: &'a str, count: u32) -> Self {
-        let in_order = || (0..count).map(|row| Place { index: row as i32, embedding: row }).collect();
+        let in_order = || (0..count).map(|row| VectorIndex { index: row as i32, embedding: row }).collect();
         serde_json::from_str(body).unwrap_or_else(|_| Self { model: None, data: in_order() })
     }
 }

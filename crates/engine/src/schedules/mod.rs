@@ -33,7 +33,7 @@ const LONGEST_NAME: usize = 200;
 
 /// What is asked for; the lines come with it.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct ScheduleSpec {
     pub name: String,
     pub cron: String,
     pub time_zone: String,
@@ -65,7 +65,7 @@ impl From<store::Error> for ScheduleError {
 pub async fn create<R: AsyncRead + Unpin + Send>(
     engine: &Engine,
     who: Submitter<'_>,
-    wanted: Wanted,
+    wanted: ScheduleSpec,
     body: R,
 ) -> Result<Schedule, ScheduleError> {
     let param = |name, reason: String| ScheduleError::Param { name, reason };
@@ -80,7 +80,7 @@ pub async fn create<R: AsyncRead + Unpin + Send>(
     let now = engine.clock.now();
     let next_at = when.after(now).map_err(|bad| param("cron", bad.to_string()))?;
     // Its lines are held in memory, so they take the room of an upload.
-    let place = engine.places.take(who).await?;
+    let place = engine.upload_permits.take(who).await?;
     let read = submit::read_whole(place.watch(body), MOST_BYTES).await;
     let (lines, said) = read.map_err(|error| place.explain(error))?;
     let params = said.overridden_by(wanted.params.clone());

@@ -23,7 +23,7 @@ pub use op::{Direct, Op, Release, Settlement, Then};
 use self::{batch::Done, refused::Weight};
 use crate::Engine;
 
-/// So many at most wait to be settled: beyond, calls wait before they begin. Nothing is ever dropped.
+/// The most operations that wait to be settled. Beyond that, calls wait before they begin; nothing is ever dropped.
 const QUEUE: usize = 8_192;
 /// The most of one transaction, which is what a fast burst makes of them.
 const LARGEST_BATCH: usize = 2_048;
@@ -31,7 +31,7 @@ const LARGEST_BATCH: usize = 2_048;
 const LARGEST_BYTES: usize = 16 << 20;
 /// Transactions side by side: one that is written while another is flushed. More make smaller ones, which cost more.
 const AT_ONCE: usize = 2;
-const RETRY_AFTER: Duration = Duration::from_millis(250);
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Where things to be settled are handed in.
 #[derive(Debug)]
@@ -114,7 +114,8 @@ struct Batch {
     weight: Weight,
 }
 
-/// Commits one batch, however often it takes. What the database refuses is looked for by halves, so that it holds up nothing else.
+/// Commits one batch, with as many retries as it takes. A row that the database rejects is found by bisection, so that
+/// it blocks nothing else.
 async fn settle(engine: Arc<Engine>, ops: Vec<Op>) {
     let began = Instant::now();
     histogram!("tollway_settle_batch").record(ops.len() as f64);
@@ -129,7 +130,7 @@ async fn settle(engine: Arc<Engine>, ops: Vec<Op>) {
         };
         if store::refusal(&error).is_none() {
             warn!(%error, waiting = batch.ops.len(), "Results could not be stored; trying again");
-            tokio::time::sleep(RETRY_AFTER).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
             batches.push(Batch { again: true, ..batch });
         } else if batch.ops.len() > 1 {
             let rest = batch.ops.split_off(batch.ops.len() / 2);
@@ -145,7 +146,7 @@ async fn settle(engine: Arc<Engine>, ops: Vec<Op>) {
     histogram!("tollway_settle_duration_seconds").record(began.elapsed().as_secs_f64());
 }
 
-/// What was committed is told to who waits, and what it held goes back.
+/// Notifies those that wait for the batch, and returns its resources.
 fn finish(engine: &Engine, ops: Vec<Op>, done: &Done) {
     counter!("tollway_stale_writes_total").increment(done.stale);
     engine.settler.touched(done.jobs.iter().copied());

@@ -52,7 +52,7 @@ pub enum Op {
         advance: Advance,
         job_id: i64,
         ledger: Box<LedgerRow>,
-        /// What the attempt that failed still holds.
+        /// The resources of the attempt that failed.
         admission: Admission,
         held: Option<oneshot::Sender<bool>>,
     },
@@ -103,7 +103,7 @@ impl Op {
         }
     }
 
-    /// Frees what it holds before it is committed.
+    /// Returns everything except the reservation before the commit.
     pub(super) fn let_go(&mut self) {
         match self {
             Self::Settle(settlement) => settlement.admission.leave_limits(),
@@ -121,11 +121,11 @@ impl Op {
         }
     }
 
-    /// Committed: what it held goes back, and who waits hears of it.
+    /// Called after the commit: returns the resources and notifies those that wait.
     pub(super) fn done(self, lost: &HashSet<LeaseKey>) {
         match self {
             Self::Settle(settlement) => settlement.admission.settle(&settlement.ledger),
-            // Whoever took the lease booked the call as made.
+            // The process that took over the lease booked the call as made.
             Self::Release(release) if lost.contains(&release.key) => release.admission.forfeit(),
             Self::Release(release) => release.admission.release(),
             Self::Direct(direct) => direct.admission.settle(&direct.ledger),

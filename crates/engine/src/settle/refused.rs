@@ -1,5 +1,5 @@
-//! What the database refuses to store, such as an answer that it cannot represent. Tried again as it is, it would hold up what
-//! is settled with it for ever: so it is found, made lighter, and in the end put aside.
+//! Results that the database rejects, such as an answer that it cannot represent. Retried unchanged, a rejected row
+//! would block its batch for ever. So it is found by bisection, reduced step by step, and in the end set aside.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ use tracing::error;
 use super::{Op, Then, batch, finish};
 use crate::Engine;
 
-/// What nothing can be taken from any more is tried again this often: it may be the table, and not the row.
-const KEEP_TRYING: Duration = Duration::from_secs(10);
+/// How often a row that cannot be reduced further is retried: the table may be at fault, not the row.
+const REJECTED_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How much of something was taken away because it was refused.
+/// How far a rejected row has been reduced.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Weight {
     #[default]
@@ -25,11 +25,11 @@ pub(super) enum Weight {
     Bare,
 }
 
-/// The same without what may be in the way; `None`: nothing is left to be taken away.
+/// Reduces a rejected operation by one step; `None` if nothing is left to remove.
 pub(super) fn lighter(op: &mut Op, weight: Weight, why: &store::Error) -> Option<Weight> {
     let code = store::refusal(why).unwrap_or_default();
     counter!("tollway_refused_writes_total").increment(1);
-    error!(request.id = op.request_id(), code, ?weight, "The database refuses what is to be stored of a request");
+    error!(request.id = op.request_id(), code, ?weight, "The database rejects the result of a request");
     match weight {
         Weight::Whole => {
             if let Op::Settle(settlement) = op {
@@ -68,16 +68,16 @@ fn failure(result: &NewResult, code: &str) -> NewResult {
     }
 }
 
-/// Tries again for as long as the process lives, beside everything else. What it held of limits and slots is free.
+/// Retries in a task of its own for as long as the process lives. Its slots and permits are returned.
 pub(super) fn keep_trying(engine: Arc<Engine>, mut op: Op) {
     op.let_go();
     tokio::spawn(async move {
         let ops = vec![op];
         loop {
-            tokio::time::sleep(KEEP_TRYING).await;
+            tokio::time::sleep(REJECTED_RETRY_INTERVAL).await;
             match batch::commit(&engine, &ops, true).await {
                 Ok(done) => return finish(&engine, ops, &done),
-                Err(error) => error!(%error, "What was refused is refused still; its request cannot end"),
+                Err(error) => error!(%error, "The database still rejects the result; will retry"),
             }
         }
     });

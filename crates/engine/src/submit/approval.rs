@@ -1,4 +1,4 @@
-//! Jobs that are expected to cost much wait until somebody approves them.
+//! Jobs with a high expected cost wait for approval.
 
 use admission::catalog::{ActiveCatalog, ActiveRoute};
 use chrono::{DateTime, Utc};
@@ -6,7 +6,7 @@ use domain::{Endpoint, Money, Usage, money::Total};
 use pricing::Terms;
 use store::{PgPool, recent::RecentCalls};
 
-use super::{Flow, retry_copy::Target};
+use super::{Flow, retry_copy::FlowCopy};
 use crate::usual;
 
 /// The requests of one route together.
@@ -35,7 +35,7 @@ impl<'a> Load<'a> {
     }
 
     /// `None`: the route is gone.
-    pub fn of_target(target: &Target, catalog: &'a ActiveCatalog) -> Option<Self> {
+    pub fn of_copy(target: &FlowCopy, catalog: &'a ActiveCatalog) -> Option<Self> {
         Some(Self {
             route: catalog.route(&target.new.route)?,
             endpoint: Endpoint::from_code(target.new.endpoint)?,
@@ -48,9 +48,9 @@ impl<'a> Load<'a> {
     }
 }
 
-/// A job that is not to begin before somebody approves it.
+/// The approval that a job needs before it begins.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct ApprovalNeeded {
     pub why: String,
     pub at: DateTime<Utc>,
 }
@@ -62,7 +62,7 @@ pub async fn wanted(
     team_id: i64,
     loads: &[Load<'_>],
     now: DateTime<Utc>,
-) -> store::Result<Option<Wanted>> {
+) -> store::Result<Option<ApprovalNeeded>> {
     if !catalog.asks_for_approval() {
         return Ok(None);
     }
@@ -82,7 +82,7 @@ pub async fn wanted(
             "a model of it has no price, so nobody knows what it will cost, and jobs above ${above} wait for approval"
         ),
     };
-    Ok(Some(Wanted { why, at: now }))
+    Ok(Some(ApprovalNeeded { why, at: now }))
 }
 
 /// `None`: a model has no price, or nobody knows how much it writes.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::io::AsyncRead;
 
-use super::{LineError, Place, SubmitError, source::Source, splitter::Splitter};
+use super::{LineError, SubmitError, UploadPosition, source::Source, splitter::Splitter};
 
 /// Lines of nothing but white space in one upload: one for each request that a job can have. They cost what requests cost to find.
 const MOST_BLANK: u64 = 5_000_000;
@@ -36,7 +36,7 @@ enum Lines {
 
 /// One request as it came.
 pub struct Line<'a> {
-    pub place: Place,
+    pub place: UploadPosition,
     pub text: &'a [u8],
 }
 
@@ -98,8 +98,10 @@ async fn fill<R: AsyncRead + Unpin>(source: &mut Source<R>, lines: &mut Splitter
 fn pop(lines: &mut Splitter) -> Result<Option<Line<'_>>, SubmitError> {
     match lines.pop() {
         None => Ok(None),
-        Some((number, Ok(text))) => Ok(Some(Line { place: Place::Line(number), text })),
-        Some((number, Err(error))) => Err(SubmitError::Line { place: Place::Line(number), reason: error.into() }),
+        Some((number, Ok(text))) => Ok(Some(Line { place: UploadPosition::Line(number), text })),
+        Some((number, Err(error))) => {
+            Err(SubmitError::Line { place: UploadPosition::Line(number), reason: error.into() })
+        }
     }
 }
 
@@ -178,7 +180,7 @@ impl Document {
 
     fn pop(&mut self) -> Option<Line<'_>> {
         let request = self.requests.get(self.given)?.clone();
-        let place = Place::Request(self.given as u64);
+        let place = UploadPosition::Request(self.given as u64);
         self.given += 1;
         Some(Line { place, text: &self.text[request] })
     }
@@ -189,7 +191,7 @@ mod tests {
     use super::*;
 
     /// Parameters and requests of an upload, or why it is refused.
-    async fn read(format: Format, upload: &[u8]) -> Result<(JobParams, Vec<(Place, String)>), SubmitError> {
+    async fn read(format: Format, upload: &[u8]) -> Result<(JobParams, Vec<(UploadPosition, String)>), SubmitError> {
         let mut body = Body::new(Source::open(upload, 1 << 20).await?, format, 1 << 20);
         let params = body.params().await?;
         let mut requests = Vec::new();
@@ -207,7 +209,7 @@ mod tests {
     async fn the_first_line_may_be_the_jobs() {
         let (params, requests) = read(Format::Jsonl, b"\n{\"job\":{\"priority\":7}}\r\n{}\n\n[]").await.unwrap();
         assert_eq!(params.priority, Some(7));
-        assert_eq!(requests, [(Place::Line(3), "{}".into()), (Place::Line(5), "[]".into())]);
+        assert_eq!(requests, [(UploadPosition::Line(3), "{}".into()), (UploadPosition::Line(5), "[]".into())]);
 
         let (params, requests) = read(Format::Jsonl, b"{\"custom_id\":1}").await.unwrap();
         assert_eq!((params, requests.len()), (JobParams::default(), 1));
@@ -253,7 +255,10 @@ mod tests {
         let upload = br#"{"job":{"name":"n"},"requests":[{"a":1}, {"b":2} ]}"#;
         let (params, requests) = read(Format::Json, upload).await.unwrap();
         assert_eq!(params.name.as_deref(), Some("n"));
-        assert_eq!(requests, [(Place::Request(0), r#"{"a":1}"#.into()), (Place::Request(1), r#"{"b":2}"#.into())]);
+        assert_eq!(
+            requests,
+            [(UploadPosition::Request(0), r#"{"a":1}"#.into()), (UploadPosition::Request(1), r#"{"b":2}"#.into())]
+        );
         for bad in ["{}", "[]", r#"{"requests":[],"more":1}"#, r#"{"requests":[{]}"#] {
             assert!(matches!(read(Format::Json, bad.as_bytes()).await, Err(SubmitError::Document(_))), "{bad}");
         }

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 /// Work of one upload between two chances for other tasks.
-const SLICE: Duration = Duration::from_millis(1);
+const TIME_SLICE: Duration = Duration::from_millis(1);
 
 /// One for each two cores of this machine, shared by all uploads of the process.
 static TURNS: LazyLock<Semaphore> = LazyLock::new(|| {
@@ -34,7 +34,7 @@ impl Slice {
 
     /// Lets other tasks run when it is over.
     pub async fn pause_if_over(&mut self) {
-        if self.began.elapsed() >= SLICE {
+        if self.began.elapsed() >= TIME_SLICE {
             yield_now().await;
             self.began = Instant::now();
         }
@@ -85,7 +85,7 @@ mod tests {
                 while !done.load(Ordering::Relaxed) {
                     turn.take().await;
                     let began = Instant::now();
-                    while began.elapsed() < SLICE {
+                    while began.elapsed() < TIME_SLICE {
                         std::hint::spin_loop();
                     }
                     slices.fetch_add(1, Ordering::Relaxed);

@@ -34,7 +34,7 @@ pub enum StartDecision {
     IsCancelled,
 }
 
-/// In the transaction that makes the job runnable, which holds back the other one's end.
+/// Called in the transaction that makes the job runnable; the other job cannot end before it commits.
 pub async fn start_decision(
     conn: &mut PgConnection,
     team_id: i64,
@@ -42,7 +42,7 @@ pub async fn start_decision(
 ) -> store::Result<StartDecision> {
     let Some(wanted) = wanted else { return Ok(StartDecision::Begins(Begin::AtOnce)) };
     Ok(match dependency::look(conn, team_id, wanted.job).await? {
-        Some(Other::Unended) => StartDecision::Begins(Begin::Held),
+        Some(Other::Unended) => StartDecision::Begins(Begin::WaitingOnJob),
         Some(Other::Unclean) if wanted.on == AfterOn::Success => StartDecision::IsCancelled,
         _ => StartDecision::Begins(Begin::AtOnce),
     })

@@ -1,4 +1,4 @@
-//! Why a submission is refused. Whatever it is: nothing of it can run, and its idempotency key is free again.
+//! Why a submission is refused. In every case nothing of it can run, and its idempotency key is free again.
 
 use std::{fmt, io};
 
@@ -12,7 +12,7 @@ use super::rate::Slow;
 /// Flows of one job: requests that share model and endpoint.
 pub const MOST_ROUTES: usize = 32;
 
-/// RowsOf share of the places is used up.
+/// Whose share of the upload permits is used up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Share {
     Key,
@@ -44,10 +44,10 @@ pub enum SubmitError {
     NoSuchJob { job: JobId },
     /// A request of the job.
     #[error("{place}: {reason}")]
-    Line { place: Place, reason: LineError },
-    #[error("there is no request in it; each line is {{\"custom_id\",\"method\",\"url\",\"body\"}}")]
+    Line { place: UploadPosition, reason: LineError },
+    #[error("the upload has no requests; each line is {{\"custom_id\",\"method\",\"url\",\"body\"}}")]
     Empty,
-    #[error("it has more than {limit} bytes")]
+    #[error("the upload has more than {limit} bytes")]
     TooLarge { limit: u64 },
     /// 413: what it unpacks to costs more than any text of its size.
     #[error(
@@ -58,9 +58,9 @@ pub enum SubmitError {
     #[error("{packed} bytes of gzip unpacked to {unpacked}; empty members and long headers can be left out")]
     Hollow { packed: u64, unpacked: u64 },
     /// 413.
-    #[error("it has more than {most} blank lines; leave them out")]
+    #[error("the upload has more than {most} blank lines; remove them")]
     TooBlank { most: u64 },
-    #[error("it begins like gzip and is not: {0}")]
+    #[error("body starts with a gzip header but cannot be decompressed: {0}")]
     Gzip(io::Error),
     /// The JSON body as a whole; lines of JSONL are [`SubmitError::Line`].
     #[error("not a job: {0}")]
@@ -104,7 +104,7 @@ pub enum SubmitError {
     #[error("the upload was given up because this gateway had lost touch with the database; submit it again")]
     Abandoned,
     /// Passes by itself; submit again.
-    #[error("the database cannot take it now; submit it again later")]
+    #[error("the database is not available now; submit again later")]
     Unavailable(#[source] store::Error),
     /// The answer to the last commit was lost.
     #[error(
@@ -140,14 +140,14 @@ impl SubmitError {
 
 /// Where in the upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum UploadPosition {
     /// As an editor counts: from 1, in the decompressed file, with the job's own line and blank ones.
     Line(u64),
     /// Of a JSON body, from 0.
     Request(u64),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for UploadPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(number) => write!(f, "line {number}"),

@@ -6,7 +6,7 @@ use domain::money::Total;
 
 use super::{Flow, SubmitError};
 
-/// Refuses a job of which some request could never begin.
+/// Refuses a job with a request that could never start.
 pub fn check(max_cost: Total, flows: &[Flow<'_>], now: DateTime<Utc>) -> Result<(), SubmitError> {
     for flow in flows {
         let (est_in, max_out) = (i64::from(flow.max_in), flow.max_out.map(i64::from));

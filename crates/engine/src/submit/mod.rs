@@ -1,6 +1,6 @@
-//! Submit: an upload becomes a job. Lines are checked one by one as they come in and written in chunks; when the last one is
-//! in, one transaction makes the job runnable. Until then nothing of it can run, and if it does not come to that, nothing
-//! of it stays. Memory is flat but for some 30 bytes a request, by which duplicates are found.
+//! Submit: an upload becomes a job. Lines are checked as they arrive and written in chunks; after the last one, one
+//! transaction makes the job runnable. Until then nothing of it can run, and a failed upload leaves nothing behind.
+//! Memory is flat except for some 30 bytes a request, which are needed to find duplicates.
 
 mod approval;
 mod body;
@@ -58,11 +58,11 @@ use self::{
 pub use self::{
     body::Format,
     dry_run::{DryRun, RouteSum},
-    error::{LineError, MOST_ROUTES, Place, RetryError, Share, SubmitError},
+    error::{LineError, MOST_ROUTES, RetryError, Share, SubmitError, UploadPosition},
     intake::{Accepted, Intake, Submission, Submitter},
     rate::Slow,
     retry::retry,
-    upload_permits::{Place as UploadPlace, Places},
+    upload_permits::{UploadPermit, UploadPermits},
 };
 pub(crate) use self::{
     checker::{Flow, Request},
@@ -76,7 +76,7 @@ pub async fn submit<R: AsyncRead + Unpin + Send>(
     who: Submitter<'_>,
     submission: Submission<R>,
 ) -> Result<Accepted, SubmitError> {
-    let place = engine.places.take(who).await?;
+    let place = engine.upload_permits.take(who).await?;
     submit_to(Intake::from(engine), who, submission.watched_by(&place)).await.map_err(|error| place.explain(error))
 }
 
@@ -86,7 +86,7 @@ pub async fn validate<R: AsyncRead + Unpin + Send>(
     who: Submitter<'_>,
     submission: Submission<R>,
 ) -> Result<DryRun, SubmitError> {
-    let place = engine.places.take(who).await?;
+    let place = engine.upload_permits.take(who).await?;
     let checked = validate_by(&Intake::from(engine), who, submission.watched_by(&place)).await;
     checked.map_err(|error| place.explain(error))
 }
@@ -159,8 +159,8 @@ pub async fn validate_by<R: AsyncRead + Unpin + Send>(
     Ok(dry_run::add_up(plan.lane, bytes, tallies))
 }
 
-/// Puts every request of an upload through the checks of a submission, and nothing is written. Gives what would be said of the job,
-/// and the bytes of the upload, unzipped.
+/// Checks every request of an upload as a submission would, and writes nothing. Returns the job's parameters, and the
+/// bytes of the decompressed upload.
 pub(crate) async fn survey<R: AsyncRead + Unpin + Send>(
     intake: &Intake<'_>,
     who: Submitter<'_>,
@@ -242,7 +242,7 @@ async fn take_all<R: AsyncRead + Unpin + Send>(
 
 /// The team's name; empty, without a look, when there are no budgets that could know it.
 async fn team_under_budgets(intake: &Intake<'_>, team_id: i64) -> Result<String, SubmitError> {
-    if intake.budgets.book().is_empty() {
+    if intake.budgets.index().is_empty() {
         return Ok(String::new());
     }
     let mut conn = intake.pool.acquire().await?;

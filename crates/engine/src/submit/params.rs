@@ -1,4 +1,4 @@
-//! What was said of the job as a whole, checked and completed.
+//! The parameters of the job, checked and completed with defaults.
 
 use admission::catalog::ActiveCatalog;
 use chrono::{DateTime, TimeDelta, Utc};

@@ -1,14 +1,15 @@
-//! How fast an upload must come in. An upload holds one of few places, so a client that sends a byte now and then could keep one for
-//! as long as it likes. Only time spent waiting for the client counts: an upload that is held up by the database is not slow.
+//! The least rate of an upload. An upload occupies one of few permits, so a client that sends a byte now and then could
+//! keep one indefinitely. Only time spent waiting for the client counts: an upload that is delayed by the database is
+//! not slow.
 
 use std::time::{Duration, Instant};
 
 use crate::settings::UploadRate;
 
 /// What the rate is measured over, and the time that every upload has before it counts.
-pub const WINDOW: Duration = Duration::from_secs(30);
+pub const RATE_WINDOW: Duration = Duration::from_secs(30);
 /// Waiting for the client for this long says enough of its rate when others wait for its place.
-const SETTLED: Duration = Duration::from_secs(2);
+const MIN_OBSERVATION: Duration = Duration::from_secs(2);
 
 /// Why an upload lost its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -60,13 +61,13 @@ impl Gauge {
     /// Bytes a second; `None` while it was waited for too shortly to tell.
     pub fn rate(&self, now: Instant) -> Option<u64> {
         let waited = self.waited(now);
-        (waited >= SETTLED).then(|| rate(self.bytes, waited))
+        (waited >= MIN_OBSERVATION).then(|| rate(self.bytes, waited))
     }
 
     /// Begins the next window when this one is over; an error when too little came in it.
     pub fn check(&mut self, required: UploadRate, now: Instant) -> Result<(), Slow> {
         let waited = self.waited(now);
-        if waited < WINDOW {
+        if waited < RATE_WINDOW {
             return Ok(());
         }
         let rate = rate(self.bytes, waited);
@@ -79,7 +80,7 @@ impl Gauge {
 
     /// How long from now the window is over if nothing comes.
     pub fn left(&self, now: Instant) -> Duration {
-        WINDOW.saturating_sub(self.waited(now))
+        RATE_WINDOW.saturating_sub(self.waited(now))
     }
 }
 
@@ -128,7 +129,7 @@ mod tests {
             gauge.check(REQUIRED, second(at + 1)).unwrap();
         }
         gauge.waits(second(60));
-        assert_eq!(gauge.left(second(60)), WINDOW, "its fast beginning is forgotten");
+        assert_eq!(gauge.left(second(60)), RATE_WINDOW, "its fast beginning is forgotten");
         assert_eq!(gauge.check(REQUIRED, second(90)), Err(Slow::Rate { rate: 0, least: 1000 }));
     }
 

@@ -20,15 +20,15 @@ use super::{
     Accepted, Intake, RetryError, SubmitError, Submitter,
     approval::{self, Load},
     idempotency,
-    retry_copy::{Target, copy_all},
+    retry_copy::{FlowCopy, copy_all},
     upload::{Spending, Upload},
-    upload_permits::Place,
-    writer::Room,
+    upload_permits::UploadPermit,
+    writer::QuotaRoom,
 };
 use crate::Engine;
 
-/// The answer waits so long for the copies; then it says that the job is `uploading`.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long the answer waits for the copies; after that it reports the job as `uploading`.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes the new job. It is an upload like any other, whose lines come from the database. The copying goes on when the caller goes away, and when it takes long the answer does not wait for it.
 pub async fn retry(
@@ -39,7 +39,7 @@ pub async fn retry(
     filter: RetryFilter,
     key: Option<&str>,
 ) -> Result<Accepted, RetryError> {
-    let place = engine.places.take(who).await?;
+    let place = engine.upload_permits.take(who).await?;
     retry_by(Intake::from(engine), who, scope, of, filter, key, place).await
 }
 
@@ -50,7 +50,7 @@ pub async fn retry_by(
     of: JobId,
     filter: RetryFilter,
     key: Option<&str>,
-    place: Place,
+    place: UploadPermit,
 ) -> Result<Accepted, RetryError> {
     idempotency::check_key(key)?;
     let original = store::retry_lineage::original(&mut *intake.pool.acquire().await?, scope, of.0).await?;
@@ -87,7 +87,7 @@ pub async fn retry_by(
         let rival = idempotency::known(&intake, who, Some(&key)).await?.unwrap_or(Known::InFlight);
         return answer(intake.pool, rival, &print).await;
     };
-    let room = Room { upload, team_id: original.team_id, quota: intake.catalog.quota() };
+    let room = QuotaRoom { upload, team_id: original.team_id, quota: intake.catalog.quota() };
     let (pool, catalog) = (intake.pool.clone(), Arc::clone(&intake.catalog));
     let lines = i32::try_from(original.accepted).unwrap_or(i32::MAX - 1);
     let copying = tokio::spawn(async move {
@@ -95,11 +95,11 @@ pub async fn retry_by(
         let copying = Copying { pool, catalog, room, of, lines, filter, targets, now };
         let done = copying.fill(begun, &print).await;
         if let Err(error) = &done {
-            warn!(job.id = %job_id, retry.of = %of, %error, "A retry came to nothing");
+            warn!(job.id = %job_id, retry.of = %of, %error, "A retry failed");
         }
         done
     });
-    let accepted = match timeout(ANSWER, copying).await {
+    let accepted = match timeout(ANSWER_TIMEOUT, copying).await {
         Ok(Ok(done)) => done?,
         Ok(Err(panic)) => return Err(store::Error::Io(std::io::Error::other(panic)).into()),
         Err(_) => 0,
@@ -111,12 +111,12 @@ pub async fn retry_by(
 struct Copying {
     pool: PgPool,
     catalog: Arc<ActiveCatalog>,
-    room: Room,
+    room: QuotaRoom,
     /// The job that is retried, and its lines.
     of: JobId,
     lines: i32,
     filter: RetryFilter,
-    targets: Vec<Target>,
+    targets: Vec<FlowCopy>,
     now: DateTime<Utc>,
 }
 
@@ -134,7 +134,7 @@ impl Copying {
             return Err(error);
         }
         let loads: Vec<Load<'_>> =
-            self.targets.iter().filter_map(|target| Load::of_target(target, &self.catalog)).collect();
+            self.targets.iter().filter_map(|target| Load::of_copy(target, &self.catalog)).collect();
         match approval::wanted(&self.pool, &self.catalog, self.room.team_id, &loads, self.now).await {
             Ok(approval) => Ok(begun.finish(&flows, print, Spending { approval, max_cost: None }).await?),
             Err(error) => Err(begun.fail(error.into()).await.into()),
@@ -160,7 +160,7 @@ impl Copying {
     }
 }
 
-/// A purge under way may have taken some of the requests before they were looked at.
+/// A concurrent purge may have removed some of the requests before they were read.
 async fn still_there(pool: &PgPool, of: JobId) -> Result<(), RetryError> {
     let original = store::retry_lineage::original(&mut *pool.acquire().await?, Scope::All, of.0).await?;
     if original.is_some_and(|original| !original.purged) { Ok(()) } else { Err(RetryError::Purged) }
@@ -187,12 +187,12 @@ fn lane_of(original: &Original, allowed: &[Lane], catalog: &ActiveCatalog) -> Re
 }
 
 /// A flow of the new job for each of the first one's.
-async fn targets(intake: &Intake<'_>, original: &Original, now: DateTime<Utc>) -> Result<Vec<Target>, RetryError> {
+async fn targets(intake: &Intake<'_>, original: &Original, now: DateTime<Utc>) -> Result<Vec<FlowCopy>, RetryError> {
     let (Some(routes), Some(endpoints)) = (&original.routes, &original.endpoints) else {
         return Err(RetryError::TooOld);
     };
     let mut conn = intake.pool.acquire().await?;
-    let mut targets: Vec<Target> = Vec::with_capacity(routes.len());
+    let mut targets: Vec<FlowCopy> = Vec::with_capacity(routes.len());
     for ((from, route), endpoint) in original.flow_ids.iter().zip(routes).zip(endpoints) {
         let mut flow_id = time_id(now);
         while targets.iter().any(|target| target.new.flow_id == flow_id) {
@@ -200,7 +200,7 @@ async fn targets(intake: &Intake<'_>, original: &Original, now: DateTime<Utc>) -
         }
         let items = store::result::flow_items(&mut conn, *from).await?;
         let new = NewFlow { flow_id, route: route.clone(), endpoint: *endpoint, items: 0, max_in: 0, max_out: Some(0) };
-        targets.push(Target { from: *from, next: 0, end: items, new, total_in: 0, total_out: Some(0) });
+        targets.push(FlowCopy { from: *from, next: 0, end: items, new, total_in: 0, total_out: Some(0) });
     }
     let there: i64 = targets.iter().map(|target| i64::from(target.end)).sum();
     if there < original.accepted { Err(RetryError::Purged) } else { Ok(targets) }

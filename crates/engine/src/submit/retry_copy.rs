@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{
     RetryError, SubmitError,
-    writer::{Room, WRITE_TIMEOUT, out_of_time},
+    writer::{QuotaRoom, WRITE_TIMEOUT, out_of_time},
 };
 
 /// Lines looked through in one go.
@@ -21,10 +21,10 @@ const CHUNK_BYTES: i64 = 8 << 20;
 
 /// Requests of one flow on their way into a new one.
 #[derive(Debug)]
-pub struct Target {
+pub struct FlowCopy {
     /// The flow they come from.
     pub from: i64,
-    /// Its next position to be looked at, and the end of them.
+    /// The next position to examine, and the end.
     pub next: i32,
     pub end: i32,
     pub new: NewFlow,
@@ -36,10 +36,10 @@ pub struct Target {
 /// Copies what the filter takes of a job of so many lines. Lines of the new job count from 1, without gaps.
 pub async fn copy_all(
     pool: &PgPool,
-    room: Room,
+    room: QuotaRoom,
     (of, lines): (JobId, i32),
     filter: &RetryFilter,
-    targets: &mut [Target],
+    targets: &mut [FlowCopy],
 ) -> Result<(), RetryError> {
     let flow_ids: Vec<i64> = targets.iter().map(|target| target.new.flow_id).collect();
     let mut line = 0;
@@ -71,7 +71,7 @@ async fn pick(
     of: JobId,
     (from, until): (i32, i32),
     filter: &RetryFilter,
-    targets: &mut [Target],
+    targets: &mut [FlowCopy],
 ) -> Result<Vec<(usize, Pick)>, RetryError> {
     let mut conn = pool.acquire().await?;
     // Failures are few: a window without any is passed over by one look into their index.
@@ -101,7 +101,7 @@ fn chunk_of(picks: &[(usize, Pick)]) -> usize {
 }
 
 /// Gives each its place in the new job.
-fn place(picks: &[(usize, Pick)], line: &mut i32, targets: &mut [Target]) -> Copies {
+fn place(picks: &[(usize, Pick)], line: &mut i32, targets: &mut [FlowCopy]) -> Copies {
     let mut copies = Copies::default();
     for (n, pick) in picks {
         let target = &mut targets[*n];

@@ -289,7 +289,7 @@ async fn a_dry_run_counts_and_writes_nothing(pool: PgPool) {
 
     let bad = [upload, lines(2..3)].concat();
     let refused = validate_by(&gateway.intake(), who, submission(None, &bad[..])).await.unwrap_err();
-    assert!(matches!(refused, SubmitError::Line { place: Place::Line(7), reason: LineError::Duplicate(_) }));
+    assert!(matches!(refused, SubmitError::Line { place: UploadPosition::Line(7), reason: LineError::Duplicate(_) }));
 }
 
 /// On one thread, as another task sees it: nearly all of an upload's slices let it run.

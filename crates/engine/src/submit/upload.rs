@@ -1,4 +1,4 @@
-//! An upload that has begun. It ends as a job, or it is given up: also when it is dropped, because the client went away.
+//! An upload that has begun. It ends as a job or is abandoned; a drop, as when the client disconnects, abandons it too.
 
 use std::{io, time::Duration};
 
@@ -17,22 +17,22 @@ use tracing::warn;
 
 use super::{
     SubmitError,
-    approval::Wanted,
+    approval::ApprovalNeeded,
     dependency::{StartDecision, start_decision},
-    writer::{Room, WRITE_TIMEOUT, Writer, out_of_time},
+    writer::{QuotaRoom, WRITE_TIMEOUT, Writer, out_of_time},
 };
 use crate::jobs::UNCLEAN;
 
 /// How long a caller waits for what can be told of a failure.
 const FAILURE_DETAIL_TIMEOUT: Duration = Duration::from_secs(10);
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MIN_BACKOFF: Duration = Duration::from_millis(500);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// What is said of the job's cost.
+/// The limits on the job's cost.
 #[derive(Debug, Default)]
 pub struct Spending {
-    /// It does not begin before somebody approves it.
-    pub approval: Option<Wanted>,
+    /// The job needs approval before it begins.
+    pub approval: Option<ApprovalNeeded>,
     pub max_cost: Option<Total>,
 }
 
@@ -69,7 +69,7 @@ impl Upload {
         key: Option<&str>,
         quota: Quota,
     ) -> Result<Option<Self>, SubmitError> {
-        let writer = Writer::start(pool.clone(), Room { upload: job.upload, team_id: job.team_id, quota });
+        let writer = Writer::start(pool.clone(), QuotaRoom { upload: job.upload, team_id: job.team_id, quota });
         // Before anything is written: the answer to the commit may be lost.
         let mut upload = Self { pool: pool.clone(), id: job.upload, origin: Origin::of(job), writer, ended: false };
         if timeout(WRITE_TIMEOUT, make(pool, job, key)).await.map_err(out_of_time)?? {
@@ -103,7 +103,7 @@ impl Upload {
 
     /// Gives it up, so that the key is free when the caller hears of the error; the items go later.
     pub async fn fail(self, error: SubmitError) -> SubmitError {
-        // When this cannot be done now, the drop goes on with it.
+        // If this fails now, the drop retries it.
         let _ = timeout(FAILURE_DETAIL_TIMEOUT, give_up(&self.pool, self.id)).await;
         error
     }
@@ -115,7 +115,7 @@ impl Upload {
                 if let Ok(outcome) = outcome(&self.pool, self.id).await {
                     return outcome;
                 }
-                sleep(FIRST_PAUSE).await;
+                sleep(MIN_BACKOFF).await;
             }
         };
         match timeout(FAILURE_DETAIL_TIMEOUT, looking).await {
@@ -163,19 +163,19 @@ async fn commit(
     spending: &Spending,
 ) -> store::Result<bool> {
     let mut tx = pool.begin().await?;
-    let fate = start_decision(&mut tx, origin.team_id, origin.after).await?;
-    let begin = if let StartDecision::Begins(begin) = fate { begin } else { Begin::Held };
+    let decision = start_decision(&mut tx, origin.team_id, origin.after).await?;
+    let begin = if let StartDecision::Begins(begin) = decision { begin } else { Begin::WaitingOnJob };
     let ours = ingest::finish(&mut tx, id, flows, fingerprint, begin).await?;
     if ours {
         record(&mut tx, id, origin, flows).await?;
         if let Some(most) = spending.max_cost {
             store::budget::cap_job(&mut tx, id.job_id, most.0).await?;
         }
-        if let Some(wanted) = spending.approval.as_ref().filter(|_| fate != StartDecision::IsCancelled) {
-            hold_back(&mut tx, JobId(id.job_id), wanted).await?;
+        if let Some(wanted) = spending.approval.as_ref().filter(|_| decision != StartDecision::IsCancelled) {
+            require_approval(&mut tx, JobId(id.job_id), wanted).await?;
         }
     }
-    if ours && fate == StartDecision::IsCancelled {
+    if ours && decision == StartDecision::IsCancelled {
         store::dependency::cancel(&mut tx, JobId(id.job_id)).await?;
         let details = json!({ "after": origin.after.map(|after| after.job), "reason": UNCLEAN });
         let entry = Entry { job_id: id.job_id, key_id: None, action: Action::Cancel, details };
@@ -185,10 +185,10 @@ async fn commit(
     Ok(ours)
 }
 
-/// Nothing of it runs before somebody approves it.
-async fn hold_back(conn: &mut store::PgConnection, job: JobId, wanted: &Wanted) -> store::Result<()> {
+/// Keeps the job from running before it is approved.
+async fn require_approval(conn: &mut store::PgConnection, job: JobId, wanted: &ApprovalNeeded) -> store::Result<()> {
     store::job::pause(conn, job).await?;
-    let Wanted { why, at } = wanted;
+    let ApprovalNeeded { why, at } = wanted;
     let new = NewPause { job, reason: PauseReason::Approval, part_id: 0, detail: why, needs: 0, at: *at };
     pause::put(conn, new).await?;
     let details = json!({ "by": "approval", "reason": why });
@@ -230,11 +230,11 @@ async fn outcome(pool: &PgPool, id: ingest::Upload) -> store::Result<Option<i64>
 /// Gives the upload up and removes what it left, however long the database is away. The process may end before: then its
 /// uploads are a dead worker's.
 async fn clean_up(pool: PgPool, id: ingest::Upload) {
-    let mut pause = FIRST_PAUSE;
+    let mut pause = MIN_BACKOFF;
     while let Err(error) = remove(&pool, id).await {
         warn!(job.id = %JobId(id.job_id), %error, "An upload that failed could not be removed yet");
         sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_BACKOFF);
     }
 }
 

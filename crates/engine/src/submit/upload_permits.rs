@@ -1,6 +1,6 @@
-//! Room for uploads. Each holds a few chunks and a hash of every custom_id in memory, so a process takes so many at once. One key
-//! has at most half of the places and one team three quarters, so that no key keeps others from submitting. When all places
-//! that a new upload may have are taken, the slowest upload whose client drips loses its place to it.
+//! Upload permits. Each upload keeps a few chunks and a hash of every custom_id in memory, so a process takes a bounded
+//! number at once. One key gets at most half of the permits and one team three quarters, so that no key keeps others
+//! from submitting. When a new upload finds none free, the slowest upload whose client drips loses its permit.
 
 use std::{
     collections::HashMap,
@@ -16,13 +16,13 @@ use super::{
 };
 use crate::settings::UploadRate;
 
-/// A small upload is in within milliseconds: for a place that such a one has, it is worth waiting.
+/// How long an upload waits for a permit: a small upload returns its permit within milliseconds.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often an upload that waits for a place looks for one that drips.
+/// How often an upload that waits for a permit looks for one that drips.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
-pub struct Places {
+pub struct UploadPermits {
     all: usize,
     required: UploadRate,
     admission_timeout: Duration,
@@ -44,19 +44,19 @@ struct Table {
 
 /// Free again when it is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct UploadPermit {
     id: u64,
     taken: Arc<Taken>,
     upload: Arc<Occupied>,
 }
 
-impl Places {
+impl UploadPermits {
     pub fn new(all: usize, required: UploadRate) -> Self {
         Self { all, required, admission_timeout: ADMISSION_TIMEOUT, taken: Arc::default() }
     }
 
     /// A place for one upload of this key.
-    pub(crate) async fn take(&self, who: Submitter<'_>) -> Result<Place, SubmitError> {
+    pub(crate) async fn take(&self, who: Submitter<'_>) -> Result<UploadPermit, SubmitError> {
         let deadline = tokio::time::Instant::now() + self.admission_timeout;
         loop {
             let freed = self.taken.freed.notified();
@@ -72,7 +72,7 @@ impl Places {
         }
     }
 
-    fn try_take(&self, who: Submitter<'_>, now: Instant) -> Result<Place, SubmitError> {
+    fn try_take(&self, who: Submitter<'_>, now: Instant) -> Result<UploadPermit, SubmitError> {
         let mut table = self.taken.lock();
         let (of_key, of_team) = (self.all.div_ceil(2), (self.all * 3).div_ceil(4));
         let is_keys = |upload: &Occupied| upload.key_id == who.key_id && upload.team_id == who.team_id;
@@ -91,7 +91,7 @@ impl Places {
             let id = table.next;
             table.next += 1;
             table.uploads.insert(id, Arc::clone(&upload));
-            return Ok(Place { id, taken: Arc::clone(&self.taken), upload });
+            return Ok(UploadPermit { id, taken: Arc::clone(&self.taken), upload });
         };
         Err(full)
     }
@@ -121,7 +121,7 @@ impl Table {
     }
 }
 
-impl Place {
+impl UploadPermit {
     /// The body, which from here on must come in as fast as is asked for.
     pub(crate) fn watch<R>(&self, body: R) -> Timed<R> {
         Timed::new(body, Arc::clone(&self.upload))
@@ -136,7 +136,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for UploadPermit {
     fn drop(&mut self) {
         self.taken.lock().uploads.remove(&self.id);
         self.taken.freed.notify_waiters();
@@ -145,9 +145,9 @@ impl Drop for Place {
 
 impl<R> Submission<R> {
     /// With a body that must come in as fast as its place asks for.
-    pub(crate) fn watched_by(self, place: &Place) -> Submission<Timed<R>> {
+    pub(crate) fn watched_by(self, permit: &UploadPermit) -> Submission<Timed<R>> {
         let Self { params, idempotency_key, format, body } = self;
-        Submission { params, idempotency_key, format, body: place.watch(body) }
+        Submission { params, idempotency_key, format, body: permit.watch(body) }
     }
 }
 
@@ -164,12 +164,12 @@ mod tests {
         Submitter { team_id, key_id, lanes: &[] }
     }
 
-    fn places(all: usize) -> Places {
-        Places { admission_timeout: Duration::from_millis(20), ..Places::new(all, REQUIRED) }
+    fn places(all: usize) -> UploadPermits {
+        UploadPermits { admission_timeout: Duration::from_millis(20), ..UploadPermits::new(all, REQUIRED) }
     }
 
     /// An upload of this place whose client gave one byte and has nothing more since `ago`.
-    fn drip(place: &Place, ago: Duration) {
+    fn drip(place: &UploadPermit, ago: Duration) {
         let now = Instant::now();
         place.upload.received(1, now);
         place.upload.waits(now.checked_sub(ago).unwrap());
@@ -259,7 +259,7 @@ mod tests {
     #[tokio::test]
     async fn an_upload_ends_at_its_deadline_while_its_client_is_silent() {
         let required = UploadRate { deadline: Duration::from_millis(30), ..REQUIRED };
-        let places = Places { required, ..places(1) };
+        let places = UploadPermits { required, ..places(1) };
         let held = places.take(key(1, "a")).await.unwrap();
         let (_client, server) = duplex(64);
         let cut = held.watch(server).read_u8().await.unwrap_err();

@@ -19,19 +19,19 @@ use super::SubmitError;
 /// A chunk is full at either.
 const CHUNK_ROWS: usize = 8_000;
 const CHUNK_BYTES: usize = 4 << 20;
-/// For one transaction. Longer means that the connection has died without a word.
+/// The time-out of one transaction. If it takes longer, the connection is dead.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where the items go, and what its team may have waiting.
+/// The upload that the items belong to, and the quota of its team.
 #[derive(Debug, Clone, Copy)]
-pub struct Room {
+pub struct QuotaRoom {
     pub upload: Upload,
     pub team_id: i64,
     /// For teams without one of their own.
     pub quota: Quota,
 }
 
-impl Room {
+impl QuotaRoom {
     /// Reserves room for the next chunk.
     pub async fn make(&self, pool: &PgPool, requests: i64, bytes: i64) -> Result<(), SubmitError> {
         let want = Want { team_id: self.team_id, job_id: self.upload.job_id, requests, bytes };
@@ -62,7 +62,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn start(pool: PgPool, room: Room) -> Self {
+    pub fn start(pool: PgPool, room: QuotaRoom) -> Self {
         let (chunks, waiting) = mpsc::channel(1);
         let (back, spare) = mpsc::channel(3);
         let task = tokio::spawn(write_all(pool, room, waiting, back));
@@ -104,7 +104,7 @@ impl Writer {
 
 async fn write_all(
     pool: PgPool,
-    room: Room,
+    room: QuotaRoom,
     mut waiting: mpsc::Receiver<Chunk>,
     back: mpsc::Sender<Items>,
 ) -> Result<(), SubmitError> {

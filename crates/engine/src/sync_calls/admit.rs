@@ -7,7 +7,7 @@ use std::{
 
 use admission::{
     Admission, Placement,
-    budgets::{self, Ask, Urgency},
+    budgets::{self, ReservationRequest, Urgency},
     catalog::{ActiveCatalog, ActiveRoute},
     fit::{self, SizeRule},
     limits::{Permit, Verdict, Waiter},
@@ -20,7 +20,7 @@ use domain::{
 };
 use scheduler::CallGuard;
 
-use super::{Direct, DirectError, place::Place, request::SyncCall};
+use super::{Direct, DirectError, admission_wait::CallNeeds, request::SyncCall};
 use crate::{
     Engine,
     admit::Caller,
@@ -28,9 +28,9 @@ use crate::{
     meter::Subject,
 };
 
-/// A caller is not kept waiting longer than this for a place in its lane, or for a deployment that cools.
+/// How long a call waits for a place in its lane, or for a deployment that cools.
 const ADMISSION_TIMEOUT: Duration = Duration::from_millis(100);
-const PAUSE: Duration = Duration::from_millis(4);
+const POLL_INTERVAL: Duration = Duration::from_millis(4);
 
 pub(super) async fn admit(
     engine: &Engine,
@@ -70,7 +70,7 @@ pub(super) async fn admit(
         est_in,
         max_out,
     };
-    let ask = Ask {
+    let ask = ReservationRequest {
         team: Arc::clone(&subject.team),
         key: Arc::clone(&subject.key_id),
         job: None,
@@ -83,7 +83,7 @@ pub(super) async fn admit(
     };
     let began = Instant::now();
     let in_lane = enter(engine, &lane, &catalog.lanes[&lane], began + ADMISSION_TIMEOUT).await?;
-    let place = Place {
+    let place = CallNeeds {
         route: &route,
         endpoint: direct.endpoint,
         tried: &[],
@@ -127,7 +127,7 @@ fn route_of(
     Ok(Arc::clone(route))
 }
 
-/// Takes a place in the lane, with some patience when the lane has all that it may have.
+/// Takes a place in the lane; waits briefly when the lane is at its maximum.
 async fn enter(engine: &Engine, lane: &Lane, rule: &LaneRule, until: Instant) -> Result<CallGuard, DirectError> {
     let (most, mut again) = (engine.slots.most(rule), false);
     loop {
@@ -142,12 +142,12 @@ async fn enter(engine: &Engine, lane: &Lane, rule: &LaneRule, until: Instant) ->
             return Err(DirectError::Limited { what, retry_after: Duration::from_secs(1) });
         }
         again = true;
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
 /// Takes from the caller's limits. They refuse once they are known to be full; see [`Verdict`].
-async fn take(engine: &Engine, caller: &Caller, place: Place<'_>, began: Instant) -> Result<Permit, DirectError> {
+async fn take(engine: &Engine, caller: &Caller, place: CallNeeds<'_>, began: Instant) -> Result<Permit, DirectError> {
     let mut has_asked = false;
     loop {
         // Before the try: what comes free during it is not missed.
@@ -173,7 +173,7 @@ async fn take(engine: &Engine, caller: &Caller, place: Place<'_>, began: Instant
     }
 }
 
-/// The next deployment to try, with some patience for its limits and for money that others hold.
+/// The next deployment to try; waits briefly for its limits and for money that is reserved elsewhere.
 pub(super) async fn next(engine: &Engine, request: &Request<'_>, tried: &[Arc<str>]) -> Result<Placement, Stuck> {
     let began = Instant::now();
     let (deadline, give_up) = (began + ADMISSION_TIMEOUT, began + budgets::ADMISSION_TIMEOUT);
@@ -189,7 +189,7 @@ pub(super) async fn next(engine: &Engine, request: &Request<'_>, tried: &[Arc<st
             }
             Next::OverBudget(refusal) => engine.control.budgets.wait(&refusal, turn).await,
             Next::Wait { obstacle, .. } if obstacle.reason == WaitReason::DeploymentLimit => {
-                let place = Place::of(request, tried);
+                let place = CallNeeds::of(request, tried);
                 match place.verdict(engine, began) {
                     Verdict::Again if has_asked => engine.control.limits.wait(limits_turn).await,
                     Verdict::Again => {
@@ -209,7 +209,7 @@ pub(super) async fn next(engine: &Engine, request: &Request<'_>, tried: &[Arc<st
             {
                 return Err(Stuck::Wait { after, obstacle, class });
             }
-            Next::Wait { .. } => tokio::time::sleep(PAUSE).await,
+            Next::Wait { .. } => tokio::time::sleep(POLL_INTERVAL).await,
         }
     }
 }

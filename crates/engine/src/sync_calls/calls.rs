@@ -9,8 +9,8 @@ use tokio_util::{
 };
 use tracing::warn;
 
-/// For calls that were cut to be booked, and for their callers to be told.
-const CUT: Duration = Duration::from_secs(5);
+/// How long calls that were cut have to be booked and to answer their callers.
+const CUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Default)]
 pub struct Calls {
@@ -52,7 +52,7 @@ impl Calls {
         if tokio::time::timeout(drain, self.running.wait()).await.is_err() {
             warn!(calls = self.len(), "Some synchronous calls did not end in time and are cut");
             self.cut();
-            let _ = tokio::time::timeout(CUT, self.running.wait()).await;
+            let _ = tokio::time::timeout(CUT_TIMEOUT, self.running.wait()).await;
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Synchronous calls: the same way as a job's requests, through the same functions, without the queue. What a call may cost is
-//! durable before its first byte reaches the caller; its ledger row follows within a second. A caller that goes away
-//! changes nothing: the call ends, is metered and booked.
+//! Synchronous calls take the same way as a job's requests, through the same functions, without the queue. The
+//! worst-case cost of a call is durable before its first byte reaches the caller; its ledger row follows within a
+//! second. A caller that disconnects changes nothing: the call ends, is metered and booked.
 
+mod admission_wait;
 mod admit;
 mod calls;
 mod pipe;
-mod place;
 mod request;
 mod streaming;
 mod sync_call;
@@ -78,7 +78,7 @@ pub enum DirectError {
     /// No deployment could answer.
     #[error("{message}")]
     Exhausted { class: ErrorClass, message: String, retry_after: Option<Duration> },
-    /// Nothing can be booked now, so nothing is called.
+    /// No call can be booked now, so none is made.
     #[error("the gateway cannot reach its database, so it could not book this call; try again in a moment")]
     Unavailable,
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use admission::{
-    budgets::Ask,
+    budgets::ReservationRequest,
     catalog::{ActiveCatalog, ActiveRoute},
 };
 use bytes::Bytes;
@@ -25,7 +25,7 @@ pub(super) struct SyncCall {
     pub stream: bool,
     pub route: Arc<ActiveRoute>,
     pub catalog: Arc<ActiveCatalog>,
-    pub ask: Ask,
+    pub ask: ReservationRequest,
     /// Cancelled when calls may run no longer.
     pub cut: CancellationToken,
 }

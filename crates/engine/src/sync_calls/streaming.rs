@@ -1,5 +1,5 @@
-//! An answer that comes in pieces: passed on as they come, and read to its end whether or not somebody still listens, for what the
-//! provider bills must be known. What the call holds comes back when its time is over, however slow its reader is.
+//! A streamed answer: passed on piece by piece, and read to its end even if the caller is gone, because its usage must
+//! be known. Its resources are returned when its time is over, however slow its reader is.
 
 use std::time::{Duration, Instant};
 
@@ -18,9 +18,10 @@ use crate::{
     meter::Ended,
 };
 
-/// Before a call's time is over, a reader that keeps it waiting is left behind, so that the rest can still be read off the provider.
-const LAST_PART: u32 = 10;
-const LONGEST_LAST_PART: Duration = Duration::from_secs(10);
+/// In the last 1/`DRAIN_RESERVE_FRACTION` of a call's time, a reader that blocks the stream is dropped, so that the
+/// rest can still be read from the provider.
+const DRAIN_RESERVE_FRACTION: u32 = 10;
+const MAX_DRAIN_RESERVE: Duration = Duration::from_secs(10);
 
 /// How a stream ended.
 #[expect(clippy::large_enum_variant, reason = "there is one a stream, and a box would cost an allocation")]
@@ -42,7 +43,7 @@ pub(super) async fn pass_on(
     let Reply { answer: mut stream, began, .. } = reply;
     let Some(attempt) = flight.call.as_ref().map(|call| call.attempt.clone()) else { return };
     let total = attempt.deployment.target.total_timeout;
-    let leaves_at = began + total.saturating_sub((total / LAST_PART).min(LONGEST_LAST_PART));
+    let leaves_at = began + total.saturating_sub((total / DRAIN_RESERVE_FRACTION).min(MAX_DRAIN_RESERVE));
     let mut reader = Reader { to, leaves_at };
     let mut cut_off = std::pin::pin!(engine.calls.cut_off());
     let ending = loop {
@@ -85,7 +86,7 @@ pub(super) async fn pass_on(
 
 struct Reader {
     to: Option<Inlet>,
-    /// When it is left behind, if it keeps the provider waiting.
+    /// When it is dropped, if it blocks the stream.
     leaves_at: Instant,
 }
 

@@ -32,7 +32,7 @@ type Waiting = oneshot::Sender<Result<DirectAnswer, DirectError>>;
 impl Origin for SyncCall {
     type Answer = Answered;
     /// Nobody wants the answer when the process ends, and then there is no time left.
-    const DRAIN: Duration = Duration::ZERO;
+    const DRAIN_TIMEOUT: Duration = Duration::ZERO;
 
     fn request(&self) -> Request<'_> {
         Request {
@@ -84,7 +84,7 @@ impl Origin for SyncCall {
 pub(super) async fn run(engine: Arc<Engine>, call: SyncCall, admission: Admission, waiting: Waiting) {
     let mut flight = Flight::new(admission, Tries::new(LaneRule::MAX_ATTEMPTS, 0, 0));
     let mut waiting = Some(waiting);
-    let driven = AssertUnwindSafe(drive(&engine, &call, &mut flight, &mut waiting)).catch_unwind().await;
+    let driven = AssertUnwindSafe(run_attempts(&engine, &call, &mut flight, &mut waiting)).catch_unwind().await;
     if driven.is_ok() {
         return;
     }
@@ -103,7 +103,7 @@ fn tell(waiting: &mut Option<Waiting>, answer: Result<DirectAnswer, DirectError>
     }
 }
 
-async fn drive(engine: &Engine, call: &SyncCall, flight: &mut Flight, waiting: &mut Option<Waiting>) {
+async fn run_attempts(engine: &Engine, call: &SyncCall, flight: &mut Flight, waiting: &mut Option<Waiting>) {
     match failover::run(engine, call, flight).await {
         End::Answered(Reply { answer: Answered::Whole(answer), began, ended, is_durable }) => {
             let reply = Reply { answer: *answer, began, ended, is_durable };

@@ -1,4 +1,4 @@
-//! What a caller gets: an answer that comes whole, or why there is none.
+//! The answer of a unary call, or why there is none.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use providers::{Answer, CallError};
 use super::DirectError;
 use crate::failover::Stuck;
 
-/// No caller is told to wait for longer: whoever waits on it asks again, and may be served by then.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// The longest Retry-After that a caller is given: an earlier retry may be served by another deployment.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// The answer's JSON, with embeddings put back into it in the form that was asked for.
 pub(super) fn render(answer: Answer, asked: &str) -> Bytes {
@@ -41,10 +41,10 @@ pub(super) fn give_up(last: Option<CallError>, stuck: Option<Stuck>) -> DirectEr
         None => (None, None, None),
     };
     if let Some(error) = last {
-        let retry_after = error.retry_after.or(after).map(|wait| wait.min(LONGEST_RETRY_AFTER));
+        let retry_after = error.retry_after.or(after).map(|wait| wait.min(MAX_RETRY_AFTER));
         return DirectError::Exhausted { class: error.class, message: error.message, retry_after };
     }
-    let retry_after = after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
+    let retry_after = after.unwrap_or_default().min(MAX_RETRY_AFTER);
     match obstacle {
         Some(obstacle) if obstacle.reason == WaitReason::DeploymentLimit => {
             DirectError::Limited { what: obstacle.detail, retry_after: retry_after.max(Duration::from_secs(1)) }

@@ -43,7 +43,7 @@ pub async fn get(State(app): State<App>, Id(id): Id<Uuid>) -> Result<Json<Alert>
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct TestParams {
     /// To this one alone.
     receiver: Option<String>,
 }
@@ -55,7 +55,7 @@ pub async fn test(
 ) -> Result<(StatusCode, Json<Alert>), Problem> {
     let body = read_body(body, SMALL).await?;
     let wanted = match body.is_empty() {
-        true => Wanted::default(),
+        true => TestParams::default(),
         false => parse_json(&body)?,
     };
     let made =

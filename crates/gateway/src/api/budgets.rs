@@ -1,6 +1,6 @@
 //! Budgets: how each stands, and declaring those that the file does not.
 
-use admission::budgets::{self, BudgetError, InForce, Shown};
+use admission::budgets::{self, BudgetError, BudgetStanding, InForce};
 use axum::{
     Json,
     body::Body,
@@ -34,20 +34,20 @@ pub struct BudgetView {
     budget: Budget,
     managed_by: &'static str,
     unit: Unit,
-    /// As it is declared, or what holds where nothing is said.
+    /// As declared, or the default.
     policy: Policy,
     /// The sum of the ledger's rows.
     spent: String,
-    /// Held for calls under way.
+    /// Reserved for calls in flight.
     reserved: String,
-    /// Held for calls of which nobody knows what they cost, or whether they were made: spent until the window ends.
+    /// Reserved for calls of unknown outcome: it counts as spent until the window ends.
     unproven: String,
     left: String,
     /// Of the limit, everything that is not left.
     used_percent: f64,
     /// Spent in an hour, by the last one.
     burn_per_hour: String,
-    /// When it is used up if that goes on; null: not before it resets.
+    /// When it is used up at this rate; null: not before it resets.
     exhausted_at: Option<DateTime<Utc>>,
     window_start: DateTime<Utc>,
     /// When there is money again at the earliest; of a rolling window, when it next moves.
@@ -139,13 +139,16 @@ impl OverView {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wanted {
+pub struct ListParams {
     /// Add up the ledger too, which takes as long as the window has rows.
     #[serde(default)]
     verify: bool,
 }
 
-pub async fn list(State(app): State<App>, Params(wanted): Params<Wanted>) -> Result<Json<Page<BudgetView>>, Problem> {
+pub async fn list(
+    State(app): State<App>,
+    Params(wanted): Params<ListParams>,
+) -> Result<Json<Page<BudgetView>>, Problem> {
     let all = if wanted.verify {
         budgets::verify(&app.engine.control).await?
     } else {
@@ -174,7 +177,7 @@ pub async fn put(
     Ok(Json(view))
 }
 
-/// 204 when no replica holds it any more; 202, with those that do, when some did not answer in time.
+/// 204 when no replica enforces it any more; 202, with those that still do, if some did not answer in time.
 pub async fn remove(
     State(app): State<App>,
     CurrentCaller(caller): CurrentCaller,
@@ -197,10 +200,11 @@ fn not_found(name: &str) -> Problem {
 }
 
 impl BudgetView {
-    fn of(shown: Shown) -> Self {
+    fn of(shown: BudgetStanding) -> Self {
         let unit = shown.unit();
         let text = |amount: i128| unit.text(amount);
-        let Shown { row, standing, left, window_start, resets_at, burn, exhausted_at, verified, over, .. } = shown;
+        let BudgetStanding { row, standing, left, window_start, resets_at, burn, exhausted_at, verified, over, .. } =
+            shown;
         let limit = row.budget.cap();
         let cap = row.budget.cap().max(1);
         let tenths = (cap - left).max(0).saturating_mul(1000) / cap;

@@ -41,7 +41,7 @@ pub async fn change(
     body: Body,
 ) -> Result<Json<Job>, Problem> {
     let by = by(&caller, Permission::ManageJobs);
-    // What does not exist does not exist whatever is said of it.
+    // A job that does not exist is 404, whatever the body says.
     jobs::get(&app.engine, by.scope, id).await?.ok_or_else(|| no_job(id))?;
     let Patch { priority, deadline, after, max_cost } = read_json(body).await?;
     let done = jobs::change(&app.engine, by, id, Change { priority, deadline, after, max_cost }).await;

@@ -14,7 +14,7 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use domain::{Job, JobId, job::Progress, progress::Pace};
+use domain::{Job, JobId, job::Progress, progress::ProgressRate};
 use engine::{
     admit::{Permission, Scope},
     jobs,
@@ -24,7 +24,7 @@ use futures::{Stream, stream};
 use super::jobs::no_job;
 use crate::{App, auth::CurrentCaller, input::Id, problem::Problem, standing::shutting_down};
 
-const TICK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Proxies cut connections that are silent for longer.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -61,7 +61,7 @@ struct Watch {
 }
 
 fn events(app: App, scope: Scope, first: Job, seen: Option<String>) -> impl Stream<Item = Result<Event, Infallible>> {
-    let mut tick = tokio::time::interval(TICK);
+    let mut tick = tokio::time::interval(POLL_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let watch = Watch { app, scope, id: first.id, seen, job: Some(first), tick };
     stream::unfold(Some(watch), |watch| async {
@@ -109,7 +109,7 @@ fn event_id(job: &Job) -> String {
     let mut shown = Progress::from(job);
     let moves = shown.pace.rate_per_s > 0.0;
     // These change with time alone.
-    shown.pace = Pace::default();
+    shown.pace = ProgressRate::default();
     if let Some(waits) = &mut shown.waits {
         waits.until = None;
     }

@@ -79,7 +79,7 @@ pub async fn cancel(
     done.map(Json).map_err(|error| refused(id, error))
 }
 
-/// Lets a job go on that waits for somebody's word.
+/// Approves a job that waits for approval.
 pub async fn approve(
     State(app): State<App>,
     CurrentCaller(caller): CurrentCaller,
@@ -122,7 +122,7 @@ pub fn refused(id: JobId, error: JobError) -> Problem {
         JobError::Conflict { state, wanted } => {
             Problem::new(Kind::Conflict, format_args!("{id} is {state} and cannot be {wanted}.")).with("state", state)
         }
-        JobError::Held(why) => Problem::new(
+        JobError::AwaitsApproval(why) => Problem::new(
             Kind::Conflict,
             format_args!(
                 "{id} is paused and cannot be resumed: {why}. A key with the role operator or admin can approve it."
@@ -143,7 +143,7 @@ impl From<JobError> for Problem {
         match error {
             JobError::Unavailable(error) => error.into(),
             JobError::NotFound => Self::not_found("such job"),
-            JobError::Conflict { .. } | JobError::Held(_) | JobError::NothingToApprove => {
+            JobError::Conflict { .. } | JobError::AwaitsApproval(_) | JobError::NothingToApprove => {
                 Self::new(Kind::Conflict, error)
             }
             JobError::Param { name, .. } => Self::new(Kind::Invalid, &error).with("param", name),

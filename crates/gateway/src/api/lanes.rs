@@ -1,4 +1,4 @@
-//! Lanes: what is said of each, what waits in it, and why. A key of one team sees its own team's part.
+//! Lanes: the rule of each, what waits in it, and why. A key of one team sees only its team's requests.
 
 use axum::{Json, body::Body, extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
@@ -169,7 +169,7 @@ impl LaneView {
             (view.waiting, view.retrying, view.in_flight) = (row.waiting, row.retrying, row.in_flight);
             view.used_percent = if slots > 0 { (row.in_flight * 1000 / slots) as f64 / 10.0 } else { 0.0 };
             (view.teams, view.oldest_at) = (row.teams, row.oldest_at);
-            view.waiting_reason = row.waits.as_ref().filter(|waits| waits.is_held_up()).map(Waits::text);
+            view.waiting_reason = row.waits.as_ref().filter(|waits| waits.is_blocked()).map(Waits::text);
             view.waits = row.waits;
         }
         view

@@ -1,8 +1,8 @@
-//! Setting charges of the ledger right.
+//! Corrections of charges in the ledger.
 
 use axum::{Json, body::Body, extract::State};
 use domain::{Money, Usage, money::Total};
-use engine::correct::{CorrectError, Corrected, Correction, Wanted, correct};
+use engine::correct::{CorrectError, Corrected, Correction, NewCharge, correct};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 use uuid::Uuid;
@@ -75,10 +75,10 @@ pub async fn post(
     Ok(Json(CorrectedView { attempt_id, correction_id, cost_was_usd: before, cost_usd: after }))
 }
 
-fn wanted(cost_usd: Option<Total>, usage: Option<Tokens>, void: Option<bool>) -> Result<Wanted, Problem> {
+fn wanted(cost_usd: Option<Total>, usage: Option<Tokens>, void: Option<bool>) -> Result<NewCharge, Problem> {
     match (cost_usd, usage, void.unwrap_or(false)) {
         (Some(cost), None, false) => match Money::from_pico(cost.0) {
-            Ok(cost) if cost >= Money::ZERO => Ok(Wanted::Cost(cost)),
+            Ok(cost) if cost >= Money::ZERO => Ok(NewCharge::Cost(cost)),
             Ok(_) => {
                 let detail = format_args!("cost_usd is {cost}; it is what the attempt did cost in all, 0 or more.");
                 Err(Problem::new(Kind::Invalid, detail).with("param", "cost_usd"))
@@ -87,8 +87,8 @@ fn wanted(cost_usd: Option<Total>, usage: Option<Tokens>, void: Option<bool>) ->
                 Err(Problem::new(Kind::Invalid, format_args!("cost_usd: {error}.")).with("param", "cost_usd"))
             }
         },
-        (None, Some(tokens), false) => Ok(Wanted::Usage(tokens.into())),
-        (None, None, true) => Ok(Wanted::Void),
+        (None, Some(tokens), false) => Ok(NewCharge::Usage(tokens.into())),
+        (None, None, true) => Ok(NewCharge::Void),
         _ => Err(Problem::new(Kind::Invalid, "Give one of cost_usd, usage and void: true.")),
     }
 }

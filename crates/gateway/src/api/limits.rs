@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use admission::limits::{self, BadScope, LimitError, Scope, Target};
+use admission::limits::{self, BadScope, LimitError, LimitScope, StoredScope};
 use axum::{Json, body::Body, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use tracing::info;
@@ -61,7 +61,9 @@ pub async fn list(State(app): State<App>) -> Result<Json<Page<LimitView>>, Probl
         .map(|row| LimitView {
             scope: with_name(&row.scope, &teams),
             adapted: match row.scope.parse() {
-                Ok(Scope::Deployment(name)) if row.kind == "slots" => app.engine.control.limits.paces.ceiling(&name),
+                Ok(StoredScope::Deployment(name)) if row.kind == "slots" => {
+                    app.engine.control.limits.concurrency.ceiling(&name)
+                }
                 _ => None,
             },
             kind: row.kind,
@@ -83,7 +85,7 @@ pub async fn put(
     let target = target(&scope)?;
     limits::set(&app.engine.control, &target, &kind, cap, &caller.key_id).await.map_err(refused)?;
     info!(key.id = %caller.key_id, scope = %target, kind, cap, "A limit was set");
-    if let Target::Key(_) = target {
+    if let LimitScope::Key(_) = target {
         engine::keys::see_changes(&app.engine).await;
     }
     Ok(Json(LimitView { scope: target.to_string(), kind, cap, managed_by: "api".to_owned(), adapted: None }))
@@ -97,13 +99,13 @@ pub async fn remove(
     let target = target(&which.scope)?;
     limits::lift(&app.engine.control, &target, &which.kind, &caller.key_id).await.map_err(refused)?;
     info!(key.id = %caller.key_id, scope = %target, kind = which.kind, "A limit was removed");
-    if let Target::Key(_) = target {
+    if let LimitScope::Key(_) = target {
         engine::keys::see_changes(&app.engine).await;
     }
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn target(scope: &str) -> Result<Target, Problem> {
+fn target(scope: &str) -> Result<LimitScope, Problem> {
     scope.parse().map_err(|bad: BadScope| refused(bad.into()))
 }
 
@@ -125,7 +127,7 @@ fn refused(error: LimitError) -> Problem {
 
 /// A stored scope names teams by number; people know them by name.
 fn with_name(scope: &str, teams: &HashMap<i64, String>) -> String {
-    let Ok(known) = scope.parse::<Scope>() else { return scope.to_owned() };
+    let Ok(known) = scope.parse::<StoredScope>() else { return scope.to_owned() };
     match known.team().map(|team| teams.get(&team)) {
         Some(Some(team)) => known.named(team),
         Some(None) => scope.to_owned(),

@@ -57,7 +57,7 @@ enum Format {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Merge {
-    /// What came of a job's retries, in place of its own failures.
+    /// Results of a job's retries, in place of its own failures.
     Retries,
 }
 

@@ -10,7 +10,7 @@ use axum::{
 use domain::{Schedule, ScheduleId};
 use engine::{
     admit::Permission,
-    schedules::{self, ScheduleError, Wanted},
+    schedules::{self, ScheduleError, ScheduleSpec},
     submit::Submitter,
 };
 use serde::Deserialize;
@@ -64,7 +64,7 @@ pub async fn create(
     }
     let NewSchedule { name, cron, time_zone, skip_if_running, lane, tags, priority, max_attempts, webhook } = new;
     let params = SubmitParams { lane, tags, priority, max_attempts, webhook, ..SubmitParams::default() }.read()?;
-    let wanted = Wanted { name, cron, time_zone, skip_if_running, params };
+    let wanted = ScheduleSpec { name, cron, time_zone, skip_if_running, params };
     let who = Submitter { team_id: caller.team_id, key_id: &caller.key_id, lanes: &caller.lanes };
     let lines = StreamReader::new(Box::pin(bytes(body)));
     let made = peer.while_there(schedules::create(&app.engine, who, wanted, lines)).await?.map_err(refused)?;

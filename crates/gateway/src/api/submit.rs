@@ -12,7 +12,7 @@ use axum::{
 use engine::{
     admit::{Caller, Permission},
     jobs,
-    submit::{self, Place, Slow, SubmitError, Submitter},
+    submit::{self, Slow, SubmitError, Submitter, UploadPosition},
 };
 use store::quota::Over;
 
@@ -29,9 +29,9 @@ use crate::{
 };
 
 /// Jobs take minutes to end, not seconds.
-const QUOTA_PAUSE: Duration = Duration::from_secs(30);
+const QUOTA_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// Uploads take seconds.
-const PLACE_PAUSE: Duration = Duration::from_secs(2);
+const PERMIT_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 pub async fn create(
     State(app): State<App>,
@@ -87,8 +87,8 @@ pub fn refused(error: SubmitError) -> Problem {
         SubmitError::NoSuchJob { job } => return no_job(*job).with("param", "after"),
         SubmitError::Line { place, reason } => {
             let (member, number) = match place {
-                Place::Line(number) => ("line", *number),
-                Place::Request(index) => ("request", *index),
+                UploadPosition::Line(number) => ("line", *number),
+                UploadPosition::Request(index) => ("request", *index),
             };
             return Problem::new(Kind::BadLine, &error).with(member, number).with("reason", reason.to_string());
         }
@@ -97,11 +97,11 @@ pub fn refused(error: SubmitError) -> Problem {
         }
         SubmitError::AloneOverQuota(over) => return over_quota(Kind::TooLarge, &error, *over),
         SubmitError::OverQuota(over) => {
-            return over_quota(Kind::Limited, &error, *over).retry_after(QUOTA_PAUSE);
+            return over_quota(Kind::Limited, &error, *over).retry_after(QUOTA_RETRY_AFTER);
         }
         SubmitError::OverBudget(refusal) => return over_budget(refusal),
         SubmitError::Busy { .. } | SubmitError::Slow(Slow::Displaced { .. }) => return Problem::unavailable(error),
-        SubmitError::ShareBusy { .. } => return Problem::new(Kind::Limited, error).retry_after(PLACE_PAUSE),
+        SubmitError::ShareBusy { .. } => return Problem::new(Kind::Limited, error).retry_after(PERMIT_RETRY_AFTER),
         SubmitError::Slow(_) => Kind::Timeout,
         SubmitError::Bomb { .. } | SubmitError::TooBlank { .. } => Kind::TooLarge,
         SubmitError::Empty => Kind::Invalid,
@@ -129,7 +129,7 @@ mod tests {
     fn a_full_quota_is_named_with_what_is_used() {
         let over = Over { kind: "pending_bytes", cap: 100, used: 90, asked: 20 };
         let problem = refused(SubmitError::OverQuota(over));
-        assert_eq!((problem.kind, problem.retry_after), (Kind::Limited, Some(QUOTA_PAUSE)));
+        assert_eq!((problem.kind, problem.retry_after), (Kind::Limited, Some(QUOTA_RETRY_AFTER)));
         assert_eq!((&problem.members["quota"], &problem.members["used"]), (&"pending_bytes".into(), &90.into()));
         assert_eq!(refused(SubmitError::AloneOverQuota(over)).kind, Kind::TooLarge);
         assert!(refused(SubmitError::Busy { uploads: 1 }).retry_after.is_some());
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_bad_line_is_named_by_its_number_and_reason() {
         let reason = submit::LineError::Duplicate("a".into());
-        let problem = refused(SubmitError::Line { place: Place::Line(7), reason });
+        let problem = refused(SubmitError::Line { place: UploadPosition::Line(7), reason });
         assert_eq!((problem.kind, &problem.members["line"]), (Kind::BadLine, &7.into()));
         assert!(problem.members["reason"].as_str().is_some_and(|reason| reason.contains("custom_id")));
     }

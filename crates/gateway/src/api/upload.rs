@@ -1,4 +1,4 @@
-//! An upload as it comes in: its body, its form, and what is said of the job.
+//! An upload: its body, its format, and the parameters of the job.
 
 use std::{io, ops::RangeInclusive, str::FromStr};
 

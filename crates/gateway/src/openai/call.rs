@@ -130,7 +130,7 @@ fn answer(status: StatusCode, content_type: &'static str, meta: &Meta, body: Bod
 }
 
 /// No caller is told to wait longer: SDKs sleep as long as they are told, and another deployment may answer by then.
-const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(60);
+const MAX_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
 
 fn problem(error: DirectError) -> Problem {
     match error {
@@ -165,7 +165,7 @@ fn problem(error: DirectError) -> Problem {
                 _ => Problem::new(Kind::Provider, message),
             };
             match retry_after {
-                Some(wait) => problem.retry_after(wait.min(LONGEST_WAIT)),
+                Some(wait) => problem.retry_after(wait.min(MAX_RETRY_AFTER)),
                 None => problem,
             }
         }

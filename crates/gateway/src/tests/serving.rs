@@ -14,7 +14,7 @@ use tower::ServiceExt;
 
 use super::world::World;
 use crate::{
-    access::{Access, AccessLayer, pass},
+    access::{Access, AccessLayer, authorize},
     surface::Surface,
 };
 
@@ -127,7 +127,7 @@ async fn a_panic_is_an_answer(pool: PgPool) {
         method: "GET",
         route: "/fails",
     };
-    let router: Router = Router::new().route("/fails", get(fails).route_layer(from_fn_with_state(layer, pass)));
+    let router: Router = Router::new().route("/fails", get(fails).route_layer(from_fn_with_state(layer, authorize)));
     let response = router.oneshot(Request::get("/fails").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), 500);
     let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap();

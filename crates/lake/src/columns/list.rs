@@ -67,7 +67,7 @@ macro_rules! columns {
     ($($name:ident: $column:ty),+ $(,)?) => {
         #[expect(non_camel_case_types, reason = "a column's number is its place in the list")]
         #[derive(Clone, Copy)]
-        enum Place { $($name),+ }
+        enum ColumnIndex { $($name),+ }
 
         /// The columns of a file, in order.
         pub const NAMES: &[&str] = &[$(stringify!($name)),+];
@@ -106,11 +106,11 @@ macro_rules! columns {
         }
 
         pub(super) fn put_all(row: &LedgerRow, out: &mut Vec<u8>) {
-            $(put::<$column>(Place::$name as u8, &row.$name, out);)+
+            $(put::<$column>(ColumnIndex::$name as u8, &row.$name, out);)+
         }
 
         pub(super) fn take_all(usage_date: NaiveDate, bytes: &mut &[u8]) -> Option<LedgerRow> {
-            Some(LedgerRow { usage_date, $($name: take::<$column>(Place::$name as u8, bytes)?),+ })
+            Some(LedgerRow { usage_date, $($name: take::<$column>(ColumnIndex::$name as u8, bytes)?),+ })
         }
 
         /// The columns in which two rows differ: name, first value, second value.

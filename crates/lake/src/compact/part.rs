@@ -14,7 +14,7 @@ use crate::{
     digest::Digest,
     export::length,
     file::{FileWriter, Order, digest_of},
-    storage::{LEDGER, Put},
+    storage::{LEDGER, PutOutcome},
 };
 
 /// About 250 MB. By rows, not by bytes, so that another version of the library cuts at the same place.
@@ -85,7 +85,7 @@ pub async fn show(lake: &LakeStore, manifest: &Manifest, day: NaiveDate, parts: 
     }
     let (files, expected): (Vec<_>, Vec<_>) =
         parts.into_iter().map(|part| ((part.listed.name.clone(), part.file), (part.listed, part.digest))).unzip();
-    if lake.put_together(files).await? == Put::Created {
+    if lake.put_together(files).await? == PutOutcome::Created {
         return Ok(listed);
     }
     // What was there is gone, so this can only be our own upload whose answer was lost.

@@ -16,7 +16,7 @@ use crate::{
     LakeError, LakeStore, Result,
     digest::Digest,
     file::{FileWriter, Order, digest_of},
-    storage::{HOT, LEDGER, Put},
+    storage::{HOT, LEDGER, PutOutcome},
 };
 
 /// Rows on their way from the database to the file, in chunks of this many.
@@ -39,7 +39,7 @@ pub async fn write(pool: &PgPool, lake: &LakeStore, segment: &Segment) -> Result
         return Err(LakeError::Incomplete { segment_id, frozen, found: digest.rows });
     }
     let mut bytes = length(lake, file.as_file())?;
-    if lake.put_new(&name, file).await? == Put::AlreadyThere {
+    if lake.put_new(&name, file).await? == PutOutcome::AlreadyThere {
         let there = lake.read(&name).await?.ok_or_else(|| LakeError::unreadable(&name, "it was just there"))?;
         // Not byte for byte: another version of the Parquet library writes the same rows differently.
         bytes = length(lake, &there)?;

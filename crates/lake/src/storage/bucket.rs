@@ -23,7 +23,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use super::{Put, parse, to_bytes};
+use super::{PutOutcome, parse, to_bytes};
 use crate::{LakeError, Result};
 
 /// Larger files go up in parts of this size.
@@ -124,10 +124,10 @@ impl Bucket {
         LakeError::io(self.scratch_place().display(), error)
     }
 
-    pub async fn put_new(&self, name: &str, file: NamedTempFile) -> Result<Put> {
+    pub async fn put_new(&self, name: &str, file: NamedTempFile) -> Result<PutOutcome> {
         let size = file.as_file().metadata().map_err(|error| self.scratch_failed(error))?.len();
         if self.exists(name).await? {
-            return Ok(Put::AlreadyThere);
+            return Ok(PutOutcome::AlreadyThere);
         }
         if size > 2 * PART as u64 {
             return self.put_parts(name, file).await;
@@ -137,9 +137,9 @@ impl Bucket {
         let mut failures = 0;
         loop {
             match self.put(name, bytes.clone(), PutMode::Create).await {
-                Ok(()) => return Ok(Put::Created),
+                Ok(()) => return Ok(PutOutcome::Created),
                 // Perhaps by our own first try: the caller compares the rows.
-                Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => return Ok(Put::AlreadyThere),
+                Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => return Ok(PutOutcome::AlreadyThere),
                 Err(Error::Generic { .. }) if failures < MOST_FAILURES => failures += 1,
                 Err(error) => return Err(LakeError::Storage(error)),
             }
@@ -149,7 +149,7 @@ impl Bucket {
 
     /// In parts, one at a time; the object appears when all are there. S3 cannot make that conditional for us, but whoever
     /// writes the same name writes the same rows.
-    async fn put_parts(&self, name: &str, file: NamedTempFile) -> Result<Put> {
+    async fn put_parts(&self, name: &str, file: NamedTempFile) -> Result<PutOutcome> {
         let mut upload = self.store.put_multipart(&self.path(name)).await.map_err(LakeError::Storage)?;
         let mut from = file.reopen().map_err(|error| self.scratch_failed(error))?;
         loop {
@@ -178,7 +178,7 @@ impl Bucket {
             }
         }
         upload.complete().await.map_err(LakeError::Storage)?;
-        Ok(Put::Created)
+        Ok(PutOutcome::Created)
     }
 
     async fn exists(&self, name: &str) -> Result<bool> {

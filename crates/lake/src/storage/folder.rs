@@ -11,7 +11,7 @@ use domain::manifest::{MANIFEST, Manifest};
 use tempfile::NamedTempFile;
 use tokio::task::spawn_blocking;
 
-use super::{Put, parse, to_bytes};
+use super::{PutOutcome, parse, to_bytes};
 use crate::{LakeError, Result};
 
 /// Hidden from readers that take whole folders: they skip names that begin with an underscore.
@@ -83,7 +83,7 @@ impl Folder {
         self.root.join(SCRATCH)
     }
 
-    pub async fn put_new(&self, name: &str, file: NamedTempFile) -> Result<Put> {
+    pub async fn put_new(&self, name: &str, file: NamedTempFile) -> Result<PutOutcome> {
         let name = name.to_owned();
         self.run(move |root| {
             let path = root.join(name);
@@ -92,14 +92,14 @@ impl Folder {
             file.as_file().sync_all()?;
             match file.persist_noclobber(&path) {
                 Ok(_) => {}
-                Err(error) if error.error.kind() == ErrorKind::AlreadyExists => return Ok(Put::AlreadyThere),
+                Err(error) if error.error.kind() == ErrorKind::AlreadyExists => return Ok(PutOutcome::AlreadyThere),
                 Err(error) => return Err(error.error),
             }
             // The name, the day's folder and the folder above it: each must survive a power cut.
             for folder in day.ancestors().take_while(|folder| folder.starts_with(root)) {
                 sync_folder(folder)?;
             }
-            Ok(Put::Created)
+            Ok(PutOutcome::Created)
         })
         .await
     }

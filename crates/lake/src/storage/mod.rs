@@ -21,18 +21,18 @@ pub(crate) const LEDGER: &str = "ledger";
 #[derive(Debug, Clone)]
 pub struct LakeStore {
     url: String,
-    place: Place,
+    place: Backend,
 }
 
 #[derive(Debug, Clone)]
-enum Place {
+enum Backend {
     Folder(Folder),
     Bucket(Bucket),
 }
 
 /// What became of a file that was to be put under a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Put {
+pub enum PutOutcome {
     Created,
     /// The name was taken; nothing was changed.
     AlreadyThere,
@@ -53,7 +53,7 @@ impl LakeStore {
         let bad = |reason: String| LakeError::BadUrl { url: url.to_owned(), reason };
         if url.starts_with("s3://") || url.starts_with("s3a://") {
             let place = Bucket::open(url, settings).map_err(bad)?;
-            return Ok(Self { url: url.trim_end_matches('/').to_owned(), place: Place::Bucket(place) });
+            return Ok(Self { url: url.trim_end_matches('/').to_owned(), place: Backend::Bucket(place) });
         }
         let path = match url.split_once("://") {
             None => PathBuf::from(url),
@@ -64,7 +64,7 @@ impl LakeStore {
             return Err(bad("it is empty".to_owned()));
         }
         let folder = Folder::open(&path)?;
-        Ok(Self { url: folder.root().display().to_string(), place: Place::Folder(folder) })
+        Ok(Self { url: folder.root().display().to_string(), place: Backend::Folder(folder) })
     }
 
     /// A lake to read: as [`LakeStore::open`], but a folder that is not there is not made. `None`: there is none.
@@ -90,8 +90,8 @@ impl LakeStore {
     /// `None` when nothing was ever published here.
     pub async fn manifest(&self) -> Result<Option<Manifest>> {
         match &self.place {
-            Place::Folder(folder) => folder.manifest().await,
-            Place::Bucket(bucket) => Ok(bucket.manifest().await?.map(|(manifest, _)| manifest)),
+            Backend::Folder(folder) => folder.manifest().await,
+            Backend::Bucket(bucket) => Ok(bucket.manifest().await?.map(|(manifest, _)| manifest)),
         }
     }
 
@@ -107,49 +107,49 @@ impl LakeStore {
             manifest.updated_at = Some(now);
         };
         match &self.place {
-            Place::Folder(folder) => folder.update(change).await,
-            Place::Bucket(bucket) => bucket.update(change).await,
+            Backend::Folder(folder) => folder.update(change).await,
+            Backend::Bucket(bucket) => bucket.update(change).await,
         }
     }
 
     /// A file to write to, which goes away unless it is put somewhere.
     pub(crate) fn scratch(&self) -> Result<NamedTempFile> {
         match &self.place {
-            Place::Folder(folder) => folder.scratch(),
-            Place::Bucket(bucket) => bucket.scratch(),
+            Backend::Folder(folder) => folder.scratch(),
+            Backend::Bucket(bucket) => bucket.scratch(),
         }
     }
 
     /// Where [`LakeStore::scratch`] makes its files.
     pub(crate) fn scratch_place(&self) -> PathBuf {
         match &self.place {
-            Place::Folder(folder) => folder.scratch_place(),
-            Place::Bucket(bucket) => bucket.scratch_place(),
+            Backend::Folder(folder) => folder.scratch_place(),
+            Backend::Bucket(bucket) => bucket.scratch_place(),
         }
     }
 
     /// Makes a finished file visible under `name`, unless there is one.
-    pub(crate) async fn put_new(&self, name: &str, file: NamedTempFile) -> Result<Put> {
+    pub(crate) async fn put_new(&self, name: &str, file: NamedTempFile) -> Result<PutOutcome> {
         match &self.place {
-            Place::Folder(folder) => folder.put_new(name, file).await,
-            Place::Bucket(bucket) => bucket.put_new(name, file).await,
+            Backend::Folder(folder) => folder.put_new(name, file).await,
+            Backend::Bucket(bucket) => bucket.put_new(name, file).await,
         }
     }
 
     /// Makes finished files of one folder visible, in a folder of the disk all in one step. `AlreadyThere` when one of the names was
     /// taken; the others may be visible then.
-    pub(crate) async fn put_together(&self, files: Vec<(String, NamedTempFile)>) -> Result<Put> {
+    pub(crate) async fn put_together(&self, files: Vec<(String, NamedTempFile)>) -> Result<PutOutcome> {
         let files = match &self.place {
-            Place::Folder(folder) => match folder.put_folder(files).await? {
-                Ok(()) => return Ok(Put::Created),
+            Backend::Folder(folder) => match folder.put_folder(files).await? {
+                Ok(()) => return Ok(PutOutcome::Created),
                 Err(files) => files,
             },
-            Place::Bucket(_) => files,
+            Backend::Bucket(_) => files,
         };
-        let mut put = Put::Created;
+        let mut put = PutOutcome::Created;
         for (name, file) in files {
-            if self.put_new(&name, file).await? == Put::AlreadyThere {
-                put = Put::AlreadyThere;
+            if self.put_new(&name, file).await? == PutOutcome::AlreadyThere {
+                put = PutOutcome::AlreadyThere;
             }
         }
         Ok(put)
@@ -158,33 +158,33 @@ impl LakeStore {
     /// The file `name` for reading, from a bucket as a temporary copy; `None` when there is none.
     pub async fn read(&self, name: &str) -> Result<Option<File>> {
         match &self.place {
-            Place::Folder(folder) => folder.read(name).await,
-            Place::Bucket(bucket) => bucket.read(name).await,
+            Backend::Folder(folder) => folder.read(name).await,
+            Backend::Bucket(bucket) => bucket.read(name).await,
         }
     }
 
     /// All files under `folder`, such as `hot`, listed in the manifest or not.
     pub(crate) async fn list(&self, folder: &str) -> Result<Vec<String>> {
         match &self.place {
-            Place::Folder(place) => place.list(folder).await,
-            Place::Bucket(place) => place.list(folder).await,
+            Backend::Folder(place) => place.list(folder).await,
+            Backend::Bucket(place) => place.list(folder).await,
         }
     }
 
     /// Removes a file, if it is there.
     pub(crate) async fn remove(&self, name: &str) -> Result<()> {
         match &self.place {
-            Place::Folder(folder) => folder.remove(name).await,
-            Place::Bucket(bucket) => bucket.remove(name).await,
+            Backend::Folder(folder) => folder.remove(name).await,
+            Backend::Bucket(bucket) => bucket.remove(name).await,
         }
     }
 
     /// Removes what writers that were killed left behind. Only for the holder of the lake's lock.
     pub(crate) async fn sweep(&self) -> Result<()> {
         match &self.place {
-            Place::Folder(folder) => folder.sweep().await,
+            Backend::Folder(folder) => folder.sweep().await,
             // Temporary files of a bucket's lake have no name that outlives the process.
-            Place::Bucket(_) => Ok(()),
+            Backend::Bucket(_) => Ok(()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use admission::budgets::{self, Shown};
+use admission::budgets::{self, BudgetStanding};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     AlertKind,
@@ -25,16 +25,16 @@ pub async fn tell_of_budgets(notifier: &Notifier) -> store::Result<usize> {
     raise_all(&notifier.pools.work, &notifier.receivers, &raised, now).await
 }
 
-fn of(shown: &Shown, now: DateTime<Utc>) -> impl Iterator<Item = Raised> + use<> {
+fn of(shown: &BudgetStanding, now: DateTime<Utc>) -> impl Iterator<Item = Raised> + use<> {
     reached(shown, now).into_iter().chain(projected(shown, now))
 }
 
 /// What the ledger has. What is held or unproven changes with every call, and may come back.
-fn gone(shown: &Shown) -> i128 {
+fn gone(shown: &BudgetStanding) -> i128 {
     shown.standing.spent
 }
 
-fn key(shown: &Shown, threshold: i32, now: DateTime<Utc>) -> Key {
+fn key(shown: &BudgetStanding, threshold: i32, now: DateTime<Utc>) -> Key {
     // A window that rolls has no end; it tells again when as much time has passed as it is long.
     let until = match shown.row.budget.window {
         Window::Rolling(length) => Some(now + TimeDelta::seconds(length.seconds())),
@@ -50,14 +50,14 @@ fn about(budget_id: i64, cap: i128) -> String {
     format!("{budget_id}@{cap}")
 }
 
-fn raised(shown: &Shown, key: Key, silent: Vec<Key>, title: String, text: String) -> Raised {
+fn raised(shown: &BudgetStanding, key: Key, silent: Vec<Key>, title: String, text: String) -> Raised {
     let team = shown.row.budget.scope.team.clone();
     let said = Said { title, text, fields: fields(shown) };
     Raised { key, object: shown.row.name.clone(), team, said, silent }
 }
 
 /// The highest threshold that is reached; it speaks for those below.
-fn reached(shown: &Shown, now: DateTime<Utc>) -> Option<Raised> {
+fn reached(shown: &BudgetStanding, now: DateTime<Utc>) -> Option<Raised> {
     let (budget, gone) = (&shown.row.budget, gone(shown));
     let reached = threshold::reached(budget, gone);
     let mut keys = reached.iter().map(|percent| key(shown, i32::try_from(*percent).unwrap_or(i32::MAX), now));
@@ -83,7 +83,7 @@ fn reached(shown: &Shown, now: DateTime<Utc>) -> Option<Raised> {
     Some(raised(shown, highest, keys.collect(), title, text))
 }
 
-fn projected(shown: &Shown, now: DateTime<Utc>) -> Option<Raised> {
+fn projected(shown: &BudgetStanding, now: DateTime<Utc>) -> Option<Raised> {
     let budget = &shown.row.budget;
     let (at, end) = (shown.exhausted_at?, shown.resets_at?);
     let is_over = threshold::reached(budget, gone(shown)).first().is_some_and(|percent| *percent >= 100);
@@ -104,7 +104,7 @@ fn projected(shown: &Shown, now: DateTime<Utc>) -> Option<Raised> {
     Some(raised(shown, key(shown, PROJECTED, now), Vec::new(), title, text))
 }
 
-fn consequence(shown: &Shown) -> &'static str {
+fn consequence(shown: &BudgetStanding) -> &'static str {
     match (shown.row.budget.lets_through(), shown.row.budget.policy()) {
         (true, Policy::Downgrade) => "At the limit, calls go to cheaper deployments, and beyond it.",
         (true, _) => "At the limit, nothing is held up.",
@@ -113,7 +113,7 @@ fn consequence(shown: &Shown) -> &'static str {
     }
 }
 
-fn fields(shown: &Shown) -> Vec<Field> {
+fn fields(shown: &BudgetStanding) -> Vec<Field> {
     let (unit, standing) = (shown.unit(), &shown.standing);
     let mut fields = vec![
         Field::new("Limit", unit.said(shown.row.budget.cap())),

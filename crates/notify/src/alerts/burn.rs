@@ -12,7 +12,7 @@ use super::{Raised, raise::raise};
 use crate::Notifier;
 
 /// Of a budget that is never reset, it is told so often at most.
-const AGAIN: TimeDelta = TimeDelta::days(1);
+const REPEAT_INTERVAL: TimeDelta = TimeDelta::days(1);
 
 /// What a job did.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ pub async fn tell_of_burn(
 fn raised(burn: &Burn<'_>, team: Option<String>, now: DateTime<Utc>) -> Raised {
     let Burn { job, name, guard, whole, spent, held, .. } = burn;
     let unit = whole.unit();
-    let until = whole.window.passes_at(whole.time_zone, now).unwrap_or(now + AGAIN);
+    let until = whole.window.passes_at(whole.time_zone, now).unwrap_or(now + REPEAT_INTERVAL);
     let of = team.as_ref().map_or_else(String::new, |team| format!(" of {team}"));
     let others = match guard.by {
         GuardBy::Job => "",

@@ -1,5 +1,5 @@
-//! Alerts: what people are told of without asking. Whoever sees a cause raises it; the database lets each be raised once, together with
-//! its deliveries; what is here brings them to their receivers, each by itself.
+//! Alerts. The code that sees a cause raises the alert; the database lets each be raised once, together with its
+//! deliveries. The senders here deliver to each receiver independently.
 
 mod budget;
 mod burn;
@@ -19,7 +19,7 @@ pub use self::{
     burn::{Burn, tell_of_burn},
     deliver::deliver,
     notice::{Notices, tell_of_notices},
-    receiver::{BadReceiver, Receiver, Wanted},
+    receiver::{BadReceiver, Receiver, ReceiverSpec},
     trial::{NoReceiver, try_out},
     trouble::{tell_of_outages, tell_of_troubles},
 };

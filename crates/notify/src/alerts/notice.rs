@@ -20,8 +20,8 @@ use super::{Raised, raise::raise_all};
 use crate::Notifier;
 
 /// As long as it lasts, it is told so often.
-const QUOTA_AGAIN: TimeDelta = TimeDelta::hours(1);
-const USAGE_AGAIN: TimeDelta = TimeDelta::hours(6);
+const QUOTA_REPEAT_INTERVAL: TimeDelta = TimeDelta::hours(1);
+const USAGE_REPEAT_INTERVAL: TimeDelta = TimeDelta::hours(6);
 /// What `usage_source` says of a usage that was bounded, for the provider reported more than the call can have used.
 const IMPLAUSIBLE: &str = "implausible";
 /// After an error of the database.
@@ -72,7 +72,7 @@ pub async fn tell_of_notices(notifier: Arc<Notifier>, stop: CancellationToken) {
         let (rows, now) = (notifier.notices.take(), notifier.clock.now());
         let raised: Vec<Raised> = rows.iter().filter_map(|row| of(row, now)).collect();
         if let Err(error) = raise_all(&notifier.pools.work, &notifier.receivers, &raised, now).await {
-            warn!(%error, "What calls say of their provider could not be told; it is tried again");
+            warn!(%error, "Alerts about providers could not be raised; trying again");
             for row in rows {
                 if let Some(kind) = kind_of(&row) {
                     notifier.notices.put(kind, row);
@@ -109,7 +109,7 @@ fn quota(row: &LedgerRow, now: DateTime<Utc>) -> Raised {
     fields.extend(row.billing_account.as_deref().map(|account| Field::new("Billing account", account)));
     fields.extend(row.http_status.map(|status| Field::new("HTTP status", status.to_string())));
     let said = Said { title: format!("Deployment {deployment} has no quota left"), text, fields };
-    raised(AlertKind::ProviderQuota, row, QUOTA_AGAIN, now, said)
+    raised(AlertKind::ProviderQuota, row, QUOTA_REPEAT_INTERVAL, now, said)
 }
 
 fn usage(row: &LedgerRow, now: DateTime<Utc>) -> Raised {
@@ -127,7 +127,7 @@ fn usage(row: &LedgerRow, now: DateTime<Utc>) -> Raised {
         Field::new("Booked", format!("{cost}, {} tokens", row.tokens())),
     ];
     let said = Said { title: format!("Deployment {deployment} reported implausible usage"), text, fields };
-    raised(AlertKind::ImplausibleUsage, row, USAGE_AGAIN, now, said)
+    raised(AlertKind::ImplausibleUsage, row, USAGE_REPEAT_INTERVAL, now, said)
 }
 
 #[cfg(test)]

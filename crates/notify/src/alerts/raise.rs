@@ -62,14 +62,15 @@ pub async fn raise(
 
 #[cfg(test)]
 mod tests {
-    use domain::AlertKind;
+    use domain::{AlertKind, alert::Said};
 
     use super::*;
-    use crate::alerts::Wanted;
+    use crate::alerts::ReceiverSpec;
 
     fn receiver(name: &str, on: AlertKind) -> Receiver {
         let url = "https://hooks.example.com/".into();
-        Receiver::new(Wanted { name: name.into(), url, secret: None, on: vec![on], teams: Vec::new() }, false).unwrap()
+        Receiver::new(ReceiverSpec { name: name.into(), url, secret: None, on: vec![on], teams: Vec::new() }, false)
+            .unwrap()
     }
 
     fn raised(threshold: i32, lower: &[i32]) -> Raised {

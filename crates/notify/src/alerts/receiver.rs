@@ -1,4 +1,4 @@
-//! Who is told.
+//! The receivers of alerts.
 
 use domain::AlertKind;
 use secrecy::{ExposeSecret, SecretString};
@@ -20,7 +20,7 @@ pub struct Receiver {
 
 /// As it is declared.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct ReceiverSpec {
     pub name: String,
     pub url: SecretString,
     /// Of a webhook, as Standard Webhooks writes it; `None`: Slack.
@@ -41,8 +41,8 @@ pub enum BadReceiver {
 
 impl Receiver {
     /// Checks what can be told without resolving the host's name; that is done at each delivery.
-    pub fn new(wanted: Wanted, private_allowed: bool) -> Result<Self, BadReceiver> {
-        let Wanted { name, url, secret, on, teams } = wanted;
+    pub fn new(wanted: ReceiverSpec, private_allowed: bool) -> Result<Self, BadReceiver> {
+        let ReceiverSpec { name, url, secret, on, teams } = wanted;
         check_url(url.expose_secret(), private_allowed)?;
         let receiver = Self { name, url, secret, on, teams };
         match (&receiver.secret, receiver.key()) {
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     fn receiver(url: &str, secret: Option<&str>, teams: &[&str]) -> Result<Receiver, BadReceiver> {
-        let wanted = Wanted {
+        let wanted = ReceiverSpec {
             name: "ops".into(),
             url: url.into(),
             secret: secret.map(Into::into),

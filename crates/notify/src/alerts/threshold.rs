@@ -6,7 +6,7 @@ use domain::Budget;
 /// What was spent of a window says little of the rest before so much of it is over.
 const EARLIEST: i32 = 10;
 /// A busy hour of a month says nothing of the month.
-const SOON: TimeDelta = TimeDelta::days(1);
+const PROJECTION_HORIZON: TimeDelta = TimeDelta::days(1);
 
 /// The percents that are reached, the highest first.
 pub fn reached(budget: &Budget, gone: i128) -> Vec<u32> {
@@ -36,7 +36,7 @@ pub fn is_due(
     on_average: Option<DateTime<Utc>>,
 ) -> bool {
     let (length, elapsed): (TimeDelta, TimeDelta) = (end - since, now - since);
-    let is_likely = exhausted_at - now <= SOON || on_average.is_some_and(|at| at < end);
+    let is_likely = exhausted_at - now <= PROJECTION_HORIZON || on_average.is_some_and(|at| at < end);
     exhausted_at > now && exhausted_at < end && elapsed * EARLIEST >= length && is_likely
 }
 

@@ -18,16 +18,16 @@ use tracing::warn;
 use super::{Raised, raise::raise_all};
 use crate::Notifier;
 
-/// A deployment that has failed for so long is down; it is told again as often.
+/// A deployment that has failed for this long is down.
 const DOWN_AFTER: Duration = Duration::from_secs(60);
-const OUTAGE_AGAIN: TimeDelta = TimeDelta::hours(1);
+const OUTAGE_REPEAT_INTERVAL: TimeDelta = TimeDelta::hours(1);
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// The ledger is exported every quarter of a minute.
-const LATE: TimeDelta = TimeDelta::minutes(15);
-const LATE_AGAIN: TimeDelta = TimeDelta::hours(6);
-const UNPRICED_AGAIN: TimeDelta = TimeDelta::days(7);
-/// A job is told of once; it does not run for so long.
-const JOB_AGAIN: TimeDelta = TimeDelta::days(90);
+const LATE_AFTER: TimeDelta = TimeDelta::minutes(15);
+const LATE_REPEAT_INTERVAL: TimeDelta = TimeDelta::hours(6);
+const UNPRICED_REPEAT_INTERVAL: TimeDelta = TimeDelta::days(7);
+/// An alert about a job is raised once: no job runs this long.
+const JOB_REPEAT_INTERVAL: TimeDelta = TimeDelta::days(90);
 /// Days before a key expires at which it is told of.
 const KEY_EXPIRES_IN: [i64; 2] = [14, 2];
 /// Looked at together; the rest comes next time.
@@ -50,7 +50,7 @@ pub async fn tell_of_outages(
         let now = notifier.clock.now();
         let down: Vec<Raised> = down_for(DOWN_AFTER).iter().map(|name| outage(name, now)).collect();
         if let Err(error) = raise_all(&notifier.pools.work, &notifier.receivers, &down, now).await {
-            warn!(%error, "An outage could not be told of; it is tried again");
+            warn!(%error, "An alert about an outage could not be raised; trying again");
         }
     }
 }
@@ -64,7 +64,7 @@ pub async fn tell_of_troubles(notifier: &Notifier, catalog: &ActiveCatalog) -> s
     let expiring = store::key::expiring(&mut conn, KEY_EXPIRES_IN[0] as i32, MOST_KEYS).await?;
     drop(conn);
     let mut raised = dead_letters(failed, now);
-    raised.extend(oldest.filter(|oldest| now - *oldest > LATE).map(|oldest| lake_behind(oldest, now)));
+    raised.extend(oldest.filter(|oldest| now - *oldest > LATE_AFTER).map(|oldest| lake_behind(oldest, now)));
     raised.extend(unpriced(catalog, now));
     raised.extend(expiring.iter().map(|key| key_expires(key, now)));
     raise_all(&notifier.pools.work, &notifier.receivers, &raised, now).await
@@ -80,7 +80,7 @@ fn of_nobody(key: Key, title: String, text: String) -> Raised {
 }
 
 fn outage(deployment: &str, now: DateTime<Utc>) -> Raised {
-    let key = key(AlertKind::ProviderDown, deployment, now, OUTAGE_AGAIN);
+    let key = key(AlertKind::ProviderDown, deployment, now, OUTAGE_REPEAT_INTERVAL);
     let text = format!(
         "Calls to the deployment {deployment} have failed for more than {} s. Its routes use their next deployment; where there is \
          none, requests of jobs wait, and synchronous calls fail. It is probed until it answers.",
@@ -95,7 +95,7 @@ fn lake_behind(oldest: DateTime<Utc>, now: DateTime<Utc>) -> Raised {
         "The oldest ledger row that is in no file of the lake was written {minutes} minutes ago. Reports are without what came since; \
          nothing is lost, the rows stay in the database. The log of the replicas with the role maintenance says why."
     );
-    of_nobody(key(AlertKind::LakeBehind, "lake", now, LATE_AGAIN), "The lake is behind".to_owned(), text)
+    of_nobody(key(AlertKind::LakeBehind, "lake", now, LATE_REPEAT_INTERVAL), "The lake is behind".to_owned(), text)
 }
 
 /// Told once at each of [`KEY_EXPIRES_IN`]; the later one speaks for the earlier, should that not have been told.
@@ -107,7 +107,7 @@ fn key_expires(expiring: &ExpiringKey, now: DateTime<Utc>) -> Raised {
     let at = |days: i64| Key {
         since: before(days),
         until: Some(before(next(days))),
-        ..key(AlertKind::KeyExpires, key_id, now, OUTAGE_AGAIN)
+        ..key(AlertKind::KeyExpires, key_id, now, OUTAGE_REPEAT_INTERVAL)
     };
     let due: Vec<i64> = KEY_EXPIRES_IN.into_iter().filter(|days| before(*days) <= now).collect();
     // The query found it within the first of them.
@@ -135,7 +135,10 @@ fn unpriced(catalog: &ActiveCatalog, now: DateTime<Utc>) -> Vec<Raised> {
             "No price is known of the model {model} of the deployment {deployment}. Its calls are refused, or are in the ledger without a \
              cost where their route allows it. Declare its price under [[prices]]."
         );
-        let key = Key { about: format!("{deployment} {model}"), ..key(AlertKind::Unpriced, "", now, UNPRICED_AGAIN) };
+        let key = Key {
+            about: format!("{deployment} {model}"),
+            ..key(AlertKind::Unpriced, "", now, UNPRICED_REPEAT_INTERVAL)
+        };
         Raised { object: deployment.to_owned(), ..of_nobody(key, format!("Model {model} has no price"), text) }
     };
     unpriced.into_iter().map(alert).collect()
@@ -148,7 +151,7 @@ fn dead_letters(failed: Vec<FailedJob>, now: DateTime<Utc>) -> Vec<Raised> {
         by_team.entry(job.team.clone()).or_default().push(job);
     }
     let alert = |(team, jobs): (String, Vec<FailedJob>)| {
-        let mut keys = jobs.iter().map(|job| key(AlertKind::DeadLetters, job.job_id.0, now, JOB_AGAIN));
+        let mut keys = jobs.iter().map(|job| key(AlertKind::DeadLetters, job.job_id.0, now, JOB_REPEAT_INTERVAL));
         let (first, newest) = (keys.next()?, jobs.first()?);
         let requests: i64 = jobs.iter().map(|job| job.failed).sum();
         let title = match jobs.len() {
@@ -225,7 +228,7 @@ mod tests {
     fn the_lake_and_outages_are_told_again_while_they_last() {
         let late = lake_behind(now() - TimeDelta::minutes(20), now());
         assert!(late.said.text.contains("20 minutes ago"), "{}", late.said.text);
-        assert_eq!((late.key.since, late.key.until), (now(), Some(now() + LATE_AGAIN)));
+        assert_eq!((late.key.since, late.key.until), (now(), Some(now() + LATE_REPEAT_INTERVAL)));
         assert_eq!(outage("only", now()).object, "only");
     }
     #[test]

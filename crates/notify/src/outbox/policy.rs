@@ -31,7 +31,7 @@ const PAUSES: [Duration; 13] = {
 /// A receiver that refuses a message is asked so often: it may be about to be set up.
 const REFUSED_TRIES: i32 = 3;
 /// A receiver's `Retry-After` is kept up to this.
-const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
 /// Why a message did not arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ fn read_wait(text: &str, now: DateTime<Utc>) -> Option<Duration> {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => (DateTime::parse_from_rfc2822(text).ok()?.to_utc() - now).to_std().ok()?,
     };
-    (!wait.is_zero()).then(|| wait.min(LONGEST_WAIT))
+    (!wait.is_zero()).then(|| wait.min(MAX_RETRY_AFTER))
 }
 
 /// How long to wait after the try of this number failed; `None`: it is given up.

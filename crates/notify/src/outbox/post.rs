@@ -1,5 +1,5 @@
-//! One message to one receiver: signed where there is a key, through the egress filter, without redirects. Whoever keeps messages
-//! until they arrive sends them through here.
+//! Sends one message to one receiver: signed if there is a key, through the egress filter, without redirects. Both
+//! outboxes send through here.
 
 use std::{error::Error, sync::Arc, time::Duration};
 

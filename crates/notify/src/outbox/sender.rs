@@ -34,7 +34,7 @@ pub struct Letter {
 pub trait Outbox: Sync {
     type Due: Send + Sync;
 
-    /// Who is told, for the log.
+    /// The receiver, for the log.
     fn receiver(&self, due: &Self::Due) -> String;
 
     /// What waits longest, at most [`BATCH`]; nobody else takes it before [`LEASE`] is over.

@@ -73,7 +73,7 @@ mod tests {
             waiting_reason: None,
             waits: None,
             paused_by: Vec::new(),
-            pace: domain::progress::Pace::default(),
+            pace: domain::progress::ProgressRate::default(),
             retry_of: None,
             after: None,
             created_at: at,

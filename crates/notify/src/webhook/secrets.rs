@@ -19,9 +19,9 @@ use crate::{
     seal::{self, Purpose},
 };
 
-/// So long the secret before signs beside a new one, if nothing else is said; and at most.
+/// How long the old secret signs beside a new one, by default and at most.
 pub const OVERLAP: Duration = Duration::from_secs(24 * 3_600);
-pub const LONGEST_OVERLAP: Duration = Duration::from_secs(30 * 24 * 3_600);
+pub const MAX_OVERLAP: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
@@ -29,7 +29,7 @@ pub enum SecretError {
     NoTeam,
     #[error("the team has a webhook secret since {}, which is not shown again; rotate it to get another one", since(.0))]
     Exists(DateTime<Utc>),
-    #[error("the overlap is at most {most} hours (got {0})", most = LONGEST_OVERLAP.as_secs() / 3_600)]
+    #[error("the overlap is at most {most} hours (got {0})", most = MAX_OVERLAP.as_secs() / 3_600)]
     Overlap(u64),
     #[error("the secret could not be sealed")]
     Unsealed,
@@ -46,7 +46,7 @@ fn since(at: &DateTime<Utc>) -> String {
 pub enum Turn {
     /// Only the first.
     First,
-    /// Also another one; the one before signs for so long.
+    /// Replaces the secret; the old one signs for the overlap.
     Rotate { overlap: Duration },
 }
 
@@ -64,7 +64,7 @@ pub struct Made {
 pub async fn make(notifier: &Notifier, team: &str, turn: Turn, by: &str) -> Result<Made, SecretError> {
     let overlap = match turn {
         Turn::First => Duration::ZERO,
-        Turn::Rotate { overlap } if overlap > LONGEST_OVERLAP => {
+        Turn::Rotate { overlap } if overlap > MAX_OVERLAP => {
             return Err(SecretError::Overlap(overlap.as_secs() / 3_600));
         }
         Turn::Rotate { overlap } => overlap,

@@ -67,7 +67,7 @@ impl Anthropic {
 
     async fn ask(&self, target: &Target, call: &Call<'_>) -> Result<Answer, CallError> {
         let (mut reply, _) = self.send(target, call).await?;
-        let ttft = reply.patience.elapsed();
+        let ttft = reply.timer.elapsed();
         let told = ContentType::of(&reply.response);
         let body = client::answer(&mut reply, target, usage::find).await?;
         let read = answer::read(&body, target, Utc::now()).map_err(|error| reply.blame(error))?;
@@ -87,7 +87,7 @@ impl Anthropic {
             service_tier: read.service_tier,
             finish_reason: Some(read.finish_reason.to_owned()),
             ttft,
-            latency: reply.patience.elapsed(),
+            latency: reply.timer.elapsed(),
         })
     }
 

@@ -57,7 +57,7 @@ async fn read(reply: &mut Reply, target: &Target, cap: usize) -> Result<Read, Ca
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     loop {
-        let chunk = match reply.patience.wait(reply.response.chunk()).await {
+        let chunk = match reply.timer.wait(reply.response.chunk()).await {
             Ok(Ok(Some(chunk))) => chunk,
             Ok(Ok(None)) => break,
             Ok(Err(error)) => return Err(reply.blame(broken(&error, target))),
@@ -91,7 +91,7 @@ async fn tail(reply: &mut Reply, start: Bytes, cap: usize) -> Vec<u8> {
     if announced.is_some_and(|n| n > cap.saturating_mul(2)) {
         return tail;
     }
-    while let Ok(Ok(Some(chunk))) = reply.patience.wait(reply.response.chunk()).await {
+    while let Ok(Ok(Some(chunk))) = reply.timer.wait(reply.response.chunk()).await {
         tail.extend_from_slice(&chunk[chunk.len().saturating_sub(TAIL)..]);
         tail.drain(..tail.len().saturating_sub(TAIL));
         left = left.saturating_sub(chunk.len());

@@ -18,7 +18,7 @@ pub(crate) use found::{name, objects_named};
 pub(crate) use refusal::{error_inside, is_explained, refused};
 pub(crate) use send::{Post, Reply, post};
 pub(crate) use status::class_of;
-pub(crate) use timeouts::Patience;
+pub(crate) use timeouts::CallTimer;
 
 use std::borrow::Cow;
 

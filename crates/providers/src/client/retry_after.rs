@@ -7,7 +7,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 /// A longer wait cannot be meant: it is the time of an epoch, or a date of a clock that is wrong. It counts as nothing said, for
 /// waiting it out would close a deployment that answers again in a second.
-const LONGEST: Duration = Duration::from_secs(3_600);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
 /// `retry-after-ms` (OpenAI's, the finer one) before `Retry-After` in seconds or as an HTTP date; a date gone by is zero. `None`
 /// when nothing is said, or nothing that can be meant.
@@ -21,11 +21,11 @@ pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Dur
             Err(_) => until(&given, now),
         }
     })?;
-    (wait <= LONGEST).then_some(wait)
+    (wait <= MAX_RETRY_AFTER).then_some(wait)
 }
 
 fn seconds(number: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(number).ok().filter(|wait| *wait <= LONGEST)
+    Duration::try_from_secs_f64(number).ok().filter(|wait| *wait <= MAX_RETRY_AFTER)
 }
 
 fn until(date: &str, now: DateTime<Utc>) -> Option<Duration> {

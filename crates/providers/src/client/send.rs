@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     send_marker::{GoneOut, Sent},
-    timeouts::Patience,
+    timeouts::CallTimer,
 };
 use crate::{
     error::{CallError, root_cause},
@@ -26,7 +26,7 @@ const LONGEST_ID: usize = 128;
 /// An answer's head; its body is still to come.
 pub(crate) struct Reply {
     pub response: Response,
-    pub patience: Patience,
+    pub timer: CallTimer,
     pub request_id: Option<String>,
     /// Until the last byte is in.
     pub lent: Lent,
@@ -61,14 +61,14 @@ pub(crate) async fn post(http: &HttpClients, target: &Target, post: Post) -> Res
     *request.headers_mut() = headers(target.headers(), post.attempt_id);
     *request.body_mut() = Some(reqwest::Body::wrap(body));
 
-    let mut patience = Patience::new(target, post.started, gone_out.clone());
-    let response = match patience.wait(lent.client.execute(request)).await {
+    let mut timer = CallTimer::new(target, post.started, gone_out.clone());
+    let response = match timer.wait(lent.client.execute(request)).await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => return Err(no_answer(&error, target, &gone_out)),
         Err(out_of_time) => return Err(out_of_time.into_error(target)),
     };
     let request_id = request_id(response.headers());
-    Ok(Reply { response, patience, request_id, lent })
+    Ok(Reply { response, timer, request_id, lent })
 }
 
 fn headers(shared: &HeaderMap, attempt_id: AttemptId) -> HeaderMap {

@@ -15,9 +15,9 @@ use super::send_marker::GoneOut;
 use crate::{error::CallError, target::Target};
 
 /// How often to look whether the request has gone out, when connecting takes longer than the silence allowed.
-const CONNECTING: Duration = Duration::from_secs(1);
+const CONNECT_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(crate) struct Patience {
+pub(crate) struct CallTimer {
     started: Instant,
     deadline: Instant,
     /// When the request must have gone out.
@@ -55,7 +55,7 @@ impl OutOfTime {
     }
 }
 
-impl Patience {
+impl CallTimer {
     pub fn new(target: &Target, started: Instant, gone_out: GoneOut) -> Self {
         let deadline = started + target.total_timeout;
         let silence = target.read_timeout;
@@ -93,7 +93,7 @@ impl Patience {
                 Some(since) if now >= since + self.silence => return Poll::Ready(OutOfTime::Silent),
                 Some(since) => since + self.silence,
                 None if now >= self.sent_by => return Poll::Ready(OutOfTime::Unsent),
-                None => self.sent_by.min(now + self.silence.min(CONNECTING)),
+                None => self.sent_by.min(now + self.silence.min(CONNECT_POLL_INTERVAL)),
             };
             self.timer.as_mut().reset(look_again.min(self.deadline));
         }
@@ -122,16 +122,16 @@ mod tests {
         let spec = domain::Deployment { connect_timeout_ms: 60, read_timeout_ms: 40, ..deployment("http://x") };
         let target = Target::resolve("d", &spec).unwrap();
         let (started, gone_out) = (Instant::now(), GoneOut::default());
-        let mut patience = Patience::new(&target, started, gone_out.clone());
-        assert_eq!(patience.wait(pending::<()>()).await, Err(OutOfTime::Unsent));
+        let mut timer = CallTimer::new(&target, started, gone_out.clone());
+        assert_eq!(timer.wait(pending::<()>()).await, Err(OutOfTime::Unsent));
         assert!(started.elapsed() >= target.sent_within());
         let error = OutOfTime::Unsent.into_error(&target);
         assert_eq!(error.class, ErrorClass::ConnectTimeout);
         assert_eq!(error.message, "no connection to deployment d took the request within 100ms");
 
         let started = Instant::now();
-        let mut patience = Patience::new(&target, started, gone_out.clone());
+        let mut timer = CallTimer::new(&target, started, gone_out.clone());
         gone_out.set(started).unwrap();
-        assert_eq!(patience.wait(pending::<()>()).await, Err(OutOfTime::Silent));
+        assert_eq!(timer.wait(pending::<()>()).await, Err(OutOfTime::Silent));
     }
 }

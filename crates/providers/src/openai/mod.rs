@@ -118,7 +118,7 @@ impl OpenAi {
             Endpoint::Embeddings => Some(Extra::Base64),
         };
         let (mut reply, outgoing) = self.send(target, call, extra, started).await?;
-        let ttft = reply.patience.elapsed();
+        let ttft = reply.timer.elapsed();
         let told = ContentType::of(&reply.response);
         let body = answer(&mut reply, target, |bytes| usage::find(bytes, call.endpoint)).await?;
         let read = fits(read(call.endpoint, &body, &outgoing, target), &told);
@@ -138,7 +138,7 @@ impl OpenAi {
             service_tier: read.service_tier,
             finish_reason: read.finish_reason,
             ttft,
-            latency: reply.patience.elapsed(),
+            latency: reply.timer.elapsed(),
         })
     }
 

@@ -19,7 +19,7 @@ use crate::{
 
 const CLAIM: u64 = 3_000;
 /// Of lanes of which nothing else is said.
-const PATIENCE: u64 = 30_000_000;
+const MAX_WAIT: u64 = 30_000_000;
 /// How long who waits for a provider that is down is left alone at first.
 const DOWN: Duration = Duration::from_millis(25);
 const FLOWS: usize = 8;
@@ -34,7 +34,7 @@ pub struct Replica {
     pub looks: bool,
     /// The free slots that its last claim could not fill, when it filled none.
     pub in_vain: Option<usize>,
-    reach: usize,
+    scan_factor: usize,
     all: Account,
     accounts: Vec<Account>,
     turns: HashMap<usize, Turn>,
@@ -58,7 +58,7 @@ impl Replica {
             claiming: false,
             looks: false,
             in_vain: None,
-            reach: 1,
+            scan_factor: 1,
             all: Account::default(),
             accounts: vec![Account::default(); teams],
             turns: HashMap::default(),
@@ -101,7 +101,7 @@ impl Replica {
         report: &mut Report,
     ) {
         let free = self.free();
-        let most = (free / 2).clamp(4, 16) * self.reach;
+        let most = (free / 2).clamp(4, 16) * self.scan_factor;
         let (mut taken, mut full) = (Vec::new(), false);
         let mut join_times = [None; 3];
         for (lane, order) in orders.iter_mut().enumerate() {
@@ -118,7 +118,7 @@ impl Replica {
         }
         let guess = self.all.cost(FIRST_GUESS);
         let part = MOST_FLOWS / taken.len();
-        let enough_flows = (FLOWS * self.reach).min(part).max(FLOWS);
+        let enough_flows = (FLOWS * self.scan_factor).min(part).max(FLOWS);
         let most_flows = free.min(part).max(enough_flows);
         let (mut shares, mut supply, mut owners) = (Vec::with_capacity(taken.len()), Vec::new(), Vec::new());
         for team in &taken {
@@ -189,7 +189,7 @@ impl Replica {
             let so_far = Duration::from_micros(state.held_since.map_or(0, |since| now - since));
             let after = match held {
                 _ if state.jobs.is_empty() => After::Rests,
-                true => After::Held(now + backoff::while_held(asked, so_far).as_micros() as u64),
+                true => After::Held(now + backoff::while_blocked(asked, so_far).as_micros() as u64),
                 false => After::Awake,
             };
             self.locked.push((*team, after));
@@ -198,7 +198,7 @@ impl Replica {
         self.claiming = true;
         let held = granted == 0 && full && refused.contains(&true);
         let shallow = granted > 0 && granted < free / 2 && spent;
-        self.reach = if held || shallow { (self.reach * 4).min(64) } else { (self.reach / 2).max(1) };
+        self.scan_factor = if held || shallow { (self.scan_factor * 4).min(64) } else { (self.scan_factor / 2).max(1) };
         self.in_vain = self.in_vain.filter(|_| granted == 0 && !held);
         events.at(now + CLAIM, Event::Commit { replica: self.n });
     }
@@ -234,7 +234,7 @@ impl Replica {
                 weight: WEIGHTS[lane],
                 wants: wants(lane),
                 most: None,
-                patience: (lane != PROD).then_some(PATIENCE),
+                max_wait: (lane != PROD).then_some(MAX_WAIT),
             })
             .collect();
         let standings = lane_scheduler::look(&mut self.turns, &asking, self.slots, now, guess);

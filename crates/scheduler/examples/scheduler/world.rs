@@ -107,7 +107,7 @@ impl World {
                     if self.teams.iter().any(|team| !team.jobs.is_empty() || team.running > 0) {
                         self.events.at(now + self.window, Event::Window);
                         // What only polling finds, such as a provider that came back.
-                        (0..self.replicas.len()).for_each(|replica| self.ring(replica));
+                        (0..self.replicas.len()).for_each(|replica| self.notify(replica));
                     }
                 }
             }
@@ -130,7 +130,7 @@ impl World {
             self.events.at((horizon * part) as u64, Event::Provider { route: 1, up });
         }
         for replica in 0..self.replicas.len() {
-            self.ring(replica);
+            self.notify(replica);
         }
         self.events.at(self.window, Event::Window);
     }
@@ -187,11 +187,11 @@ impl World {
         let n = self.replicas.len();
         let idle = |replica: &usize| !self.replicas[*replica].claiming && self.replicas[*replica].free() > 0;
         if let Some(replica) = (first..first + n).map(|replica| replica % n).find(idle) {
-            self.ring(replica);
+            self.notify(replica);
         }
     }
 
-    fn ring(&mut self, replica: usize) {
+    fn notify(&mut self, replica: usize) {
         let r = &mut self.replicas[replica];
         if !r.claiming && !r.looks && r.free() > 0 {
             r.looks = true;

@@ -1,9 +1,9 @@
 use super::*;
 
-const PATIENCE: Option<u64> = Some(10_000);
+const MAX_WAIT: Option<u64> = Some(10_000);
 
 fn ask(wants: [bool; 3]) -> Vec<Asking<&'static str>> {
-    let lane = |lane, strict, weight, wants| Asking { lane, strict, weight, wants, most: None, patience: PATIENCE };
+    let lane = |lane, strict, weight, wants| Asking { lane, strict, weight, wants, most: None, max_wait: MAX_WAIT };
     vec![lane("prod", true, 1, wants[0]), lane("standard", false, 4, wants[1]), lane("bulk", false, 1, wants[2])]
 }
 
@@ -93,15 +93,15 @@ fn synchronous_calls_are_on_the_bill_while_the_lane_competes() {
 #[test]
 fn shares_that_others_hold_for_a_moment_do_not_end_a_wait() {
     let mut turns = HashMap::default();
-    let patience = 5_000_000;
+    let max_wait = 5_000_000;
     let mut overdue = |wants, now| {
         let mut asking = ask([true, false, wants]);
-        asking[2].patience = Some(patience);
+        asking[2].max_wait = Some(max_wait);
         look(&mut turns, &asking, 100, now, 100)[2].overdue
     };
     assert!(!overdue(true, 0));
-    (1..100).for_each(|n| assert!(!overdue(n % 3 == 0, n * patience / 100)));
-    assert!(overdue(true, patience));
-    assert!(!overdue(false, patience + UNSEEN));
-    assert!(!overdue(true, patience + UNSEEN + 1), "it wanted nothing, so it waits anew");
+    (1..100).for_each(|n| assert!(!overdue(n % 3 == 0, n * max_wait / 100)));
+    assert!(overdue(true, max_wait));
+    assert!(!overdue(false, max_wait + UNSEEN));
+    assert!(!overdue(true, max_wait + UNSEEN + 1), "it wanted nothing, so it waits anew");
 }

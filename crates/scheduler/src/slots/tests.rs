@@ -7,7 +7,7 @@ fn a_slot_is_free_again_when_its_guard_is_gone() {
     assert_eq!(slots.free(), 0);
     drop(first);
     assert_eq!(slots.free(), 1);
-    let asking = |lane| Asking { lane, strict: false, weight: 1, wants: true, most: None, patience: None };
+    let asking = |lane| Asking { lane, strict: false, weight: 1, wants: true, most: None, max_wait: None };
     let standings = slots.lanes(&[asking(Lane::prod()), asking(Lane::bulk())]);
     assert_eq!(standings.iter().map(|s| s.in_use).collect::<Vec<_>>(), [0, 1]);
     drop(second);
@@ -46,7 +46,7 @@ fn synchronous_calls_and_requests_of_a_lane_count_together() {
 #[test]
 fn calls_keep_out_of_what_a_claim_fills() {
     let slots = Slots::new(10);
-    let wants = Asking { lane: Lane::bulk(), strict: false, weight: 1, wants: true, most: Some(4), patience: None };
+    let wants = Asking { lane: Lane::bulk(), strict: false, weight: 1, wants: true, most: Some(4), max_wait: None };
     let enter = || slots.enter(&Lane::bulk(), Some(4), true);
     slots.lanes(std::slice::from_ref(&wants));
     assert!(enter().is_none(), "it may yet fill all four");

@@ -20,7 +20,7 @@ pub struct NewDelivery<'a> {
 pub struct Due {
     pub delivery_id: Uuid,
     pub payload: String,
-    /// This one included. Who reports with a smaller number has lost its lease.
+    /// This try included. A report with a smaller number comes from a replica that has lost its lease.
     pub tries: i32,
 }
 

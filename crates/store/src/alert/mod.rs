@@ -41,7 +41,7 @@ pub struct NewAlert<'a> {
     pub is_silent: bool,
 }
 
-/// Makes whoever else raises alerts wait until this transaction ends.
+/// Locks out other alerts until this transaction ends.
 pub async fn lock(conn: &mut PgConnection) -> Result<()> {
     query!("select pg_advisory_xact_lock(hashtext('tollway_alert'))").fetch_one(conn).await?;
     Ok(())

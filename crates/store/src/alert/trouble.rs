@@ -9,7 +9,7 @@ use crate::Result;
 /// Jobs of one team are told of together, at most this often.
 const PAUSE_MINUTES: i32 = 10;
 
-/// A job with failed requests of which nobody was told.
+/// A job with failed requests and without an alert about them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedJob {
     pub job_id: JobId,

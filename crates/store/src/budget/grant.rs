@@ -1,5 +1,5 @@
-//! Grants: the part of a budget that one replica may spend by itself. In one transaction: lock the budgets in the order of their
-//! ids, count with a fresh snapshot, write.
+//! Grants: the amount of a budget that one replica may spend locally. In one transaction: lock the budgets in the order
+//! of their ids, count with a fresh snapshot, write.
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, query, query_as, query_scalar};
@@ -9,7 +9,7 @@ use crate::Result;
 
 /// One replica's row that a round is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ask {
+pub struct GrantRequest {
     pub budget_id: i64,
     pub cell: DateTime<Utc>,
     /// The cells that count with it.
@@ -56,8 +56,8 @@ pub struct Taken {
 }
 
 /// After [`lock`], with the snapshot of a statement of its own.
-pub async fn taken(conn: &mut PgConnection, worker_id: i64, asks: &[Ask]) -> Result<Vec<Taken>> {
-    let column = |get: fn(&Ask) -> DateTime<Utc>| asks.iter().map(get).collect::<Vec<_>>();
+pub async fn taken(conn: &mut PgConnection, worker_id: i64, asks: &[GrantRequest]) -> Result<Vec<Taken>> {
+    let column = |get: fn(&GrantRequest) -> DateTime<Utc>| asks.iter().map(get).collect::<Vec<_>>();
     let ids: Vec<i64> = asks.iter().map(|ask| ask.budget_id).collect();
     let rows = query!(
         r#"select coalesce(sum(greatest(u.granted, u.spent)) filter (where not u.is_mine), 0)::text as "others!",
@@ -94,7 +94,7 @@ pub async fn taken(conn: &mut PgConnection, worker_id: i64, asks: &[Ask]) -> Res
 
 /// What a replica has from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Put {
+pub struct GrantRow {
     pub budget_id: i64,
     pub cell: DateTime<Utc>,
     pub granted: i128,
@@ -103,13 +103,13 @@ pub struct Put {
 }
 
 /// Writes the replica's rows. More than before only under [`lock`]; less at any time.
-pub async fn give(conn: &mut PgConnection, worker_id: i64, puts: &[Put]) -> Result<()> {
+pub async fn give(conn: &mut PgConnection, worker_id: i64, puts: &[GrantRow]) -> Result<()> {
     if puts.is_empty() {
         return Ok(());
     }
     let ids: Vec<i64> = puts.iter().map(|put| put.budget_id).collect();
     let cells: Vec<DateTime<Utc>> = puts.iter().map(|put| put.cell).collect();
-    let column = |get: fn(&Put) -> i128| puts.iter().map(|put| get(put).to_string()).collect::<Vec<_>>();
+    let column = |get: fn(&GrantRow) -> i128| puts.iter().map(|put| get(put).to_string()).collect::<Vec<_>>();
     query!(
         "insert into budget_use (budget_id, cell, worker_id, granted, reserved, free)
          select p.budget_id, p.cell, $1, p.granted::numeric, p.reserved::numeric, p.free::numeric

@@ -3,21 +3,25 @@
 
 mod grant;
 mod over;
-mod part;
 mod prove;
 mod sample;
 mod spend;
+mod sub_budget;
 
 use domain::Budget;
 use sqlx::{PgConnection, query, query_as, query_scalar, types::Json};
 
-pub use grant::{Ask, Follower, Locked, Put, Taken, follow, followers, give, lock, replicas, still_follow, taken};
+pub use grant::{
+    Follower, GrantRequest, GrantRow, Locked, Taken, follow, followers, give, lock, replicas, still_follow, taken,
+};
 pub use over::{Over, OverCall, over};
-pub use part::{Guarded, PartKey, cap_job, capped, forget_parts, guarded, lock_parts, part_ids};
 pub use prove::{OwnRow, mismatched, prove, prove_all};
 pub use sample::{Sample, first_samples, forget_samples, keep_samples};
 pub use spend::{
     Spend, Standing, Uncounted, Verified, add, close, count, forget, has_uncounted, standing, uncounted, verify,
+};
+pub use sub_budget::{
+    Guarded, SubBudgetKey, cap_job, capped, forget_sub_budgets, guarded, lock_sub_budgets, sub_budget_ids,
 };
 
 use crate::Result;
@@ -80,7 +84,7 @@ pub async fn revision_kept(conn: &mut PgConnection) -> Result<i64> {
     query_scalar!(r#"select tollway_budget_revision() as "revision!""#).fetch_one(conn).await
 }
 
-/// Makes whoever else changes budgets, or writes to the ledger, wait until this transaction ends. Taking it again does no harm.
+/// Locks out other changes of budgets and writes to the ledger until this transaction ends. Idempotent.
 pub async fn lock_changes(conn: &mut PgConnection) -> Result<()> {
     query!("select pg_advisory_xact_lock(hashtext('tollway_budget'))").fetch_one(conn).await?;
     Ok(())
@@ -153,8 +157,8 @@ pub async fn remove(conn: &mut PgConnection, name: &str, by: &str) -> Result<()>
     Ok(())
 }
 
-/// Flows that a budget held may be looked at again: it was changed.
-pub async fn wake_held(conn: &mut PgConnection) -> Result<()> {
+/// Wakes flows that a budget blocked: the budget was changed.
+pub async fn wake_blocked(conn: &mut PgConnection) -> Result<()> {
     let held = query!(
         "update flow set blocked_until = '-infinity'
          where state = 'ready' and blocked_reason like 'budget %' and blocked_until between now() and '9999-01-01'

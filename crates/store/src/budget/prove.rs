@@ -1,4 +1,4 @@
-//! Money of this replica that was held, and that the ledger tells more of by now.
+//! Reconciles this replica's reservations of unknown cost with the ledger.
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, query};

@@ -41,9 +41,9 @@ async fn register(pool: &PgPool, worker_id: i64, roles: &[&str]) {
     crate::worker::register(&mut conn, worker_id, "here", &roles, 1, lease).await.unwrap();
 }
 
-fn ask(budget_id: i64) -> Ask {
+fn ask(budget_id: i64) -> GrantRequest {
     let span = budget("1").window.span(budget("1").time_zone, Utc::now());
-    Ask { budget_id, cell: span.start, since: span.since, until: span.start }
+    GrantRequest { budget_id, cell: span.start, since: span.since, until: span.start }
 }
 
 /// Takes `wanted` on top of what the worker has, if it is there; gives what it has then.
@@ -53,7 +53,7 @@ async fn take(pool: &PgPool, budget_id: i64, worker_id: i64, wanted: i128) -> i1
     let taken = taken(&mut tx, worker_id, &[ask(budget_id)]).await.unwrap()[0];
     let fits = locked.is_open && taken.others + taken.mine + wanted <= locked.cap;
     let granted = if fits { taken.mine + wanted } else { taken.mine };
-    let put = Put { budget_id, cell: ask(budget_id).cell, granted, reserved: 0, free: 0 };
+    let put = GrantRow { budget_id, cell: ask(budget_id).cell, granted, reserved: 0, free: 0 };
     give(&mut tx, worker_id, &[put]).await.unwrap();
     tx.commit().await.unwrap();
     granted
@@ -180,21 +180,21 @@ fn guarded_by_job(percent: u32) -> Budget {
     serde_json::from_value(text).unwrap()
 }
 
-fn part(budget_id: i64, job: i64) -> PartKey {
-    PartKey { budget_id, subject: domain::budget::Subject::Job(job), per_s: 3_600 }
+fn part(budget_id: i64, job: i64) -> SubBudgetKey {
+    SubBudgetKey { budget_id, subject: domain::budget::Subject::Job(job), per_s: 3_600 }
 }
 
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_part_has_one_id_whoever_asks_and_a_limit_that_follows_its_budgets(pool: PgPool) {
     let id = declare(&pool, "b", &guarded_by_job(10)).await;
     let keys = [part(id, 1), part(id, 2)];
-    let ask = async || part_ids(&mut pool.acquire().await.unwrap(), &keys).await.unwrap();
+    let ask = async || sub_budget_ids(&mut pool.acquire().await.unwrap(), &keys).await.unwrap();
     let (first, second) = tokio::join!(ask(), ask());
     assert_eq!((first.len(), &first), (2, &second));
     assert!(first.values().all(|part| *part > id), "a budget's id is never a part's");
     let locked = async |id: i64| {
         let mut tx = pool.begin().await.unwrap();
-        lock_parts(&mut tx, &[id]).await.unwrap()[0]
+        lock_sub_budgets(&mut tx, &[id]).await.unwrap()[0]
     };
     let one = first[&keys[0]];
     assert_eq!(locked(one).await, Locked { budget_id: one, cap: 100, is_open: true });
@@ -212,7 +212,7 @@ async fn a_part_has_one_id_whoever_asks_and_a_limit_that_follows_its_budgets(poo
 async fn what_parts_leave_goes_when_it_is_of_no_use(pool: PgPool) {
     let id = declare(&pool, "b", &guarded_by_job(10)).await;
     let mut conn = pool.acquire().await.unwrap();
-    let ids = part_ids(&mut conn, &[part(id, 1)]).await.unwrap();
+    let ids = sub_budget_ids(&mut conn, &[part(id, 1)]).await.unwrap();
     let (now, part_id) = (Utc::now(), ids[&part(id, 1)]);
     let spend = |budget_id, hours| Spend {
         budget_id,
@@ -222,15 +222,19 @@ async fn what_parts_leave_goes_when_it_is_of_no_use(pool: PgPool) {
         corrected: 0,
     };
     add(&mut conn, &[spend(part_id, 1), spend(part_id, 4), spend(part_id, 5), spend(id, 5)]).await.unwrap();
-    assert_eq!(forget_parts(&mut conn, now, 1).await.unwrap(), 1, "so many at once");
+    assert_eq!(forget_sub_budgets(&mut conn, now, 1).await.unwrap(), 1, "so many at once");
     assert_eq!(
-        forget_parts(&mut conn, now, 9).await.unwrap(),
+        forget_sub_budgets(&mut conn, now, 9).await.unwrap(),
         1,
         "what the guard looks at stays, and so does the budget's"
     );
-    assert_eq!(forget_parts(&mut conn, now, 9).await.unwrap(), 0);
+    assert_eq!(forget_sub_budgets(&mut conn, now, 9).await.unwrap(), 0);
     remove(&mut conn, "b", "test").await.unwrap();
-    assert_eq!(forget_parts(&mut conn, now + TimeDelta::hours(9), 9).await.unwrap(), 2, "its last cell, and the part");
+    assert_eq!(
+        forget_sub_budgets(&mut conn, now + TimeDelta::hours(9), 9).await.unwrap(),
+        2,
+        "its last cell, and the part"
+    );
 }
 
 #[sqlx::test(migrations = "../../migrations")]
@@ -246,18 +250,18 @@ async fn what_a_job_may_cost_is_its_own_and_is_counted_until_it_has_ended(pool: 
     cap_job(&mut conn, 7, 100).await.unwrap();
     cap_job(&mut conn, 7, 250).await.unwrap();
     assert_eq!(capped(&mut conn, &[7, 8]).await.unwrap(), [7]);
-    let key = PartKey::of_job(7);
-    let id = part_ids(&mut conn, std::slice::from_ref(&key)).await.unwrap()[&key];
+    let key = SubBudgetKey::of_job(7);
+    let id = sub_budget_ids(&mut conn, std::slice::from_ref(&key)).await.unwrap()[&key];
     let mut tx = pool.begin().await.unwrap();
-    assert_eq!(lock_parts(&mut tx, &[id]).await.unwrap(), [Locked { budget_id: id, cap: 250, is_open: true }]);
+    assert_eq!(lock_sub_budgets(&mut tx, &[id]).await.unwrap(), [Locked { budget_id: id, cap: 250, is_open: true }]);
     tx.rollback().await.unwrap();
     add(&mut conn, &[Spend { budget_id: id, cell: DateTime::UNIX_EPOCH, worker_id: 1, amount: 5, corrected: 0 }])
         .await
         .unwrap();
     let later = Utc::now() + TimeDelta::hours(9);
-    assert_eq!(forget_parts(&mut conn, later, 9).await.unwrap(), 0, "it runs");
+    assert_eq!(forget_sub_budgets(&mut conn, later, 9).await.unwrap(), 0, "it runs");
     register(&pool, 1, &["api", "worker"]).await;
-    let put = Put { budget_id: id, cell: DateTime::UNIX_EPOCH, granted: 90, reserved: 80, free: 5 };
+    let put = GrantRow { budget_id: id, cell: DateTime::UNIX_EPOCH, granted: 90, reserved: 80, free: 5 };
     give(&mut conn, 1, &[put]).await.unwrap();
     close(&mut conn, 1).await.unwrap();
     let left: i64 = sqlx::query_scalar("select granted::bigint from budget_use").fetch_one(&mut *conn).await.unwrap();
@@ -266,7 +270,7 @@ async fn what_a_job_may_cost_is_its_own_and_is_counted_until_it_has_ended(pool: 
         .execute(&mut *conn)
         .await
         .unwrap();
-    assert_eq!(forget_parts(&mut conn, later, 9).await.unwrap(), 2, "what was counted, and the part");
+    assert_eq!(forget_sub_budgets(&mut conn, later, 9).await.unwrap(), 2, "what was counted, and the part");
 }
 
 #[sqlx::test(migrations = "../../migrations")]

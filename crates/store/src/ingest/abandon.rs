@@ -1,11 +1,11 @@
-//! Uploads that come to nothing: marked at once, removed bit by bit.
+//! Abandoned uploads: marked at once, removed in small steps.
 
 use sqlx::{Connection, PgConnection, query, query_scalar};
 
 use super::Upload;
 use crate::Result;
 
-/// Stands in `job.upload_worker` of an upload that nobody will go on with. Workers' ids are far above it.
+/// The `job.upload_worker` of an abandoned upload. Ids of workers are far above it.
 const NOBODY: i64 = 0;
 /// Items deleted in one statement: about a tenth of a second.
 pub(super) const SWEEP_ITEMS: i32 = 10_000;

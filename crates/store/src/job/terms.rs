@@ -21,7 +21,7 @@ pub struct Terms {
     pub team_id: i64,
 }
 
-/// Holds the job's lock.
+/// The caller must hold the job's lock.
 pub async fn terms(conn: &mut PgConnection, id: JobId) -> Result<Terms> {
     let row = query!(
         r#"select team_id, priority, deadline_at, start_at, after_job, after_on, max_cost::text as max_cost,
@@ -42,7 +42,8 @@ pub async fn terms(conn: &mut PgConnection, id: JobId) -> Result<Terms> {
     })
 }
 
-/// Changes priority and deadline of the job and of all that waits of it: one row for each flow. Holds the job's lock.
+/// Changes priority and deadline of the job and of all that waits of it: one row for each flow. The caller must hold
+/// the job's lock.
 pub async fn set_terms(
     conn: &mut PgConnection,
     id: JobId,

@@ -9,7 +9,7 @@ use super::{adjustment_id, possible_days};
 use crate::Result;
 
 /// How long after its attempt a late answer may have been booked by a replica that does not note its corrections.
-const LATE: TimeDelta = TimeDelta::days(2);
+const LATE_BOOKING_WINDOW: TimeDelta = TimeDelta::days(2);
 
 /// The id of an attempt's correction of this number, from 1: the first is [`adjustment_id`]'s. It follows from the attempt, so two that
 /// make the same correction cannot both book it.
@@ -20,7 +20,7 @@ pub fn correction_id(attempt_id: Uuid, number: u8) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
-/// Makes whoever else corrects this attempt wait until the transaction ends.
+/// Locks out other corrections of this attempt until the transaction ends.
 pub async fn lock_correction(conn: &mut PgConnection, attempt_id: Uuid) -> Result<()> {
     query!("select pg_advisory_xact_lock(hashtext('tollway_correction'), hashtext($1))", attempt_id.to_string())
         .fetch_one(conn)
@@ -60,7 +60,7 @@ pub async fn corrections(
         attempt_id,
         adjustment_id(attempt_id),
         day,
-        (completed_at + LATE).date_naive(),
+        (completed_at + LATE_BOOKING_WINDOW).date_naive(),
     )
     .fetch_all(conn)
     .await?;

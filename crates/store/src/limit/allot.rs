@@ -1,15 +1,16 @@
-//! How a limit is divided among replicas. Pure: what one replica is granted, from what it needs and what the others hold.
+//! Divides a limit among replicas. Pure: computes the grant of one replica from its demand and the grants of the
+//! others.
 
-/// Of what is left, a replica holds at most one part in so many of its even share for calls that are still to come.
+/// The spare grant of a replica, for calls still to come, is at most 1/`SPARE_SHARE` of its even share of what is left.
 const SPARE_SHARE: i64 = 2;
-/// With less than one part in so many left, nobody keeps anything for calls that are still to come.
+/// With less than 1/`TIGHT` of the limit left, no replica keeps a spare grant.
 const TIGHT: f64 = 8.0;
 /// A debt is paid by what comes in within a minute. One that is larger is forgiven, so that no call blocks a limit for longer.
 const DEBT_S: f64 = 60.0;
 
-/// What another replica holds of a limit.
+/// The grant of another replica.
 #[derive(Debug, Clone, Copy)]
-pub struct Held {
+pub struct OtherGrant {
     pub granted: i64,
     /// What of it is in use, or is promised to a request that waits; more than `granted` when it is short.
     pub busy: i64,
@@ -17,7 +18,7 @@ pub struct Held {
     pub is_alive: bool,
 }
 
-impl Held {
+impl OtherGrant {
     /// What it could do without.
     pub fn idle(self) -> i64 {
         if self.is_alive { (self.granted - self.busy.max(0)).max(0) } else { 0 }
@@ -34,7 +35,7 @@ pub struct Need {
     pub busy: i64,
     /// For calls that are still to come.
     pub spare: i64,
-    /// What it holds and goes on using while it asks.
+    /// The part of its grant that it may use while the round runs.
     pub floor: i64,
 }
 
@@ -49,7 +50,7 @@ pub struct Share {
 
 /// Slots: all that fits when it fits; when it does not, an even share, and of the rest what no other replica is short of. What is in
 /// use here stays counted even where more than the limit allows is in use, after it was lowered.
-pub fn slots(cap: i64, others: &[Held], used: i64, need: Need, replicas: i64) -> Share {
+pub fn slots(cap: i64, others: &[OtherGrant], used: i64, need: Need, replicas: i64) -> Share {
     let held = others.iter().fold(0i64, |sum, other| sum.saturating_add(other.granted.max(0)));
     let free = cap.saturating_sub(held).max(0);
     let mut wishes: Vec<i64> = others.iter().map(|other| other.wish()).collect();
@@ -104,7 +105,7 @@ impl Bucket {
 
     /// Takes what a replica needs beyond what it holds. `returned`: what it puts back, or owes; `largest`: the largest call that waits,
     /// which passes when the bucket is full although it never fits.
-    pub fn take(&mut self, others: &[Held], need: Need, returned: i64, largest: i64, replicas: i64) -> Share {
+    pub fn take(&mut self, others: &[OtherGrant], need: Need, returned: i64, largest: i64, replicas: i64) -> Share {
         let elsewhere: f64 = others.iter().map(|other| other.granted.max(0) as f64).sum();
         let held = need.floor.max(0);
         let measure = self.burst - elsewhere - held as f64;

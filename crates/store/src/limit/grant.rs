@@ -1,12 +1,12 @@
-//! Grants: the part of a limit that one replica may use by itself. One transaction of separate statements: lock the limits in the order of
-//! their ids, read with a fresh snapshot what all replicas hold, write.
+//! Grants: the amount of a limit that one replica may use locally. One transaction of separate statements: lock the
+//! limits in the order of their ids, read with a fresh snapshot what all replicas hold, write.
 
 use std::{collections::HashMap, time::Duration};
 
 use sqlx::{PgConnection, query, query_as};
 
 use super::{
-    allot::{self, Bucket, Held, Need},
+    allot::{self, Bucket, Need, OtherGrant},
     word::{CHANNEL, Word},
 };
 use crate::Result;
@@ -25,7 +25,7 @@ pub struct Want {
     pub busy: i64,
     /// What it would like to hold beyond, for calls that are still to come.
     pub spare: i64,
-    /// What it holds and goes on using while it asks.
+    /// The part of its grant that it may use while the round runs.
     pub floor: i64,
     /// Rates: what it puts back; below zero, what calls used beyond what they had taken.
     pub returned: i64,
@@ -69,7 +69,7 @@ struct Limit {
 /// A row of `limit_use`.
 struct Row {
     is_mine: bool,
-    held: Held,
+    held: OtherGrant,
     age_s: f64,
 }
 
@@ -158,7 +158,7 @@ async fn read(conn: &mut PgConnection, worker_id: i64, ids: &[i64]) -> Result<Re
     for row in rows {
         let (Some(id), Some(is_mine)) = (row.limit_id, row.is_mine) else { continue };
         let (granted, busy) = (row.granted.unwrap_or(0), row.wanted.unwrap_or(0));
-        let held = Held { granted, busy, is_alive: row.is_alive };
+        let held = OtherGrant { granted, busy, is_alive: row.is_alive };
         let age_s = row.age_s.unwrap_or(f64::INFINITY).max(0.0);
         of_limits.entry(id).or_default().push(Row { is_mine, held, age_s });
     }
@@ -167,7 +167,7 @@ async fn read(conn: &mut PgConnection, worker_id: i64, ids: &[i64]) -> Result<Re
 
 fn decide(limit: &Limit, want: &Want, rows: &[Row], read: &Read) -> (Answer, Written) {
     let is_other = |row: &&Row| !row.is_mine;
-    let others: Vec<Held> = rows.iter().filter(is_other).map(|row| row.held).collect();
+    let others: Vec<OtherGrant> = rows.iter().filter(is_other).map(|row| row.held).collect();
     // Slots are held by calls under way, whatever the limit was when they began.
     let is_outdated = !limit.is_slots && limit.generation != want.generation;
     let want = match is_outdated {

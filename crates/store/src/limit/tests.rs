@@ -150,7 +150,7 @@ async fn lifting_a_deployments_parts_leaves_other_deployments_alone(pool: PgPool
     {
         set(&mut conn, scope, "slots", 5).await.unwrap();
     }
-    lift_parts(&mut conn, "deployment:a", "slots", &["deployment:a:most:bulk".to_owned()]).await.unwrap();
+    lift_partitions(&mut conn, "deployment:a", "slots", &["deployment:a:most:bulk".to_owned()]).await.unwrap();
     let mut left: Vec<String> = active(&mut conn).await.unwrap().into_iter().map(|row| row.scope).collect();
     left.sort();
     assert_eq!(left, ["deployment:a", "deployment:a:b", "deployment:a:b:shared", "deployment:a:most:bulk"]);

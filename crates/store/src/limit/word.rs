@@ -1,5 +1,5 @@
-//! What replicas tell one another about limits and budgets between two rounds. A message that is lost costs time and nothing else: every replica also
-//! looks by itself, four times a second.
+//! Messages between replicas about limits and budgets. A lost message costs only time: every replica also polls four
+//! times a second.
 
 use std::fmt;
 

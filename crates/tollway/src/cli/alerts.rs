@@ -17,7 +17,7 @@ use super::{
 
 /// The gateway's largest page.
 const PAGE: usize = 200;
-/// A test is waited for so long: a try takes at most ten seconds.
+/// How long to wait for a test: a try takes at most ten seconds.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(15);
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
@@ -30,13 +30,13 @@ pub struct Alerts {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show what people were told of, the newest first, and whether it arrived
+    /// List alerts with their deliveries, newest first
     List {
-        /// The newest so many
+        /// Show at most this many, newest first
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: usize,
     },
-    /// Send a test to all receivers, or to one, and say whether it arrived
+    /// Send a test alert to one receiver or to all, and report its delivery
     Test { receiver: Option<String> },
 }
 

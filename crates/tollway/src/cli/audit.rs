@@ -15,13 +15,13 @@ pub struct Audit {
     /// lane:NAME, limit:SCOPE, budget:NAME, team:NAME, config, a job, …
     #[arg(long, value_name = "OBJECT")]
     object: Option<Object>,
-    /// Nothing older, such as 2026-11-01T00:00:00Z
+    /// Only entries since this time, such as 2026-11-01T00:00:00Z
     #[arg(long, value_name = "TIME")]
     from: Option<DateTime<Utc>>,
-    /// Only what is older
+    /// Only entries before this time
     #[arg(long, value_name = "TIME")]
     to: Option<DateTime<Utc>>,
-    /// The newest so many
+    /// Show at most this many, newest first
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
 }

@@ -26,15 +26,15 @@ pub struct Budgets {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show how the budgets stand; also without a subcommand
+    /// List budgets with their standing; the default subcommand
     List,
-    /// Declare a budget, or change it
+    /// Create or change a budget
     Set(Box<Set>),
     /// Remove a budget
     Remove { name: String },
-    /// Say since when the replicas hold a budget
+    /// Show since when all replicas enforce a budget
     Status { name: String },
-    /// Add up the ledger and compare it with what was counted
+    /// Compare the ledger's sums with the counted spend
     Verify,
 }
 
@@ -59,19 +59,19 @@ struct Set {
     /// reject, hold, downgrade or alert
     #[arg(long, value_name = "POLICY", value_parser = policy)]
     policy: Option<Policy>,
-    /// Let calls go on at the limit
+    /// Let calls through when the limit is reached
     #[arg(long)]
     soft: bool,
-    /// Percent at which it says so
+    /// Percents of the limit at which alerts are raised
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_value = "50,80,100")]
     thresholds: Vec<u32>,
     /// Percent of the limit that one job may spend within --guard-per
     #[arg(long, value_name = "PERCENT")]
     guard: Option<u32>,
-    /// How long its guard looks back, such as 30m or 1h
+    /// Window of the guard, such as 30m or 1h
     #[arg(long, value_name = "LENGTH", default_value = "1h", requires = "guard")]
     guard_per: Length,
-    /// RowsOf spend its guard looks at: job, feature or team
+    /// What the guard limits: each job, feature or team
     #[arg(long, value_name = "WHOSE", value_parser = guard_by, default_value = "job", requires = "guard")]
     guard_by: GuardBy,
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::profile::{self, Gateway};
 
 /// The longest silence of the gateway; streams send something more often.
-const SILENCE: Duration = Duration::from_secs(90);
+const READ_TIMEOUT: Duration = Duration::from_secs(90);
 
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -56,7 +56,7 @@ impl Client {
         }
         let mut http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(10))
-            .read_timeout(SILENCE)
+            .read_timeout(READ_TIMEOUT)
             .user_agent(concat!("tollway/", env!("CARGO_PKG_VERSION")));
         // A proxy of the environment is for the world outside.
         if base.host_str().is_some_and(|host| matches!(host, "localhost" | "127.0.0.1" | "[::1]")) {

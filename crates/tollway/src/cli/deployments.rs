@@ -21,16 +21,16 @@ pub struct Deployments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List deployments and how each fares; also without a subcommand
+    /// List deployments with their state; the default subcommand
     List,
-    /// Take a deployment out: no replica calls it until the time is over
+    /// Take a deployment out of service on all replicas for a time
     Cool {
         name: String,
         /// At most 30 days
         #[arg(long = "for", value_name = "SECONDS", default_value_t = 3_600)]
         for_s: u64,
     },
-    /// Put a deployment back in: taken out by hand, or cooling
+    /// Put a deployment back into service: taken out by hand, or cooling
     Release { name: String },
 }
 

@@ -20,7 +20,7 @@ pub struct JobArgs {
     /// prod, standard or bulk; bulk where the key may use it
     #[arg(long, value_name = "LANE")]
     lane: Option<Lane>,
-    /// What it is for, such as feature=search; may be given again
+    /// What it is for, such as feature=search; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     tag: Vec<String>,
     #[arg(long, value_name = "NAME", help = "Shown in lists")]
@@ -31,19 +31,19 @@ pub struct JobArgs {
     /// Expires what is not done by 2026-12-24T18:00:00Z, or in 90m, 6h, 2d
     #[arg(long, value_name = "TIME", value_parser = time)]
     deadline: Option<Moment>,
-    /// Nothing of it runs earlier; a time as for --deadline
+    /// Start no earlier than this; a time as for --deadline
     #[arg(long, value_name = "TIME", value_parser = time)]
     start_at: Option<Moment>,
-    /// Begin when all of this job has succeeded; JOB:end: when it has ended
+    /// Start after all of JOB has succeeded; JOB:end: after it has ended
     #[arg(long, value_name = "JOB")]
     after: Option<After>,
     /// Tries of one request that fail by its own errors, 5 when left out
     #[arg(long, value_name = "N")]
     max_attempts: Option<i16>,
-    /// The most that it may cost, in USD; at that it waits
+    /// Maximum cost in USD; the job pauses when it is reached
     #[arg(long, value_name = "AMOUNT")]
     max_cost: Option<Total>,
-    /// Told by a signed POST when the job ends
+    /// Receives a signed POST when the job ends
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,
 }

@@ -18,13 +18,13 @@ use super::{
 
 #[derive(Debug, Subcommand)]
 pub enum Keys {
-    /// List keys, the newest first; the keys themselves are shown only once, when they are made
+    /// List keys, newest first; a key itself is shown only once, when it is created
     List {
         /// Of this team only
         #[arg(long, value_name = "TEAM")]
         team: Option<String>,
     },
-    /// Make a key and print it, this once
+    /// Create a key and print it, this once
     Create(Create),
     /// Revoke a key; it is refused within a second
     Revoke {
@@ -35,7 +35,7 @@ pub enum Keys {
 
 #[derive(Debug, Args)]
 pub struct Create {
-    /// RowsOf key it is
+    /// Team that owns the key
     #[arg(long, value_name = "TEAM")]
     team: String,
     /// What it is for
@@ -59,7 +59,7 @@ pub struct Create {
     /// When it ends: in 90d, 12h, or at 2027-01-31T00:00:00Z; never when left out
     #[arg(long, value_name = "WHEN")]
     expires: Option<Expiry>,
-    /// Make the first admin key, through the database: nobody has a key yet
+    /// Create the first admin key, directly in the database
     #[arg(long, conflicts_with_all = ["role", "slots", "rpm", "tpm", "expires"])]
     bootstrap: bool,
 }

@@ -17,13 +17,13 @@ const SHOWN: usize = 20;
 
 #[derive(Debug, Subcommand)]
 pub enum Lake {
-    /// Write what is new in the ledger to Parquet; gateways do so by themselves
+    /// Export new ledger rows to Parquet; gateways do this on their own
     Export {
-        /// The whole ledger anew, into a lake that lost its files
+        /// Export the whole ledger again, into a lake that lost its files
         #[arg(long)]
         again: bool,
     },
-    /// Sort finished days into their final files; gateways do so by themselves
+    /// Compact finished days into their final files; gateways do this on their own
     Compact,
     /// Prove that lake and ledger are equal, row for row and pico-dollar for pico-dollar
     Verify,

@@ -21,11 +21,11 @@ pub struct Lanes {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the lanes, what waits in them, and why; also without a subcommand
+    /// List lanes with what waits in them, and why; the default subcommand
     List,
-    /// Declare a lane, or change it; what is left out has its default
+    /// Create or change a lane; omitted options get their defaults
     Set(set::Set),
-    /// Remove a lane that no key names; what is left in it is still served
+    /// Remove a lane that no key names; requests in it are still served
     Remove { name: String },
 }
 

@@ -22,16 +22,16 @@ pub enum Ledger {
 pub struct Correct {
     /// The attempt's id, or that of a synchronous call with one attempt
     attempt: String,
-    /// What it did cost in all
+    /// Total cost of the attempt, in USD
     #[arg(long, value_name = "AMOUNT")]
     cost_usd: Option<Total>,
     /// Its tokens, as input_uncached=1200,output_text=80, at prices of its time
     #[arg(long, value_name = "CLASS=N,…", value_delimiter = ',')]
     usage: Vec<String>,
-    /// It cost nothing and used nothing
+    /// Set its cost and its usage to zero
     #[arg(long)]
     void: bool,
-    /// Why, for the audit
+    /// Reason, for the audit
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }

@@ -20,9 +20,9 @@ pub struct Limits {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the limits in force; also without a subcommand
+    /// List limits in force; the default subcommand
     List,
-    /// Set a limit, or change it
+    /// Set a limit
     Set {
         #[command(flatten)]
         which: Which,

@@ -79,32 +79,32 @@ enum Command {
     Serve(serve::Serve),
     /// Bring the database's schema up to date
     Migrate(migrate::Migrate),
-    /// Check the configuration and say what is in it
+    /// Check the configuration and summarise it
     CheckConfig(check_config::CheckConfig),
     /// Submit a file of requests as one job
     Submit(submit::Submit),
-    /// Say what a file of requests would cost, and how long it would take
+    /// Estimate the cost and the duration of a file of requests
     Quote(quote::QuoteFile),
-    /// Look after jobs
+    /// Manage jobs
     #[command(subcommand)]
     Jobs(jobs::Jobs),
-    /// Look after recurring jobs
+    /// Manage recurring jobs
     #[command(subcommand)]
     Schedules(schedules::Schedules),
-    /// Look after lanes: what waits in them and why
+    /// Manage lanes; show what waits in them and why
     Lanes(lanes::Lanes),
-    /// Look after limits and quotas
+    /// Manage limits and quotas
     Limits(limits::Limits),
-    /// Show how deployments fare, take one out or put it back in
+    /// Show the state of deployments, take one out of service or put it back
     Deployments(deployments::Deployments),
-    /// Look after budgets: what was spent, what is left
+    /// Manage budgets; show what is spent and what is left
     Budgets(budgets::Budgets),
-    /// Show what people were told of, and test whether it arrives
+    /// List alerts, and send a test alert
     Alerts(alerts::Alerts),
-    /// Look after teams
+    /// Manage teams
     #[command(subcommand)]
     Teams(teams::Teams),
-    /// Look after API keys
+    /// Manage API keys
     #[command(subcommand)]
     Keys(keys::Keys),
     /// Show who changed lanes, limits, keys, teams, schedules and jobs

@@ -28,7 +28,7 @@ pub fn line(text: impl AsRef<[u8]>) -> std::io::Result<()> {
     out.flush()
 }
 
-/// To standard error: what goes on, never the answer itself.
+/// To standard error: progress and notes, never the answer itself.
 pub fn note(text: impl std::fmt::Display) {
     // Nobody is there to be told that nobody reads it.
     let _ = writeln!(std::io::stderr().lock(), "{text}");

@@ -36,13 +36,13 @@ pub struct Spend {
     /// Of this team only
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
-    /// Only where DIMENSION=VALUE[,VALUE]; may be given again
+    /// Only where DIMENSION=VALUE[,VALUE]; may be repeated
     #[arg(long = "where", value_name = "FILTER")]
     filters: Vec<String>,
-    /// Not the configured lake, but this folder or s3://…
+    /// Read this folder or s3://… instead of the configured lake
     #[arg(long, value_name = "LAKE")]
     lake: Option<String>,
-    /// Instead of standard output
+    /// Write to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }

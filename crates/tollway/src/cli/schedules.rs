@@ -17,9 +17,9 @@ use super::{
 pub enum Schedules {
     /// List recurring jobs
     List,
-    /// Submit the same requests again and again
+    /// Submit the same requests on a schedule
     Create(Create),
-    /// Take a schedule back; its jobs stay
+    /// Delete a schedule; its jobs stay
     Delete { id: ScheduleId },
 }
 
@@ -36,13 +36,13 @@ pub struct Create {
     /// In which the expression is read, such as Europe/Berlin
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     time_zone: String,
-    /// Make no job while the last one still runs
+    /// Skip a run while the previous job still runs
     #[arg(long)]
     skip_if_running: bool,
     /// As for submit
     #[arg(long, value_name = "LANE")]
     lane: Option<Lane>,
-    /// As for submit; may be given again
+    /// As for submit; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     tag: Vec<String>,
     /// As for submit

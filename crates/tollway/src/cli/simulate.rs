@@ -54,7 +54,7 @@ pub struct Simulate {
     /// Calls a minute beyond which 429 is answered
     #[arg(long, value_name = "N")]
     rpm: Option<u64>,
-    /// Start of all chance
+    /// Seed of the random numbers
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// A file to which the journal of all calls is appended

@@ -16,22 +16,22 @@ use super::{
 pub enum Teams {
     /// List teams
     List,
-    /// Make a team; keys are made for it with `tollway keys create`
+    /// Create a team; create its keys with `tollway keys create`
     Create {
         name: String,
-        /// Its share of a lane beside other teams, 1 to 1000
+        /// Weight among the teams of a lane, 1 to 1000
         #[arg(long, value_name = "N", default_value_t = 1)]
         weight: i32,
     },
     /// Disable a team: its keys are refused; its jobs and its spend stay
     Disable { name: String },
-    /// Make the secret that a team's webhooks are signed with; shown once
+    /// Create the signing secret of a team's webhooks; shown once
     WebhookSecret {
         name: String,
-        /// Make another one; the one before signs beside it for a while
+        /// Replace the secret; the old one stays valid for --overlap-hours
         #[arg(long)]
         rotate: bool,
-        /// How long it does
+        /// How long the old secret stays valid
         #[arg(long, value_name = "HOURS", default_value_t = 24, requires = "rotate")]
         overlap_hours: u64,
         /// Show which are active, without their texts

@@ -8,13 +8,13 @@ use super::secret::BadSecret;
 
 /// Where a setting was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum SettingOrigin {
     Line { file: PathBuf, line: usize },
     File(PathBuf),
     Variable(String),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line { file, line } => write!(f, "{}:{line}", file.display()),
@@ -30,9 +30,9 @@ pub enum ConfigError {
     #[error("the configuration {path} cannot be read: {source}")]
     NotReadable { path: PathBuf, source: std::io::Error },
     #[error("{place}: unknown key {key}; {advice}")]
-    UnknownKey { place: Place, key: String, advice: String },
+    UnknownKey { place: SettingOrigin, key: String, advice: String },
     #[error("{place}: {message}")]
-    Invalid { place: Place, message: String },
+    Invalid { place: SettingOrigin, message: String },
     #[error("{key}: {source}")]
     Secret { key: &'static str, source: BadSecret },
     #[error("alerts.{name}.{key}: {source}")]

@@ -7,7 +7,7 @@ use toml::Table;
 
 use super::{
     Config, ReceiverKind, dates,
-    error::{ConfigError, Place},
+    error::{ConfigError, SettingOrigin},
     locate, overrides,
     secret::SecretRef,
     unknown,
@@ -60,14 +60,14 @@ pub(super) fn parse(
     }
     if !variables.is_empty() {
         config = table.try_into().map_err(|error: toml::de::Error| ConfigError::Invalid {
-            place: Place::File(file.to_owned()),
+            place: SettingOrigin::File(file.to_owned()),
             message: error.message().to_owned(),
         })?;
     }
     check(&config).map_err(|(path, message)| {
         let place = match locate::line_of_path(text, &path) {
-            Some(line) => Place::Line { file: file.to_owned(), line },
-            None => Place::File(file.to_owned()),
+            Some(line) => SettingOrigin::Line { file: file.to_owned(), line },
+            None => SettingOrigin::File(file.to_owned()),
         };
         ConfigError::Invalid { place, message: format!("{}: {message}", path.join(".")) }
     })?;
@@ -76,9 +76,12 @@ pub(super) fn parse(
 
 fn explain(file: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let Some(span) = error.span() else {
-        return ConfigError::Invalid { place: Place::File(file.to_owned()), message: error.message().to_owned() };
+        return ConfigError::Invalid {
+            place: SettingOrigin::File(file.to_owned()),
+            message: error.message().to_owned(),
+        };
     };
-    let place = Place::Line { file: file.to_owned(), line: locate::line_of(text, span.start) };
+    let place = SettingOrigin::Line { file: file.to_owned(), line: locate::line_of(text, span.start) };
     let mut path = locate::path_at(text, &span);
     match unknown::parse(error.message()) {
         Some(unknown) => {
@@ -96,7 +99,7 @@ fn explain(file: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
 
 type Fault<'a> = (Vec<&'a str>, String);
 
-/// What the types let pass and no process could run with.
+/// Checks values that the types allow but that no process could run with.
 fn check(config: &Config) -> Result<(), Fault<'_>> {
     let at_least = |path: [&'static str; 2], value: u64, least: u64| {
         if value >= least { Ok(()) } else { Err((path.to_vec(), format!("must be at least {least}"))) }
@@ -180,7 +183,7 @@ fn check_inside(whole: &Caps, part: &Caps) -> Result<(), (&'static str, String)>
     Ok(())
 }
 
-/// Caps of nothing would stop what they limit for good, without anybody having said so.
+/// A cap of 0 would stop what it limits for good, which is probably not meant.
 fn check_caps(config: &Config) -> Result<(), Fault<'_>> {
     for (name, team) in &config.teams {
         let caps = [

@@ -16,7 +16,7 @@ use domain::{
     Budget, Catalog, Deployment, Lane, Route,
     catalog::{Approval, LaneRule, OwnPrice, Quotas, TeamRule},
 };
-use notify::alerts::{Receiver, Wanted};
+use notify::alerts::{Receiver, ReceiverSpec};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use serde::{Deserialize, Serialize};
 
@@ -86,13 +86,13 @@ impl Config {
         }
     }
 
-    /// Who is told of alerts, with their addresses and secrets.
+    /// The receivers of alerts, with their addresses and secrets.
     pub fn receivers(&self) -> Result<Vec<Receiver>, ConfigError> {
         let receiver = |(name, declared): (&String, &AlertReceiver)| {
             let read = |key, reference: &SecretRef| {
                 reference.read().map_err(|source| ConfigError::ReceiverSecret { name: name.clone(), key, source })
             };
-            let wanted = Wanted {
+            let wanted = ReceiverSpec {
                 name: name.clone(),
                 url: read("url", &declared.url)?,
                 secret: declared.secret.as_ref().map(|secret| read("secret", secret)).transpose()?,

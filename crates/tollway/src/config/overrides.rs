@@ -4,7 +4,7 @@ use toml::{Table, Value};
 
 use super::{
     Config, dates,
-    error::{ConfigError, Place},
+    error::{ConfigError, SettingOrigin},
     unknown,
 };
 
@@ -17,7 +17,7 @@ pub fn path_of(variable: &str) -> Option<Vec<String>> {
 
 /// Sets one override. A value is read as TOML (`8`, `true`, `["a", "b"]`) where that fits, else as text.
 pub fn apply(table: &Table, variable: &str, path: &[String], value: &str) -> Result<Table, ConfigError> {
-    let place = || Place::Variable(variable.to_owned());
+    let place = || SettingOrigin::Variable(variable.to_owned());
     let typed = format!("value = {value}").parse::<Table>().ok().and_then(|mut parsed| parsed.remove("value"));
     let typed = typed.map(dates::as_text);
     let text = Value::String(value.to_owned());
@@ -35,7 +35,7 @@ pub fn apply(table: &Table, variable: &str, path: &[String], value: &str) -> Res
     Err(explain(place(), &actual, error.message()))
 }
 
-fn explain(place: Place, path: &[String], message: &str) -> ConfigError {
+fn explain(place: SettingOrigin, path: &[String], message: &str) -> ConfigError {
     match unknown::parse(message) {
         Some(unknown) => {
             let depth = path.iter().position(|part| *part == unknown.key).unwrap_or(path.len() - 1);

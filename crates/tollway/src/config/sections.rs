@@ -46,9 +46,9 @@ pub struct Database {
 pub struct Worker {
     /// Requests of jobs under way at once in this process.
     pub slots: usize,
-    /// How long a silent worker keeps what it holds.
+    /// How long a silent worker keeps its leases.
     pub lease_s: u64,
-    /// How long running calls may go on after a shutdown began.
+    /// How long calls in flight may continue after a shutdown began.
     pub drain_s: u64,
 }
 
@@ -79,12 +79,12 @@ pub struct Secrets {
     pub pepper: Option<SecretRef>,
 }
 
-/// Who is told of alerts: `[alerts.NAME]`.
+/// A receiver of alerts: `[alerts.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AlertReceiver {
     pub kind: ReceiverKind,
-    /// Whoever knows it can write there, so it is kept as a secret.
+    /// A secret: everyone who knows it can write there.
     pub url: SecretRef,
     /// What a webhook's messages are signed with.
     pub secret: Option<SecretRef>,

@@ -1,4 +1,4 @@
-//! Reads serde's words about an unknown key, and finds the key that was meant.
+//! Parses serde's error about an unknown key, and finds the key that was probably meant.
 
 /// `unknown field `slotz`, expected one of `slots`, `lease_s``, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]

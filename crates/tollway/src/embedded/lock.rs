@@ -8,7 +8,8 @@ use std::{
 
 use anyhow::{Context, bail};
 
-/// Held as long as the file is open. The file names its holder's process id, for the one who is refused.
+/// The lock lasts as long as the file is open. The file contains the process id of its holder, for the error of a
+/// second `dev`.
 pub fn take(root: &Path) -> anyhow::Result<File> {
     let path = root.join("lock");
     let mut file = OpenOptions::new()

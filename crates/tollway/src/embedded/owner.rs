@@ -1,5 +1,5 @@
-//! Whom PostgreSQL runs as. It refuses to run as root, so root hands it to `postgres`, or to `nobody` where there is no
-//! such user; anybody else runs it as themselves.
+//! The user that PostgreSQL runs as. It refuses to run as root, so root runs it as `postgres`, or as `nobody` if there
+//! is no such user; any other user runs it as themselves.
 
 use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},

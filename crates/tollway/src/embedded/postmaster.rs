@@ -1,5 +1,6 @@
-//! Who runs in a data directory. `postmaster.pid` says who did; only the process itself proves that it still does: its id
-//! may have gone to somebody else, or stand for a zombie, which PostgreSQL and `kill -0` both take for alive.
+//! Which server runs in a data directory. `postmaster.pid` says who did; only the process itself proves that it still
+//! does: its id may have gone to somebody else, or stand for a zombie, which PostgreSQL and `kill -0` both take for
+//! alive.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,7 @@ pub struct PidFile {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum PostmasterState {
     Nothing,
     /// The postmaster lives.
     Alive(PidFile),
@@ -27,11 +28,11 @@ pub enum Found {
     Stale,
 }
 
-pub fn look(data: &Path) -> Found {
-    let Ok(text) = std::fs::read_to_string(data.join("postmaster.pid")) else { return Found::Nothing };
+pub fn look(data: &Path) -> PostmasterState {
+    let Ok(text) = std::fs::read_to_string(data.join("postmaster.pid")) else { return PostmasterState::Nothing };
     match parse(&text) {
-        Some(file) if runs_in(file.pid, data) => Found::Alive(file),
-        _ => Found::Stale,
+        Some(file) if runs_in(file.pid, data) => PostmasterState::Alive(file),
+        _ => PostmasterState::Stale,
     }
 }
 
@@ -98,7 +99,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = format!("{}\n{}\n0\n5432\n/run\n\n0 0\nready   \n", std::process::id(), dir.path().display());
         std::fs::write(dir.path().join("postmaster.pid"), file).unwrap();
-        assert_eq!(look(dir.path()), Found::Stale);
-        assert_eq!(look(Path::new("/no/such/folder")), Found::Nothing);
+        assert_eq!(look(dir.path()), PostmasterState::Stale);
+        assert_eq!(look(Path::new("/no/such/folder")), PostmasterState::Nothing);
     }
 }

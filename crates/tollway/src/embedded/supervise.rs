@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{postmaster, site::Site, up};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
 /// Ends when `release` is cancelled, never in the middle of a start.
 pub async fn supervise(site: Arc<Site>, mut pid: i32, release: CancellationToken) {
@@ -25,7 +25,7 @@ pub async fn supervise(site: Arc<Site>, mut pid: i32, release: CancellationToken
             }
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "The embedded database cannot be started; trying again");
-                pause = LONGEST_PAUSE;
+                pause = MAX_BACKOFF;
             }
         }
     }

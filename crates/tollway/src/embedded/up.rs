@@ -14,16 +14,16 @@ use nix::{
 };
 
 use super::{
-    postmaster::{self, Found, PidFile, Status},
+    postmaster::{self, PidFile, PostmasterState, Status},
     settings,
     site::{PORT, Site},
 };
 
 /// Recovery after a crash replays up to `max_wal_size`; a slow disk takes minutes for it.
 const START_TIMEOUT: Duration = Duration::from_secs(600);
-/// How long children of a killed postmaster may go on before they are told to end.
-const ORPHANS_NOTICE: Duration = Duration::from_secs(5);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long children of a killed postmaster may run before they are terminated.
+const ORPHAN_GRACE: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const LOG_MAX: u64 = 10 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,17 +38,17 @@ pub async fn bring_up(site: &Site) -> anyhow::Result<Up> {
     let mut told = began;
     loop {
         let waits_for = match postmaster::look(&site.data) {
-            Found::Alive(PidFile { pid, status: Status::Ready, socket_dir }) if socket_dir == site.run => {
+            PostmasterState::Alive(PidFile { pid, status: Status::Ready, socket_dir }) if socket_dir == site.run => {
                 return Ok(Up { pid, adopted: true });
             }
             // Its folder was moved while it ran: nobody could reach it at the address that we know.
-            Found::Alive(PidFile { status: Status::Ready, .. }) => {
+            PostmasterState::Alive(PidFile { status: Status::Ready, .. }) => {
                 shut_down(site).await?;
                 continue;
             }
-            Found::Alive(PidFile { status: Status::Stopping, .. }) => "is shutting down",
-            Found::Alive(PidFile { status: Status::Starting, .. }) => "is recovering",
-            Found::Nothing | Found::Stale => match bury(site, began.elapsed())? {
+            PostmasterState::Alive(PidFile { status: Status::Stopping, .. }) => "is shutting down",
+            PostmasterState::Alive(PidFile { status: Status::Starting, .. }) => "is recovering",
+            PostmasterState::Nothing | PostmasterState::Stale => match bury(site, began.elapsed())? {
                 Grave::Empty => {
                     let pid = launch(site).await?;
                     return Ok(Up { pid, adopted: false });
@@ -67,7 +67,7 @@ pub async fn bring_up(site: &Site) -> anyhow::Result<Up> {
             told = Instant::now();
             tracing::warn!("The embedded database {waits_for}; waiting for it");
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -81,7 +81,7 @@ enum Grave {
 fn bury(site: &Site, waited: Duration) -> anyhow::Result<Grave> {
     let orphans = postmaster::everyone_in(&site.data);
     if !orphans.is_empty() {
-        if waited > ORPHANS_NOTICE {
+        if waited > ORPHAN_GRACE {
             for pid in orphans {
                 // It may be gone by now.
                 let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
@@ -119,7 +119,7 @@ async fn launch(site: &Site) -> anyhow::Result<i32> {
         .await
         .context("cannot run pg_ctl")?;
     match postmaster::look(&site.data) {
-        Found::Alive(file) if output.status.success() => Ok(file.pid),
+        PostmasterState::Alive(file) if output.status.success() => Ok(file.pid),
         _ => {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             bail!(
@@ -134,7 +134,7 @@ async fn launch(site: &Site) -> anyhow::Result<i32> {
 
 /// Fast: open transactions are rolled back, what was committed is on disk. Nothing to do when none runs.
 pub async fn shut_down(site: &Site) -> anyhow::Result<()> {
-    let Found::Alive(_) = postmaster::look(&site.data) else { return Ok(()) };
+    let PostmasterState::Alive(_) = postmaster::look(&site.data) else { return Ok(()) };
     let output = site
         .command("pg_ctl")
         .args(["stop", "-s", "-m", "fast", "-w", "-t", "120", "-D"])
@@ -143,12 +143,12 @@ pub async fn shut_down(site: &Site) -> anyhow::Result<()> {
         .await
         .context("cannot run pg_ctl")?;
     match postmaster::look(&site.data) {
-        Found::Alive(file) => bail!(
+        PostmasterState::Alive(file) => bail!(
             "the embedded database (process {}) is still shutting down: {}",
             file.pid,
             String::from_utf8_lossy(&output.stderr).trim()
         ),
-        Found::Nothing | Found::Stale => Ok(()),
+        PostmasterState::Nothing | PostmasterState::Stale => Ok(()),
     }
 }
 

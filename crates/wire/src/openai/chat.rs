@@ -1,6 +1,6 @@
 //! The messages of a chat: whether there are any, and the images, sounds and files in them.
 
-use super::Found;
+use super::BodyScan;
 use crate::{
     bad::BadCall,
     json::{Flaw, Kind, Scanner, Text},
@@ -9,7 +9,7 @@ use crate::{
 
 const ALLOWED: &str = "an array of at least one message";
 
-pub(super) fn messages(scanner: &mut Scanner<'_>, found: &mut Found<'_>) -> Result<(), Flaw> {
+pub(super) fn messages(scanner: &mut Scanner<'_>, found: &mut BodyScan<'_>) -> Result<(), Flaw> {
     let kind = scanner.kind()?;
     if kind != Kind::Array {
         scanner.value()?;
@@ -32,7 +32,7 @@ pub(super) fn messages(scanner: &mut Scanner<'_>, found: &mut Found<'_>) -> Resu
 }
 
 /// Takes the value of a member that carries media; other members are left to the walk.
-fn media(scanner: &mut Scanner<'_>, key: Text<'_>, found: &mut Found<'_>) -> Result<bool, Flaw> {
+fn media(scanner: &mut Scanner<'_>, key: Text<'_>, found: &mut BodyScan<'_>) -> Result<bool, Flaw> {
     let Some(media) = Media::of(&key.name()) else { return Ok(false) };
     let mut piece = Piece::default();
     match scanner.kind()? {

@@ -1,6 +1,6 @@
 //! The input of embeddings: a text, an array of texts, an array of tokens, or an array of arrays of tokens.
 
-use super::Found;
+use super::BodyScan;
 use crate::{
     bad::BadCall,
     json::{Flaw, Kind, Scanner},
@@ -23,7 +23,7 @@ struct Entries {
     has_no_token: bool,
 }
 
-pub(super) fn input(scanner: &mut Scanner<'_>, found: &mut Found<'_>) -> Result<(), Flaw> {
+pub(super) fn input(scanner: &mut Scanner<'_>, found: &mut BodyScan<'_>) -> Result<(), Flaw> {
     let kind = scanner.kind()?;
     found.has_prompt = true;
     match kind {
@@ -90,7 +90,7 @@ fn entries(scanner: &mut Scanner<'_>) -> Result<Entries, Flaw> {
 }
 
 /// Counts the embeddings that are asked for, and names what no provider would take.
-fn judge(seen: &Entries, found: &mut Found<'_>) {
+fn judge(seen: &Entries, found: &mut BodyScan<'_>) {
     let all = seen.texts + seen.tokens + seen.arrays + seen.others;
     found.layout.inputs = match all {
         0 => None,

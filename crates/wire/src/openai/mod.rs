@@ -19,7 +19,7 @@ const MAXIMA: [&str; 5] =
 const CHOICES: [&str; 2] = ["n", "best_of"];
 
 /// What one pass over a body found.
-pub(crate) struct Found<'a> {
+pub(crate) struct BodyScan<'a> {
     pub model: Option<Raw<'a>>,
     pub output: Output,
     pub stream: bool,
@@ -35,7 +35,7 @@ pub(crate) struct Found<'a> {
     seen: Vec<&'static str>,
 }
 
-impl Found<'_> {
+impl BodyScan<'_> {
     pub fn fault(&mut self, fault: BadCall) {
         self.fault.get_or_insert(fault);
     }
@@ -50,14 +50,14 @@ impl Found<'_> {
 }
 
 /// Reads the object that comes next in `scanner`, whose text begins with it.
-pub(crate) fn scan<'a>(endpoint: Endpoint, scanner: &mut Scanner<'a>) -> Result<Found<'a>, BadCall> {
+pub(crate) fn scan<'a>(endpoint: Endpoint, scanner: &mut Scanner<'a>) -> Result<BodyScan<'a>, BadCall> {
     let kind = scanner.kind()?;
     if kind != Kind::Object {
         scanner.value()?;
         return Err(BadCall::NotAnObject(kind));
     }
     let inside = scanner.at() + 1;
-    let mut found = Found {
+    let mut found = BodyScan {
         model: None,
         output: Output { max: None, choices: 1 },
         stream: false,
@@ -72,7 +72,7 @@ pub(crate) fn scan<'a>(endpoint: Endpoint, scanner: &mut Scanner<'a>) -> Result<
     Ok(found)
 }
 
-fn member<'a>(endpoint: Endpoint, scanner: &mut Scanner<'a>, name: &str, found: &mut Found<'a>) -> Result<(), Flaw> {
+fn member<'a>(endpoint: Endpoint, scanner: &mut Scanner<'a>, name: &str, found: &mut BodyScan<'a>) -> Result<(), Flaw> {
     let is_chat = endpoint == Endpoint::ChatCompletions;
     match name {
         "model" => model(scanner.value()?, found),
@@ -103,7 +103,7 @@ fn member<'a>(endpoint: Endpoint, scanner: &mut Scanner<'a>, name: &str, found: 
     Ok(())
 }
 
-fn model<'a>(value: Raw<'a>, found: &mut Found<'a>) {
+fn model<'a>(value: Raw<'a>, found: &mut BodyScan<'a>) {
     found.sees("model");
     match found.layout.model {
         None => found.layout.model = Some(value.span.clone()),
@@ -112,7 +112,7 @@ fn model<'a>(value: Raw<'a>, found: &mut Found<'a>) {
     found.model = Some(value);
 }
 
-fn stream(value: &Raw<'_>, found: &mut Found<'_>) {
+fn stream(value: &Raw<'_>, found: &mut BodyScan<'_>) {
     found.sees("stream");
     match value.text {
         "true" => found.stream = true,
@@ -122,7 +122,7 @@ fn stream(value: &Raw<'_>, found: &mut Found<'_>) {
 }
 
 /// The largest counts, for servers differ in which of the names they honour.
-fn maximum(name: &'static str, value: &Raw<'_>, found: &mut Found<'_>) {
+fn maximum(name: &'static str, value: &Raw<'_>, found: &mut BodyScan<'_>) {
     found.sees(name);
     if value.kind == Kind::Null {
         return;
@@ -134,7 +134,7 @@ fn maximum(name: &'static str, value: &Raw<'_>, found: &mut Found<'_>) {
 }
 
 /// Providers charge for all answers that they generate, also for those that `best_of` discards.
-fn choices(name: &'static str, value: &Raw<'_>, found: &mut Found<'_>) {
+fn choices(name: &'static str, value: &Raw<'_>, found: &mut BodyScan<'_>) {
     found.sees(name);
     if value.kind == Kind::Null {
         return;

@@ -294,7 +294,7 @@ impl World {
                 after.used += mine;
                 after.granted += mine;
             }
-            let room = Room { cap, others, replicas: REPLICAS as i128, is_open: is_current };
+            let room = Headroom { cap, others, replicas: REPLICAS as i128, is_open: is_current };
             let (needs, recent) = match is_current {
                 true => (std::mem::take(&mut replica.unmet), std::mem::take(&mut replica.recent)),
                 false => (Vec::new(), 0),

@@ -12,14 +12,14 @@ fn guarded(by: &str) -> Budgets {
 }
 
 fn call(budgets: &Budgets, job: Option<i64>) -> Result<Reservation, Refusal> {
-    budgets.reserve(&Ask { job, ..ask("a") }, &deployment("m"), now(), Urgency::CanWait)
+    budgets.reserve(&ReservationRequest { job, ..ask("a") }, &deployment("m"), now(), Urgency::CanWait)
 }
 
 /// Grants the only part so much, and tells what it holds.
 fn grant_part(budgets: &Budgets, amount: i128) -> (i128, i128) {
-    let part = budgets.parts.all().pop().unwrap();
-    let mut state = part.state();
-    let account = &mut state.cell(&part, now()).account;
+    let sub_budget = budgets.sub_budgets.all().pop().unwrap();
+    let mut state = sub_budget.state();
+    let account = &mut state.cell(&sub_budget, now()).account;
     account.granted += amount;
     (account.used, account.reserved)
 }
@@ -28,7 +28,7 @@ fn grant_part(budgets: &Budgets, amount: i128) -> (i128, i128) {
 fn a_job_is_held_by_its_part_and_of_the_whole_or_of_neither() {
     let budgets = guarded("job");
     let refusal = call(&budgets, Some(7)).unwrap_err();
-    assert!(refusal.rule.part.is_some() && !refusal.is_final(), "its part was granted nothing yet");
+    assert!(refusal.rule.sub_budget.is_some() && !refusal.is_final(), "its part was granted nothing yet");
     assert_eq!(stands(&budgets, 1, now()), (0, 0), "of the whole it holds nothing either");
     assert_eq!(refusal.obstacle().reason, domain::waits::WaitReason::Guard);
     grant_part(&budgets, 400);
@@ -57,12 +57,12 @@ fn synchronous_calls_pass_a_guard_and_count_for_it() {
 fn an_approved_job_passes_until_its_time_is_over() {
     let budgets = guarded("job");
     call(&budgets, Some(7)).unwrap_err();
-    let part = budgets.parts.all().pop().unwrap();
-    part.state().lifted.insert(7, now() + TimeDelta::minutes(1));
+    let sub_budget = budgets.sub_budgets.all().pop().unwrap();
+    sub_budget.state().lifted.insert(7, now() + TimeDelta::minutes(1));
     let passed = call(&budgets, Some(7)).unwrap();
     assert_eq!(grant_part(&budgets, 0), (TOKENS, TOKENS), "it counts");
     passed.release();
-    part.state().lifted.insert(7, now());
+    sub_budget.state().lifted.insert(7, now());
     call(&budgets, Some(7)).unwrap_err();
 }
 

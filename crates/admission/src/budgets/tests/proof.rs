@@ -16,7 +16,7 @@ async fn control(pool: &PgPool, budget: Value) -> (Arc<AdmissionControl>, i64) {
     register(pool, control.worker_id, &["api", "worker"]).await;
     budgets::follow(&control).await.unwrap();
     set(&control, budget).await;
-    let id = control.budgets.book().rules[0].id;
+    let id = control.budgets.index().rules[0].id;
     (control, id)
 }
 
@@ -37,7 +37,7 @@ fn total(tokens: i64) -> Value {
 
 /// A call of the team `t` that holds [`TOKENS`].
 async fn hold(control: &AdmissionControl, job: Option<i64>) -> Reservation {
-    let ask = Ask { job, ..ask("t") };
+    let ask = ReservationRequest { job, ..ask("t") };
     for _ in 0..200 {
         match control.budgets.reserve(&ask, &deployment("m"), control.clock.now(), Urgency::CanWait) {
             Ok(held) => return held,
@@ -76,7 +76,7 @@ async fn compared(control: &AdmissionControl) {
 
 /// All doubts of the process are older than it takes others to book.
 fn a_moment_later(control: &AdmissionControl) {
-    for rule in &control.budgets.book().rules {
+    for rule in &control.budgets.index().rules {
         rule.state().cells.iter_mut().for_each(|cell| cell.doubts.clear());
     }
 }
@@ -97,7 +97,7 @@ async fn what_a_living_replica_gave_up_is_proven_by_the_ledger(pool: PgPool) {
     compared(&control).await;
     let now = standing(&control).await;
     assert_eq!((now.spent, now.unproven), (30, 0), "{now:?}");
-    assert_eq!(control.budgets.book().rules[0].state().cells[0].account.used, 30);
+    assert_eq!(control.budgets.index().rules[0].state().cells[0].account.used, 30);
 }
 
 #[sqlx::test(migrations = "../../migrations")]
@@ -157,7 +157,7 @@ async fn what_somebody_else_booked_beyond_is_not_spent_twice(pool: PgPool) {
     // The first time it may be a call that is committed and not settled yet.
     for expected in [100, 450] {
         compared(&control).await;
-        assert_eq!(control.budgets.book().rules[0].state().cells[0].account.used, expected);
+        assert_eq!(control.budgets.index().rules[0].state().cells[0].account.used, expected);
     }
     assert!(!fits(&control), "450 of 500 are spent");
 }
@@ -168,7 +168,7 @@ async fn a_correction_of_the_dead_takes_back_what_it_says_and_no_more(pool: PgPo
     register(&pool, OTHER, &["api"]).await;
     let mut conn = pool.acquire().await.unwrap();
     let cell = chrono::DateTime::UNIX_EPOCH;
-    let put = store::budget::Put { budget_id: id, cell, granted: 300, reserved: 0, free: 0 };
+    let put = store::budget::GrantRow { budget_id: id, cell, granted: 300, reserved: 0, free: 0 };
     store::budget::give(&mut conn, OTHER, &[put]).await.unwrap();
     let unknown = LedgerRow { worker_id: OTHER, ..row_of(&control, 200) };
     book(&control, &unknown).await;

@@ -3,8 +3,8 @@
 use super::*;
 use crate::budgets::collect_demand::{Occasion, collect_demand};
 
-fn rule(budgets: &Budgets) -> Arc<super::super::rule::Rule> {
-    Arc::clone(&budgets.book().rules[0])
+fn rule(budgets: &Budgets) -> Arc<super::super::rule::BudgetRule> {
+    Arc::clone(&budgets.index().rules[0])
 }
 
 fn free(budgets: &Budgets) -> i128 {

@@ -25,15 +25,15 @@ fn paused_after(lasts: i64, slots: usize) -> Option<i64> {
     let guard = json!({"percent": 10, "per": "1h"});
     budgets.turn_to(1, vec![row(1, json!({"limit_tokens": 1_200_000, "window": "day", "guard": guard}))]);
     grant(&budgets, 1, 1_200_000);
-    let (deployment, ask) = (deployment("m"), Ask { job: Some(JOB), ..ask("a") });
+    let (deployment, ask) = (deployment("m"), ReservationRequest { job: Some(JOB), ..ask("a") });
     let mut under_way: VecDeque<(i64, Reservation)> = VecDeque::new();
     let mut cells = Cells::new();
     for second in (0..5_400).step_by(5) {
         let at = now() + TimeDelta::seconds(second);
         while under_way.front().is_some_and(|(ends, _)| *ends <= second) {
             let (_, call) = under_way.pop_front().unwrap();
-            let part = budgets.parts.all().remove(0);
-            cells.entry(part.span(call.at().unwrap()).start).or_default().1 += i128::from(CHARGED);
+            let sub_budget = budgets.sub_budgets.all().remove(0);
+            cells.entry(sub_budget.span(call.at().unwrap()).start).or_default().1 += i128::from(CHARGED);
             call.settle(&charged(CHARGED));
         }
         for occasion in [Occasion::Demand, Occasion::Tick] {
@@ -59,11 +59,11 @@ fn paused_after(lasts: i64, slots: usize) -> Option<i64> {
 
 /// As with Postgres: all is counted before anything is written.
 fn exchange(budgets: &Budgets, cells: &mut Cells, at: DateTime<Utc>, occasion: Occasion) {
-    let part = budgets.parts.all().remove(0);
-    part.part.as_ref().unwrap().known_as(2);
-    let mut state = part.state();
+    let sub_budget = budgets.sub_budgets.all().remove(0);
+    sub_budget.sub_budget.as_ref().unwrap().known_as(2);
+    let mut state = sub_budget.state();
     let mut pending = Vec::new();
-    collect_demand(&mut state, &part, at, occasion, &mut pending);
+    collect_demand(&mut state, &sub_budget, at, occasion, &mut pending);
     let before = cells.clone();
     for one in pending {
         let mut taken = Taken { others: 0, mine: 0, spent: 0, unproven: 0 };

@@ -7,7 +7,7 @@ use store::PgPool;
 
 use super::*;
 use crate::{
-    granter::{KEPT_TICKS, TICK},
+    granter::{GRANT_RETENTION_TICKS, TICK_INTERVAL},
     limits::{Permit, Refused, Waiter, refused::Standing},
     testing,
 };
@@ -15,7 +15,7 @@ use crate::{
 const LEASE: Duration = Duration::from_secs(30);
 
 /// A replica that is under a limit of this kind for each of the scopes.
-async fn limited(pool: &PgPool, kind: &str, cap: i64, scopes: &[&str]) -> (Arc<AdmissionControl>, Vec<Arc<Rule>>) {
+async fn limited(pool: &PgPool, kind: &str, cap: i64, scopes: &[&str]) -> (Arc<AdmissionControl>, Vec<Arc<LimitRule>>) {
     let control = testing::control(pool).await;
     for scope in scopes {
         store::limit::set(&mut pool.acquire().await.unwrap(), scope, kind, cap).await.unwrap();
@@ -26,7 +26,7 @@ async fn limited(pool: &PgPool, kind: &str, cap: i64, scopes: &[&str]) -> (Arc<A
 }
 
 /// Another one, beside those that there are.
-async fn another(pool: &PgPool, worker_id: i64, scopes: &[&str]) -> (Arc<AdmissionControl>, Vec<Arc<Rule>>) {
+async fn another(pool: &PgPool, worker_id: i64, scopes: &[&str]) -> (Arc<AdmissionControl>, Vec<Arc<LimitRule>>) {
     let control = testing::replica(pool, worker_id);
     register(pool, worker_id).await;
     reload(&control).await.unwrap();
@@ -38,11 +38,11 @@ async fn register(pool: &PgPool, worker_id: i64) {
     store::worker::register(&mut pool.acquire().await.unwrap(), worker_id, "h", &[], 1, LEASE).await.unwrap();
 }
 
-fn take(control: &AdmissionControl, rules: &[Arc<Rule>]) -> Option<Permit> {
+fn take(control: &AdmissionControl, rules: &[Arc<LimitRule>]) -> Option<Permit> {
     control.limits.try_take(rules, 1).ok()
 }
 
-fn refused(control: &AdmissionControl, rules: &[Arc<Rule>]) -> Refused {
+fn refused(control: &AdmissionControl, rules: &[Arc<LimitRule>]) -> Refused {
     control.limits.take(rules, 1, Waiter::Caller).unwrap_err()
 }
 
@@ -58,7 +58,7 @@ async fn demand(control: &AdmissionControl) {
 
 /// Ticks until a request that was refused for long comes again.
 fn longest_pause() -> u32 {
-    (backoff::LONGEST.as_millis() / TICK.as_millis()) as u32
+    (backoff::MAX_BACKOFF.as_millis() / TICK_INTERVAL.as_millis()) as u32
 }
 
 /// What the database counts as granted to the replica.
@@ -115,7 +115,7 @@ async fn what_was_granted_to_one_who_waits_is_there_when_it_comes_again(pool: Pg
 
     assert!(take(&control, &rules).is_none());
     demand(&control).await;
-    ticks(&control, KEPT_TICKS + 1).await;
+    ticks(&control, GRANT_RETENTION_TICKS + 1).await;
     assert_eq!((rules[0].left(), recorded(&pool, &control).await), (0, 0), "who does not come again gets nothing kept");
 }
 

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::limits::Permit;
 
-fn rule(kind: Kind, granted: i64) -> Arc<Rule> {
-    let rule = Arc::new(Rule::new(1, "team:1", kind));
+fn rule(kind: Kind, granted: i64) -> Arc<LimitRule> {
+    let rule = Arc::new(LimitRule::new(1, "team:1", kind));
     rule.grant(granted);
     rule
 }

@@ -134,7 +134,7 @@ async fn take(control: &AdmissionControl, pool: &PgPool, scopes: &[&str], tokens
             Verdict::Full(full) => {
                 let amount = if full.refused.kind == Kind::Tpm { tokens } else { 1 };
                 let (scope, kind) = (Arc::clone(&full.refused.scope), full.refused.kind);
-                let has_word = since.elapsed() < WORD;
+                let has_word = since.elapsed() < PEER_ANSWER_TIMEOUT;
                 return Err(Refusal { scope, kind, amount, from, to: now(pool).await, has_word });
             }
             Verdict::Unknown => panic!("the database is there"),

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::limits::{Kind, Rule, Waiter};
+use crate::limits::{Kind, LimitRule, Waiter};
 
 fn refused(id: i64) -> Refused {
-    let rules = [Arc::new(Rule::new(id, "team:1", Kind::Slots))];
+    let rules = [Arc::new(LimitRule::new(id, "team:1", Kind::Slots))];
     Limiter::default().take(&rules, 1, Waiter::Caller).unwrap_err()
 }
 

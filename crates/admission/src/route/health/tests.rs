@@ -1,5 +1,5 @@
 use super::*;
-use crate::route::circuit::PROBE_PAUSE;
+use crate::route::circuit::PROBE_POLL_INTERVAL;
 
 /// A deployment as two teams call it. Times are in milliseconds since its beginning.
 struct Trial {
@@ -210,7 +210,7 @@ fn one_probe_goes_first() {
     assert_eq!(trial.health.ready("d", "a"), Ok(()));
     trial.health.started("d", "a");
     for name in ["a", "b"] {
-        assert_eq!(trial.health.ready("d", name).map_err(|shut| shut.after), Err(PROBE_PAUSE));
+        assert_eq!(trial.health.ready("d", name).map_err(|shut| shut.after), Err(PROBE_POLL_INTERVAL));
     }
     trial.health.succeeded(&team("d"), &team("a"), Instant::now());
     assert_eq!(trial.health.ready("d", "b"), Ok(()));
@@ -233,9 +233,13 @@ fn a_call_of_before_the_cooling_is_not_the_probe() {
     trial.refuses("a", 1, Connect, Some(0), (1_000, 1_000));
     trial.health.started("d", "a");
     trial.fails("a", 2, Connect, (0, 1_010));
-    assert_eq!(trial.health.ready("d", "a").map_err(|shut| shut.after), Err(PROBE_PAUSE), "the probe is under way");
+    assert_eq!(
+        trial.health.ready("d", "a").map_err(|shut| shut.after),
+        Err(PROBE_POLL_INTERVAL),
+        "the probe is under way"
+    );
     trial.fails("a", 3, Connect, (1_010, 1_010));
-    assert!(!trial.takes("a", 1_011 + PROBE_PAUSE.as_millis() as u64), "the probe failed");
+    assert!(!trial.takes("a", 1_011 + PROBE_POLL_INTERVAL.as_millis() as u64), "the probe failed");
 }
 
 #[test]

@@ -73,7 +73,10 @@ fn a_tag_that_no_call_can_have_is_refused_with_what_it_should_be() {
         (json!({"tags": {"environment": "prod"}}), reserved("environment")),
         (json!({"tags": {"feature": "x"}}), reserved("feature")),
         (json!({"tags": {"customer": "acme"}}), reserved("customer")),
-        (json!({"feature": "x", "customer": "y", "tags": many}), "scope: at most 16 tags, not 17".to_owned()),
+        (
+            json!({"feature": "x", "customer": "y", "tags": many}),
+            "scope: at most 16 tags are allowed (got 17)".to_owned(),
+        ),
     ] {
         assert_eq!(said(json!({"scope": scope})), Some(expected), "{scope}");
     }

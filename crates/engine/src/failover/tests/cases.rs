@@ -17,7 +17,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use super::world::{Fate, NOWHERE, Scripted, World, body, catalog, line, number, used};
+use super::world::{NOWHERE, Scripted, ScriptedOutcome, World, body, catalog, line, number, used};
 use crate::{
     admit::Caller,
     call::Providers,
@@ -36,7 +36,7 @@ fn lines(count: usize, text: &str) -> String {
 /// An answer that is billed and is none, of a provider that fails everybody.
 #[sqlx::test(migrations = "../../migrations")]
 async fn paid_failures_are_attempts_whatever_the_breaker_says(pool: PgPool) {
-    let provider = Scripted::new(|_, _| (AT_ONCE, Fate::FailUsing(ErrorClass::Garbage, used())));
+    let provider = Scripted::new(|_, _| (AT_ONCE, ScriptedOutcome::FailUsing(ErrorClass::Garbage, used())));
     let world = World::scripted(&pool, catalog(ONE, TO_ONE), &provider).await;
     let team = world.team("a").await;
     let job = world.submit(&team, 3, &lines(5, "odd")).await;
@@ -49,7 +49,7 @@ async fn paid_failures_are_attempts_whatever_the_breaker_says(pool: PgPool) {
 /// The same over several deployments: no more than its attempts, though there are others left to ask.
 #[sqlx::test(migrations = "../../migrations")]
 async fn paid_failures_of_several_deployments_are_counted_together(pool: PgPool) {
-    let provider = Scripted::new(|_, _| (AT_ONCE, Fate::Fail(ErrorClass::Cut)));
+    let provider = Scripted::new(|_, _| (AT_ONCE, ScriptedOutcome::Fail(ErrorClass::Cut)));
     let deployments = [("a", NOWHERE), ("b", NOWHERE), ("c", NOWHERE)];
     let world = World::scripted(&pool, catalog(&deployments, &[("chat", &["a", "b", "c"])]), &provider).await;
     let team = world.team("a").await;
@@ -64,8 +64,8 @@ async fn paid_failures_of_several_deployments_are_counted_together(pool: PgPool)
 async fn a_poisoned_job_ends_and_keeps_nobody_out(pool: PgPool) {
     for class in [ErrorClass::ServerError, ErrorClass::Forbidden, ErrorClass::Credential, ErrorClass::Garbage] {
         let provider = Scripted::new(move |_, body| match body.contains("poison") {
-            true => (AT_ONCE, Fate::Fail(class)),
-            false => (AT_ONCE, Fate::Answer),
+            true => (AT_ONCE, ScriptedOutcome::Fail(class)),
+            false => (AT_ONCE, ScriptedOutcome::Answer),
         });
         let world = World::scripted(&pool, catalog(ONE, TO_ONE), &provider).await;
         let name = class.as_str().replace('_', "-");
@@ -96,14 +96,17 @@ async fn a_poisoned_job_ends_and_keeps_nobody_out(pool: PgPool) {
 #[sqlx::test(migrations = "../../migrations")]
 async fn each_failed_call_ends_as_one_final_row(pool: PgPool) {
     let provider = Scripted::new(|_, body| {
-        let fates = [
-            ("server", Fate::Fail(ErrorClass::ServerError)),
-            ("garbage", Fate::Fail(ErrorClass::Garbage)),
-            ("invalid", Fate::Fail(ErrorClass::InvalidRequest)),
-            ("panic", Fate::Panic),
+        let outcomes = [
+            ("server", ScriptedOutcome::Fail(ErrorClass::ServerError)),
+            ("garbage", ScriptedOutcome::Fail(ErrorClass::Garbage)),
+            ("invalid", ScriptedOutcome::Fail(ErrorClass::InvalidRequest)),
+            ("panic", ScriptedOutcome::Panic),
         ];
-        let fate = fates.into_iter().find(|(word, _)| body.contains(word)).map_or(Fate::Answer, |(_, fate)| fate);
-        (AT_ONCE, fate)
+        let outcome = outcomes
+            .into_iter()
+            .find(|(word, _)| body.contains(word))
+            .map_or(ScriptedOutcome::Answer, |(_, outcome)| outcome);
+        (AT_ONCE, outcome)
     });
     let deployments = [("first", NOWHERE), ("second", NOWHERE)];
     let world = World::scripted(&pool, catalog(&deployments, &[("chat", &["first", "second"])]), &provider).await;
@@ -126,7 +129,8 @@ async fn each_failed_call_ends_as_one_final_row(pool: PgPool) {
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_throttled_call_and_the_next_one_hear_the_same(pool: PgPool) {
     let retry_after = Duration::from_secs(500);
-    let provider = Scripted::new(move |_, _| (AT_ONCE, Fate::Refuse { class: ErrorClass::Throttled, retry_after }));
+    let provider =
+        Scripted::new(move |_, _| (AT_ONCE, ScriptedOutcome::Refuse { class: ErrorClass::Throttled, retry_after }));
     let world = World::scripted(&pool, catalog(ONE, TO_ONE), &provider).await;
     let team = world.team("a").await;
     for n in 0..2 {
@@ -144,8 +148,8 @@ async fn a_throttled_call_and_the_next_one_hear_the_same(pool: PgPool) {
 #[sqlx::test(migrations = "../../migrations")]
 async fn the_calls_of_a_cancelled_job_are_drained(pool: PgPool) {
     let provider = Scripted::new(|_, body| match body.contains("hang") {
-        true => (AT_ONCE, Fate::Hang),
-        false => (Duration::from_millis(700), Fate::Answer),
+        true => (AT_ONCE, ScriptedOutcome::Hang),
+        false => (Duration::from_millis(700), ScriptedOutcome::Answer),
     });
     let world = World::scripted(&pool, catalog(ONE, TO_ONE), &provider).await;
     let team = world.team("a").await;
@@ -170,8 +174,8 @@ async fn the_calls_of_a_cancelled_job_are_drained(pool: PgPool) {
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_drain_holds_for_calls_without_callers(pool: PgPool) {
     let provider = Scripted::new(|_, body| match body.contains("hang") {
-        true => (AT_ONCE, Fate::Hang),
-        false => (Duration::from_millis(600), Fate::Answer),
+        true => (AT_ONCE, ScriptedOutcome::Hang),
+        false => (Duration::from_millis(600), ScriptedOutcome::Answer),
     });
     let world = World::scripted(&pool, catalog(ONE, TO_ONE), &provider).await;
     let team = world.team("a").await;
@@ -286,8 +290,8 @@ async fn a_model_that_no_deployment_knows_is_waited_for(pool: PgPool) {
     let is_known = Arc::new(AtomicBool::new(false));
     let known = Arc::clone(&is_known);
     let provider = Scripted::new(move |_, _| match known.load(Ordering::Relaxed) {
-        true => (AT_ONCE, Fate::Answer),
-        false => (AT_ONCE, Fate::Fail(ErrorClass::ModelNotFound)),
+        true => (AT_ONCE, ScriptedOutcome::Answer),
+        false => (AT_ONCE, ScriptedOutcome::Fail(ErrorClass::ModelNotFound)),
     });
     let world = World::scripted(&pool, catalog(ONE, TO_ONE), &provider).await;
     let team = world.team("a").await;
@@ -319,7 +323,7 @@ async fn a_request_that_tollway_fails_on_is_put_aside(pool: PgPool) {
     let provider = Scripted::new(move |_, body| {
         let is_poison = body.contains("poison");
         counted.fetch_add(usize::from(is_poison), Ordering::Relaxed);
-        (AT_ONCE, if is_poison { Fate::Panic } else { Fate::Answer })
+        (AT_ONCE, if is_poison { ScriptedOutcome::Panic } else { ScriptedOutcome::Answer })
     });
     let world = World::scripted(&pool, catalog(ONE, TO_ONE), &provider).await;
     let team = world.team("a").await;

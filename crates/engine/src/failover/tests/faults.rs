@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use store::{PgPool, job::Scope};
 
-use super::world::{Fate, NOWHERE, Scripted, Seen, World, body, catalog, line, used};
+use super::world::{NOWHERE, Scripted, ScriptedOutcome, Seen, World, body, catalog, line, used};
 use crate::jobs;
 
 const SIDE_BY_SIDE: usize = 32;
@@ -35,42 +35,44 @@ impl Fates {
         Self { weather: rng.random_range(0..40), poison: poisons[rng.random_range(0..poisons.len())], rng }
     }
 
-    fn next(&mut self, body: &str) -> (Duration, Fate) {
+    fn next(&mut self, body: &str) -> (Duration, ScriptedOutcome) {
         use ErrorClass::{
             Connect, Cut, Forbidden, Garbage, InvalidRequest, Overloaded, ReadTimeout, ServerError, Throttled,
         };
         let after = Duration::from_millis(self.rng.random_range(0..6));
         if body.contains("poison") {
-            return (after, Fate::Fail(self.poison));
+            return (after, ScriptedOutcome::Fail(self.poison));
         }
         if self.rng.random_range(0..100) >= self.weather {
-            return (after, Fate::Answer);
+            return (after, ScriptedOutcome::Answer);
         }
-        let refuse = |class| Fate::Refuse { class, retry_after: Duration::from_millis(5) };
-        let fates = [
-            Fate::Fail(ServerError),
-            Fate::Fail(Garbage),
-            Fate::FailUsing(Garbage, used()),
-            Fate::FailUsing(ServerError, used()),
-            Fate::Fail(Cut),
-            Fate::Fail(ReadTimeout),
-            Fate::Fail(Forbidden),
-            Fate::Fail(InvalidRequest),
+        let refuse = |class| ScriptedOutcome::Refuse { class, retry_after: Duration::from_millis(5) };
+        let outcomes = [
+            ScriptedOutcome::Fail(ServerError),
+            ScriptedOutcome::Fail(Garbage),
+            ScriptedOutcome::FailUsing(Garbage, used()),
+            ScriptedOutcome::FailUsing(ServerError, used()),
+            ScriptedOutcome::Fail(Cut),
+            ScriptedOutcome::Fail(ReadTimeout),
+            ScriptedOutcome::Fail(Forbidden),
+            ScriptedOutcome::Fail(InvalidRequest),
             refuse(Throttled),
             refuse(Overloaded),
             refuse(Connect),
-            Fate::Panic,
+            ScriptedOutcome::Panic,
         ];
-        (after, fates[self.rng.random_range(0..fates.len())].clone())
+        (after, outcomes[self.rng.random_range(0..outcomes.len())].clone())
     }
 }
 
 /// Whether the provider may have charged for it.
-fn may_be_charged(fate: &Fate) -> bool {
-    match fate {
-        Fate::Answer | Fate::FailUsing(..) | Fate::Panic | Fate::Hang => true,
-        Fate::Fail(class) => class.may_be_billed(),
-        Fate::Refuse { .. } => false,
+fn may_be_charged(outcome: &ScriptedOutcome) -> bool {
+    match outcome {
+        ScriptedOutcome::Answer | ScriptedOutcome::FailUsing(..) | ScriptedOutcome::Panic | ScriptedOutcome::Hang => {
+            true
+        }
+        ScriptedOutcome::Fail(class) => class.may_be_billed(),
+        ScriptedOutcome::Refuse { .. } => false,
     }
 }
 
@@ -116,8 +118,8 @@ async fn scenario(world: &World, seed: u64) -> [(i64, usize); 2] {
     let poisoned = world.submit(&x, max_attempts, &lines(6, 0.5, &mut rng)).await;
     let other = world.submit(&y, 3, &lines(4, 0.0, &mut rng)).await;
     for n in 0..4 {
-        let patience = Duration::from_millis(if rng.random_bool(0.3) { rng.random_range(0..6) } else { 5_000 });
-        let _ = tokio::time::timeout(patience, world.call(&y, body(&route, &format!("call {n}")))).await;
+        let timeout = Duration::from_millis(if rng.random_bool(0.3) { rng.random_range(0..6) } else { 5_000 });
+        let _ = tokio::time::timeout(timeout, world.call(&y, body(&route, &format!("call {n}")))).await;
     }
     let by = jobs::By { scope: Scope::All, key_id: "k" };
     if rng.random_bool(0.3) {
@@ -140,8 +142,8 @@ async fn rows(pool: &PgPool) -> Vec<Row> {
 }
 
 fn check(seen: &[Seen], rows: &[Row], limits: &HashMap<i64, usize>) {
-    let fates: HashMap<_, _> = seen.iter().map(|seen| (seen.attempt_id, seen)).collect();
-    assert_eq!(fates.len(), seen.len(), "one attempt was called twice");
+    let outcomes: HashMap<_, _> = seen.iter().map(|seen| (seen.attempt_id, seen)).collect();
+    assert_eq!(outcomes.len(), seen.len(), "one attempt was called twice");
     let mut booked: HashMap<_, i64> = HashMap::new();
     let mut calls: HashMap<&str, usize> = HashMap::new();
     let mut paid: HashMap<&str, usize> = HashMap::new();
@@ -150,9 +152,9 @@ fn check(seen: &[Seen], rows: &[Row], limits: &HashMap<i64, usize>) {
     for row in rows {
         *booked.entry(row.attempt_id).or_default() += i64::from(row.record_kind == "original");
         *spent.entry(&row.team).or_default() += row.contracted_cost.unwrap_or(0);
-        let Some(call) = fates.get(&row.attempt_id) else { continue };
+        let Some(call) = outcomes.get(&row.attempt_id) else { continue };
         *calls.entry(&row.request_id).or_default() += 1;
-        let is_paid = may_be_charged(&call.fate);
+        let is_paid = may_be_charged(&call.outcome);
         *paid.entry(&row.request_id).or_default() += usize::from(is_paid);
         *finals.entry(&row.request_id).or_default() += usize::from(row.is_final);
         let most = if is_paid { row.reserved.unwrap_or(0) } else { 0 };
@@ -176,10 +178,10 @@ fn check(seen: &[Seen], rows: &[Row], limits: &HashMap<i64, usize>) {
 }
 
 async fn run(pool: PgPool, seeds: u64) {
-    let fates: Vec<Mutex<Fates>> = (0..seeds).map(|seed| Mutex::new(Fates::new(seed))).collect();
+    let outcomes: Vec<Mutex<Fates>> = (0..seeds).map(|seed| Mutex::new(Fates::new(seed))).collect();
     let provider = Scripted::new(move |deployment, body| {
         let seed: usize = deployment[1..].split('-').next().and_then(|seed| seed.parse().ok()).unwrap();
-        fates[seed].lock().unwrap().next(body)
+        outcomes[seed].lock().unwrap().next(body)
     });
     // Budgets name teams that exist.
     let teams = "insert into team (name, weight) select 'x' || n, 1 from generate_series(0, $1) n";

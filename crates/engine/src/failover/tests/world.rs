@@ -24,7 +24,7 @@ use crate::{
 
 /// What becomes of a call.
 #[derive(Debug, Clone)]
-pub enum Fate {
+pub enum ScriptedOutcome {
     Answer,
     Fail(ErrorClass),
     /// The same, with what it used.
@@ -42,10 +42,10 @@ pub enum Fate {
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub attempt_id: AttemptId,
-    pub fate: Fate,
+    pub outcome: ScriptedOutcome,
 }
 
-type Plan = dyn Fn(&str, &str) -> (Duration, Fate) + Send + Sync;
+type Plan = dyn Fn(&str, &str) -> (Duration, ScriptedOutcome) + Send + Sync;
 
 /// A provider that does as it is told, by deployment and body, after some time.
 pub struct Scripted {
@@ -58,7 +58,7 @@ pub fn used() -> Usage {
 }
 
 impl Scripted {
-    pub fn new(plan: impl Fn(&str, &str) -> (Duration, Fate) + Send + Sync + 'static) -> Arc<Self> {
+    pub fn new(plan: impl Fn(&str, &str) -> (Duration, ScriptedOutcome) + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { plan: Box::new(plan), seen: Mutex::default() })
     }
 
@@ -93,11 +93,11 @@ pub fn error(class: ErrorClass) -> CallError {
 #[async_trait]
 impl Provider for Scripted {
     async fn call(&self, target: &Target, call: &Call<'_>) -> Result<Answer, CallError> {
-        let (after, fate) = (self.plan)(&target.name, call.body);
-        self.seen.lock().unwrap().push(Seen { attempt_id: call.attempt_id, fate: fate.clone() });
+        let (after, outcome) = (self.plan)(&target.name, call.body);
+        self.seen.lock().unwrap().push(Seen { attempt_id: call.attempt_id, outcome: outcome.clone() });
         tokio::time::sleep(after).await;
-        match fate {
-            Fate::Answer => Ok(Answer {
+        match outcome {
+            ScriptedOutcome::Answer => Ok(Answer {
                 status: 200,
                 body: Bytes::from_static(b"{}"),
                 vectors: None,
@@ -111,11 +111,13 @@ impl Provider for Scripted {
                 ttft: Duration::ZERO,
                 latency: Duration::ZERO,
             }),
-            Fate::Fail(class) => Err(error(class)),
-            Fate::FailUsing(class, usage) => Err(CallError { usage: Some(usage), ..error(class) }),
-            Fate::Refuse { class, retry_after } => Err(CallError { retry_after: Some(retry_after), ..error(class) }),
-            Fate::Panic => panic!("as planned"),
-            Fate::Hang => std::future::pending().await,
+            ScriptedOutcome::Fail(class) => Err(error(class)),
+            ScriptedOutcome::FailUsing(class, usage) => Err(CallError { usage: Some(usage), ..error(class) }),
+            ScriptedOutcome::Refuse { class, retry_after } => {
+                Err(CallError { retry_after: Some(retry_after), ..error(class) })
+            }
+            ScriptedOutcome::Panic => panic!("as planned"),
+            ScriptedOutcome::Hang => std::future::pending().await,
         }
     }
 

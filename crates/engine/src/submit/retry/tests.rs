@@ -4,15 +4,15 @@ use domain::RetryFilter;
 use store::job::Scope;
 
 use super::{
-    super::{testing::Gateway, upload_permits::Places},
+    super::{testing::Gateway, upload_permits::UploadPermits},
     *,
 };
 use crate::settings::UploadRate;
 
 const SOMEBODY: Submitter<'_> = Submitter { team_id: 9, key_id: "somebody", lanes: &[] };
 
-async fn place() -> Place {
-    Places::new(1, UploadRate::default()).take(SOMEBODY).await.unwrap()
+async fn place() -> UploadPermit {
+    UploadPermits::new(1, UploadRate::default()).take(SOMEBODY).await.unwrap()
 }
 
 /// Lines 1 to 9 in two flows: every third goes to `chat`, the others to `e5`.
@@ -145,7 +145,7 @@ async fn what_cannot_be_retried_leaves_nothing(pool: PgPool) {
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_retry_takes_the_place_of_an_upload(pool: PgPool) {
     let (gateway, places) =
-        (std::sync::Arc::new(Gateway::new(pool.clone()).await), Places::new(1, UploadRate::default()));
+        (std::sync::Arc::new(Gateway::new(pool.clone()).await), UploadPermits::new(1, UploadRate::default()));
     let first = job(&gateway).await;
     end(&gateway, first).await;
     let mut held = pool.begin().await.unwrap();

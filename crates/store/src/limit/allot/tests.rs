@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn live(granted: i64, busy: i64) -> Held {
-    Held { granted, busy, is_alive: true }
+fn live(granted: i64, busy: i64) -> OtherGrant {
+    OtherGrant { granted, busy, is_alive: true }
 }
 
 fn need(busy: i64, spare: i64) -> Need {
@@ -27,7 +27,7 @@ fn what_an_even_share_leaves_over_is_used() {
 
 #[test]
 fn what_is_far_from_its_limit_keeps_an_allotment() {
-    let spare = |cap, others: &[Held]| slots(cap, others, 0, need(0, 8), 2).granted;
+    let spare = |cap, others: &[OtherGrant]| slots(cap, others, 0, need(0, 8), 2).granted;
     assert_eq!((spare(4096, &[]), spare(20, &[]), spare(4, &[]), spare(3, &[])), (8, 5, 1, 0));
     assert_eq!(spare(20, &[live(19, 19)]), 0, "and gives it up near the limit");
     assert_eq!(spare(20, &[live(2, 30)]), 0, "and where another replica is short");
@@ -77,14 +77,14 @@ proptest! {
         cap in 0i64..40,
         asks in proptest::collection::vec((0usize..4, 0i64..30, 0i64..10, 0i64..100), 1..60),
     ) {
-        let mut rows = [Held { granted: 0, busy: 0, is_alive: true }; 4];
+        let mut rows = [OtherGrant { granted: 0, busy: 0, is_alive: true }; 4];
         let mut used = [0i64; 4];
         for (who, busy, spare, keeps) in asks {
-            let others: Vec<Held> = (0..4).filter(|n| *n != who).map(|n| rows[n]).collect();
+            let others: Vec<OtherGrant> = (0..4).filter(|n| *n != who).map(|n| rows[n]).collect();
             used[who] = used[who].min(busy) * keeps / 100;
             let need = Need { busy, spare, floor: used[who] };
             let share = slots(cap, &others, used[who], need, 4);
-            rows[who] = Held { granted: share.granted.max(used[who]), busy, is_alive: true };
+            rows[who] = OtherGrant { granted: share.granted.max(used[who]), busy, is_alive: true };
             used[who] = rows[who].granted.min(busy);
             prop_assert!(rows.iter().map(|row| row.granted).sum::<i64>() <= cap);
             prop_assert!(share.is_met || share.left == 0.0 || rows.iter().any(|row| row.busy > row.granted));
@@ -102,7 +102,7 @@ proptest! {
         let mut spends: Vec<(f64, i64)> = Vec::new();
         for (who, busy, spare, spends_percent, pause_ms) in steps {
             now += f64::from(pause_ms) / 1e3;
-            let others: Vec<Held> = (0..3).filter(|n| *n != who).map(|n| live(held[n], 0)).collect();
+            let others: Vec<OtherGrant> = (0..3).filter(|n| *n != who).map(|n| live(held[n], 0)).collect();
             let mut bucket = Bucket::new(cap, level, now - at);
             let need = Need { busy, spare, floor: held[who] };
             held[who] += bucket.take(&others, need, 0, 1, 3).granted;

@@ -16,7 +16,7 @@ use crate::cli::{
 #[derive(Debug, Args)]
 pub struct Delete {
     id: JobId,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }

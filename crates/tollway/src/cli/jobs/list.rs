@@ -21,7 +21,7 @@ pub struct List {
     state: Option<String>,
     #[arg(long, value_name = "LANE", help = "In this lane only")]
     lane: Option<String>,
-    /// At most so many
+    /// Show at most this many
     #[arg(long, value_name = "N", default_value = "50")]
     limit: NonZeroUsize,
 }

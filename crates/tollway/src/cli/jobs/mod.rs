@@ -23,29 +23,29 @@ use super::{
 
 #[derive(Debug, Subcommand)]
 pub enum Jobs {
-    /// List jobs, the newest first
+    /// List jobs, newest first
     List(list::List),
     /// Show one job
     Show { id: JobId },
-    /// Follow a job to its end; exit code 3 when not all of its requests succeeded
+    /// Follow a job to its end; exit with 3 unless every request succeeded
     Watch { id: JobId },
     /// Start no more calls of a job until it is resumed
     Pause { id: JobId },
-    /// Go on with a paused job
+    /// Resume a paused job
     Resume { id: JobId },
-    /// End a job: nothing more of it runs, and calls under way are hung up on
+    /// Cancel a job: nothing more starts, and calls in flight are cut
     Cancel { id: JobId },
-    /// Let a job go on that waits for approval; takes the role operator or admin
+    /// Approve a job that waits for approval; needs the role operator or admin
     Approve { id: JobId },
-    /// Change priority, deadline, what it comes after or may cost, of a job that has not ended
+    /// Change priority, deadline, dependency or maximum cost of a job that has not ended
     Set(change::Set),
     /// Show a job's failed requests by reason
     Failures { id: JobId },
-    /// Make a new job of the requests that failed
+    /// Retry failed requests as a new job
     Retry(retry::Retry),
-    /// Print result lines, in the order of the job's lines
+    /// Print result lines in line order
     Results(results::Results),
-    /// Purge a job's bodies and results; its counts and its spend stay
+    /// Purge a job's bodies and results; its counts and its spend are kept
     Delete(delete::Delete),
 }
 

@@ -28,19 +28,19 @@ pub struct Results {
     /// Failed requests only
     #[arg(long)]
     failed: bool,
-    /// In place of what failed, what came of its retries
+    /// Replace failures by the results of their retries
     #[arg(long)]
     merge_retries: bool,
     /// Wait for requests that are not finished yet
     #[arg(long)]
     follow: bool,
-    /// Begin at this line of the job
+    /// Start at this line of the job
     #[arg(long, value_name = "LINE")]
     from: Option<i64>,
     /// jsonl, or parquet for embedding vectors
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "jsonl", hide_possible_values = true)]
     format: Form,
-    /// Instead of standard output
+    /// Write to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }

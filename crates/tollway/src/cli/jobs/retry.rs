@@ -14,16 +14,16 @@ use crate::cli::{
 pub struct Retry {
     /// A job that has ended
     id: JobId,
-    /// Only this error, as in `jobs failures`; may be given again
+    /// Only this error, as in `jobs failures`; may be repeated
     #[arg(long, value_name = "ERROR")]
     error: Vec<String>,
-    /// Only requests with this HTTP status; may be given again
+    /// Only requests with this HTTP status; may be repeated
     #[arg(long, value_name = "STATUS")]
     status: Vec<i32>,
-    /// Only requests that failed at this deployment; may be given again
+    /// Only requests that failed at this deployment; may be repeated
     #[arg(long, value_name = "NAME")]
     deployment: Vec<String>,
-    /// Requests that were cancelled or expired too
+    /// Also retry requests that were cancelled or expired
     #[arg(long)]
     unfinished: bool,
     /// The same key gives the same job; without one, the same retry does

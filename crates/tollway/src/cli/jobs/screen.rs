@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::{Counts, Job, JobState, job::Progress, progress::Pace};
+use domain::{Counts, Job, JobState, job::Progress, progress::ProgressRate};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::{
@@ -14,7 +14,7 @@ use crate::cli::{
 };
 
 /// Between two lines where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(5);
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 pub enum Screen {
     Bar(ProgressBar),
@@ -44,7 +44,7 @@ impl Screen {
                 bar.set_position(done(&progress.counts).max(0) as u64);
                 bar.set_message(sentence(progress));
             }
-            Self::Lines { last } if last.is_none_or(|last| last.elapsed() >= LINE_EVERY) => {
+            Self::Lines { last } if last.is_none_or(|last| last.elapsed() >= LINE_INTERVAL) => {
                 *last = Some(Instant::now());
                 note(sentence(progress));
             }
@@ -99,7 +99,7 @@ fn sentence(progress: &Progress) -> String {
 }
 
 /// Such as `40s to 2m 5s left`; `None`: it cannot be told.
-pub fn time_left(pace: &Pace) -> Option<String> {
+pub fn time_left(pace: &ProgressRate) -> Option<String> {
     let text = |seconds: i64| duration(seconds as f64);
     pace.eta_s.map(|eta| match pace.eta_low_s.zip(pace.eta_high_s).map(|(low, high)| (text(low), text(high))) {
         Some((low, high)) if low != high => format!("{low} to {high} left"),

@@ -42,7 +42,7 @@ fn page(job: &Job) -> String {
         "state",
         match &job.waits {
             // Part of it runs, the rest is served in its turn: that is what running means.
-            Some(waits) if job.in_flight == 0 || waits.is_held_up() => {
+            Some(waits) if job.in_flight == 0 || waits.is_blocked() => {
                 format!("{}, waiting for: {}", job.state.as_str(), waits.text())
             }
             _ => job.state.as_str().to_owned(),

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::cli::{Common, Exit, Failure, Outcome, client::Client, output::note};
 
-/// For so long a gateway may be gone.
+/// How long a gateway may be away.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(120);
-const TRY_AGAIN: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The exit code says how the job ended.
 pub async fn run(client: &Client, id: JobId, common: &Common) -> Outcome {
@@ -73,7 +73,7 @@ async fn follow(client: &Client, id: JobId, common: &Common) -> Outcome {
             return Err(broken.unwrap_or_else(gone).hint(format_args!("Watch it again: tollway jobs watch {id}")));
         }
         screen.lost();
-        tokio::time::sleep(TRY_AGAIN).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
 

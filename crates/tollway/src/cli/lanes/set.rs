@@ -26,13 +26,13 @@ pub struct Set {
     /// strict: served before every weighted lane
     #[arg(long, value_enum, default_value = "weighted", hide_possible_values = true)]
     class: Class,
-    /// Share beside other weighted lanes
+    /// Weight among the weighted lanes
     #[arg(long, value_name = "N", default_value_t = 1)]
     weight: u32,
     /// Percent of all slots and deployments kept for it
     #[arg(long = "reserve", value_name = "PERCENT", default_value_t = 0)]
     reserve_percent: u8,
-    /// Percent of slots and quotas, at most
+    /// Maximum percent of slots and quotas
     #[arg(long = "max", value_name = "PERCENT", default_value_t = 100)]
     max_percent: u8,
     /// Deadline of jobs that name none, in seconds from their start
@@ -43,19 +43,19 @@ pub struct Set {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_attempts: Option<i16>,
-    /// The first pause between tries; doubled for each further one
+    /// First back-off between tries; doubles with each try
     #[arg(long, value_name = "MILLISECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     backoff_ms: Option<u64>,
-    /// The longest pause between tries
+    /// Longest back-off between tries
     #[arg(long, value_name = "MILLISECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     backoff_max_ms: Option<u64>,
-    /// Without a slot for so long it goes first once; 0: never
+    /// Time without a slot before one request goes first; 0: never
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     aging_s: Option<u64>,
-    /// Take no new work; what is in it is served
+    /// Accept no new work; requests in it are served
     #[arg(long)]
     closed: bool,
 }

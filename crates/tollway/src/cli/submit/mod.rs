@@ -33,7 +33,7 @@ pub struct Submit {
     /// Compress on the way
     #[arg(long)]
     gzip: bool,
-    /// Check every line, and what it may cost, and submit nothing
+    /// Check every line and the maximum cost, and submit nothing
     #[arg(long, conflicts_with = "watch")]
     dry_run: bool,
     /// Follow the job to its end
@@ -52,7 +52,7 @@ impl Submit {
     }
 }
 
-/// The part of the answer that is there also when the gateway could not look at the new job.
+/// The part of the answer that is present even if the gateway could not read the new job.
 #[derive(Deserialize)]
 struct Accepted {
     id: JobId,

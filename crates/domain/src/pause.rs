@@ -1,4 +1,4 @@
-//! What keeps a job paused. It goes on when nothing does any more.
+//! Why a job is paused. It resumes when no reason is left.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -7,19 +7,19 @@ use crate::attempt::words;
 
 words! {
     PauseReason {
-        /// It is expected to cost more than may begin without somebody's word.
+        /// Its expected cost needs approval.
         Approval = "approval",
-        /// A budget's guard: it spent faster than it may.
+        /// A budget's guard: it spent faster than allowed.
         Guard = "guard",
-        /// It may cost no more: see its `max_cost`.
+        /// It reached its `max_cost`.
         MaxCost = "max_cost",
-        /// Somebody paused it.
+        /// Paused by hand.
         Paused = "paused",
     }
 }
 
 impl PauseReason {
-    /// Whether somebody with the role can let it go on.
+    /// Whether an approval lifts it.
     pub fn is_approvable(self) -> bool {
         matches!(self, Self::Approval | Self::Guard)
     }

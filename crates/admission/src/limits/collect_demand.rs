@@ -1,4 +1,4 @@
-//! What a round has to say of each limit: what is needed of it, and what is given back.
+//! Collects what one round asks of each limit: the demand, and the unused grants to return.
 
 use std::{
     sync::Arc,
@@ -7,44 +7,44 @@ use std::{
 
 use store::limit::{Answer, Want};
 
-use crate::granter::KEPT_TICKS;
+use crate::granter::GRANT_RETENTION_TICKS;
 
-use super::{Kind, Rule, refused::View, rule::State};
+use super::{Kind, LimitRule, refused::View, rule::State};
 
-/// After so many ticks without use, what is held beyond the allotment goes back.
-const EXPIRES: u32 = 4;
-/// The highest use is halved every so many ticks, that is, each minute.
-const FADES: u32 = 240;
-/// An allotment, at the least: so many calls.
-const ALLOTMENT: i64 = 2;
+/// After this many idle ticks, grants beyond the allotment are returned.
+const IDLE_TICKS: u32 = 4;
+/// The recorded peak use is halved after this many ticks, that is, each minute.
+const PEAK_HALF_LIFE_TICKS: u32 = 240;
+/// The least allotment, in calls.
+const MIN_ALLOTMENT: i64 = 2;
 
 /// Why a round is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Occasion {
     /// Time has passed.
     Tick,
-    /// Somebody was refused, or another replica told something.
+    /// A call was refused, or another replica sent a message.
     Demand,
 }
 
 /// One limit's part of a round.
 #[derive(Debug)]
 pub(super) struct Pending {
-    pub rule: Arc<Rule>,
+    pub rule: Arc<LimitRule>,
     pub want: Want,
     /// Requests of jobs asked for some of it.
     pub is_for_jobs: bool,
     asked: Instant,
 }
 
-/// What one limit has to say, if anything. What it gives back it no longer holds from here on.
-pub(super) fn gather(rule: &Arc<Rule>, occasion: Occasion) -> Option<Pending> {
+/// The demand of one limit, if there is any. Grants that are to be returned are given up from here on.
+pub(super) fn collect_demand(rule: &Arc<LimitRule>, occasion: Occasion) -> Option<Pending> {
     let mut state = rule.state();
     if occasion == Occasion::Tick {
         state.idle_ticks = state.idle_ticks.saturating_add(1);
     }
     if std::mem::take(&mut state.is_freed) && state.waited_for > 0 && state.unmet == 0 {
-        // Its requests of jobs were told to come again: what they lack is fetched for them now.
+        // Requests of jobs will retry: the missing amount is requested for them now.
         state.refuse_again();
     }
     let want = match rule.kind {
@@ -55,7 +55,7 @@ pub(super) fn gather(rule: &Arc<Rule>, occasion: Occasion) -> Option<Pending> {
     let asks = state.unmet > 0;
     if occasion == Occasion::Tick {
         (state.ticks, state.spent) = (state.ticks.wrapping_add(1), 0);
-        if state.ticks.is_multiple_of(FADES) {
+        if state.ticks.is_multiple_of(PEAK_HALF_LIFE_TICKS) {
             state.lately /= 2;
         }
     }
@@ -70,7 +70,7 @@ fn slots(state: &mut State, occasion: Occasion) -> Option<Want> {
     let is_tick = occasion == Occasion::Tick;
     let is_wanted = state.view.is_some_and(|view| view.is_wanted);
     let surplus = state.granted - busy;
-    let is_at_rest = state.idle_ticks > EXPIRES && surplus > spare.saturating_mul(2);
+    let is_at_rest = state.idle_ticks > IDLE_TICKS && surplus > spare.saturating_mul(2);
     let gives_back = surplus > 0 && (is_wanted || is_tick && (state.is_tight() || is_at_rest));
     // Calls ended that were more than it may have by now.
     let is_over = (is_tick || is_wanted) && state.recorded > state.granted.max(state.used);
@@ -79,7 +79,7 @@ fn slots(state: &mut State, occasion: Occasion) -> Option<Want> {
     if !(state.unmet > 0 || state.is_asked || gives_back || is_over || is_stale || is_news) {
         return None;
     }
-    // What it goes on using until the answer is there, which may be less than what it holds where the limit is near.
+    // What it may use until the answer arrives; near the limit that is less than its grant.
     let kept =
         if state.is_asked || state.is_news || state.is_tight() { state.used } else { busy.saturating_add(spare) };
     state.granted = state.granted.min(kept.max(state.used));
@@ -90,7 +90,7 @@ fn rate(state: &mut State, occasion: Occasion) -> Option<Want> {
     let is_tick = occasion == Occasion::Tick;
     state.lately = state.lately.max(if is_tick { state.spent } else { 0 });
     let (busy, spare) = (state.rate_busy(), state.spare(state.lately.saturating_mul(2)));
-    let is_at_rest = is_tick && state.idle_ticks > EXPIRES && state.granted > spare.saturating_mul(2);
+    let is_at_rest = is_tick && state.idle_ticks > IDLE_TICKS && state.granted > spare.saturating_mul(2);
     let kept = if state.is_asked || is_tick && state.is_tight() {
         busy.max(if is_tick { state.spent } else { 0 })
     } else if is_at_rest {
@@ -128,7 +128,7 @@ impl State {
 
     /// Promised to a job's request that comes again.
     fn promised(&self) -> i64 {
-        if self.idle_ticks <= KEPT_TICKS { self.waited_for } else { 0 }
+        if self.idle_ticks <= GRANT_RETENTION_TICKS { self.waited_for } else { 0 }
     }
 
     /// Slots in use, and waited for or promised.
@@ -140,13 +140,13 @@ impl State {
         if self.unmet > 0 { self.unmet } else { self.promised() }
     }
 
-    /// What is held for calls that are still to come; nothing near the limit.
+    /// The spare grant for calls still to come; 0 near the limit.
     fn spare(&self, lately: i64) -> i64 {
         let is_wanted = self.is_asked || self.is_tight();
         if is_wanted && self.unmet == 0 {
             0
         } else {
-            lately.max(self.last.max(self.largest).max(1).saturating_mul(ALLOTMENT))
+            lately.max(self.last.max(self.largest).max(1).saturating_mul(MIN_ALLOTMENT))
         }
     }
 
@@ -159,7 +159,8 @@ impl State {
 }
 
 impl Pending {
-    /// PostgreSQL has written it. Meanwhile calls may have taken of what was kept, and others may have ended.
+    /// Applies a committed answer. Since the round began, calls may have taken part of the grant, and others may have
+    /// ended.
     pub fn take_in(&self, answer: &Answer) {
         let mut state = self.rule.state();
         state.told_busy = self.want.busy;
@@ -188,7 +189,7 @@ impl Pending {
         });
     }
 
-    /// Nobody knows whether it was written. What is held is what would be held in either case.
+    /// It is unknown whether the round was committed: the replica keeps what it would have in either case.
     pub fn fail(&self) {
         let mut state = self.rule.state();
         match self.rule.kind {

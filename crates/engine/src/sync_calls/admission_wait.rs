@@ -1,10 +1,10 @@
-//! Where a synchronous call waits for room: what it lacks of limits and budgets is fetched in one round, and it is refused once its limits
-//! are known to be full.
+//! How a synchronous call waits for admission: one round fetches what it lacks of limits and budgets, and it is refused
+//! once its limits are known to be full.
 
 use std::{sync::Arc, time::Instant};
 
 use admission::{
-    budgets::{Ask, Urgency},
+    budgets::{ReservationRequest, Urgency},
     catalog::{ActiveDeployment, ActiveRoute},
     limits::{Full, Reserves, Verdict, Waiter},
 };
@@ -13,19 +13,19 @@ use tokio::sync::watch;
 
 use crate::{Engine, failover::Request};
 
-/// Where a call may go, and what it takes of limits and budgets there.
+/// The deployments that a call may use, and what it needs there of limits and budgets.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct CallNeeds<'a> {
     pub route: &'a ActiveRoute,
     pub endpoint: Endpoint,
     pub tried: &'a [Arc<str>],
     pub lane: &'a Lane,
     pub reserves: &'a Reserves,
     pub tokens: i64,
-    pub ask: &'a Ask,
+    pub ask: &'a ReservationRequest,
 }
 
-impl<'a> Place<'a> {
+impl<'a> CallNeeds<'a> {
     pub fn of(request: &Request<'a>, tried: &'a [Arc<str>]) -> Self {
         Self {
             route: request.route,
@@ -44,8 +44,8 @@ impl<'a> Place<'a> {
         self.route.candidates(self.endpoint).filter(move |deployment| !is_tried(&deployment.name))
     }
 
-    /// Waits until it is worth trying again, having asked for all that the call lacks: what its limits and its budgets lack comes at the
-    /// same time, and not one after the other.
+    /// Registers demand for everything that the call lacks, then waits until a retry may succeed. Grants of limits and
+    /// of budgets are thus fetched at the same time, not one after the other.
     pub async fn wait(self, engine: &Engine, turn: watch::Receiver<u64>) {
         let Some(deployment) = self.candidates().next() else { return engine.control.limits.wait(turn).await };
         engine.control.limits.want_deployment(&deployment.name, self.lane, self.reserves, self.tokens, Waiter::Caller);

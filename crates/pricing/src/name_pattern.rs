@@ -5,17 +5,17 @@ use serde::Deserialize;
 /// Holds lower-case texts in which `#` stands for one digit.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Raw")]
-pub(crate) enum Rule {
+pub(crate) enum NamePattern {
     Equals(Box<str>),
     StartsWith(Box<str>),
     EndsWith(Box<str>),
     Contains(Box<str>),
-    Any(Vec<Rule>),
-    All(Vec<Rule>),
-    None(Vec<Rule>),
+    Any(Vec<NamePattern>),
+    All(Vec<NamePattern>),
+    None(Vec<NamePattern>),
 }
 
-impl Rule {
+impl NamePattern {
     /// `name` is lower-case.
     pub(crate) fn matches(&self, name: &str) -> bool {
         let name_bytes = name.as_bytes();
@@ -43,12 +43,12 @@ fn alike(text: &[u8], part: &[u8]) -> bool {
 #[serde(untagged)]
 enum Raw {
     Text(String),
-    Any(Vec<Rule>),
-    All { all: Vec<Rule> },
-    None { not: Vec<Rule> },
+    Any(Vec<NamePattern>),
+    All { all: Vec<NamePattern> },
+    None { not: Vec<NamePattern> },
 }
 
-impl TryFrom<Raw> for Rule {
+impl TryFrom<Raw> for NamePattern {
     type Error = String;
 
     fn try_from(raw: Raw) -> Result<Self, String> {
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     fn check(rule: &str, yes: &[&str], no: &[&str]) {
-        let rule: Rule = serde_json::from_str(rule).unwrap();
+        let rule: NamePattern = serde_json::from_str(rule).unwrap();
         for name in yes {
             assert!(rule.matches(name), "{rule:?} should match {name}");
         }
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_rule_without_a_text_is_refused() {
         for rule in [r#""""#, r#""*""#, r#""gpt""#, r#"{"nor":[]}"#, "1"] {
-            assert!(serde_json::from_str::<Rule>(rule).is_err(), "{rule}");
+            assert!(serde_json::from_str::<NamePattern>(rule).is_err(), "{rule}");
         }
     }
 }

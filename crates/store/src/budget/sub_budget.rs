@@ -1,5 +1,5 @@
-//! Parts: what a budget's guard lets one job, feature or team spend in a time that rolls, and what a job may cost at all. What is
-//! granted and spent of a part is in `budget_use`, under its own id.
+//! Sub-budgets: the amount that a guard allows one job, feature or team over a rolling window, and the `max_cost` of a
+//! job. Their grants and their spend are in `budget_use`, under their own ids.
 
 use std::collections::HashMap;
 
@@ -11,13 +11,13 @@ use super::{Locked, amount};
 use crate::Result;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PartKey {
+pub struct SubBudgetKey {
     pub budget_id: i64,
     pub subject: Subject,
     pub per_s: i64,
 }
 
-impl PartKey {
+impl SubBudgetKey {
     /// What the job may cost at all.
     pub fn of_job(job_id: i64) -> Self {
         Self { budget_id: 0, subject: Subject::Job(job_id), per_s: 0 }
@@ -25,7 +25,7 @@ impl PartKey {
 }
 
 /// Their ids; those that are new are made.
-pub async fn part_ids(conn: &mut PgConnection, keys: &[PartKey]) -> Result<HashMap<PartKey, i64>> {
+pub async fn sub_budget_ids(conn: &mut PgConnection, keys: &[SubBudgetKey]) -> Result<HashMap<SubBudgetKey, i64>> {
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
@@ -61,10 +61,10 @@ pub async fn part_ids(conn: &mut PgConnection, keys: &[PartKey]) -> Result<HashM
     Ok(rows.into_iter().filter_map(|row| Some((key_of(row.n)?, row.part_id))).collect())
 }
 
-/// Locks parts for the length of the transaction, after their budgets. Nothing is granted of a part whose guard is gone, or before
-/// all replicas that are alive count by it.
-pub async fn lock_parts(conn: &mut PgConnection, part_ids: &[i64]) -> Result<Vec<Locked>> {
-    if part_ids.is_empty() {
+/// Locks sub-budgets for the length of the transaction, after their budgets. A sub-budget grants nothing if its guard
+/// is gone, or before all live replicas enforce it.
+pub async fn lock_sub_budgets(conn: &mut PgConnection, sub_budget_ids: &[i64]) -> Result<Vec<Locked>> {
+    if sub_budget_ids.is_empty() {
         return Ok(Vec::new());
     }
     let rows = query!(
@@ -75,7 +75,7 @@ pub async fn lock_parts(conn: &mut PgConnection, part_ids: &[i64]) -> Result<Vec
                       as "is_open!"
            from budget_part p left join budget b using (budget_id)
            where p.part_id = any ($1) order by p.part_id for no key update of p"#,
-        part_ids,
+        sub_budget_ids,
     )
     .fetch_all(conn)
     .await?;
@@ -86,7 +86,7 @@ pub async fn lock_parts(conn: &mut PgConnection, part_ids: &[i64]) -> Result<Vec
 
 /// What a job may cost at all, from now on.
 pub async fn cap_job(conn: &mut PgConnection, job_id: i64, cap: i128) -> Result<()> {
-    let key = PartKey::of_job(job_id);
+    let key = SubBudgetKey::of_job(job_id);
     query!(
         "with job as (update job set max_cost = $3::text::numeric where job_id = $1)
          insert into budget_part as p (budget_id, subject, job_id, per_s, cap) values (0, $2, $1, 0, $3::text::numeric)
@@ -147,7 +147,7 @@ pub async fn guarded(conn: &mut PgConnection) -> Result<Vec<Guarded>> {
 
 /// Drops, at most `most` rows at once, what was counted of parts whose time has long passed, and parts of jobs that have ended and of
 /// budgets that are gone. Gives how many rows went.
-pub async fn forget_parts(conn: &mut PgConnection, now: DateTime<Utc>, most: i64) -> Result<u64> {
+pub async fn forget_sub_budgets(conn: &mut PgConnection, now: DateTime<Utc>, most: i64) -> Result<u64> {
     let cells = query!(
         "delete from budget_use where (budget_id, cell, worker_id) in (
              select u.budget_id, u.cell, u.worker_id from budget_part p
@@ -165,7 +165,7 @@ pub async fn forget_parts(conn: &mut PgConnection, now: DateTime<Utc>, most: i64
     )
     .execute(&mut *conn)
     .await?;
-    let parts = query!(
+    let sub_budgets = query!(
         "delete from budget_part where part_id in (
              select p.part_id from budget_part p
              where p.created_at < $1::timestamptz - interval '1 hour'
@@ -178,5 +178,5 @@ pub async fn forget_parts(conn: &mut PgConnection, now: DateTime<Utc>, most: i64
     )
     .execute(conn)
     .await?;
-    Ok(cells.rows_affected() + parts.rows_affected())
+    Ok(cells.rows_affected() + sub_budgets.rows_affected())
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// What happens at once on an idle machine is given so long on a busy one.
 pub const SOON: Duration = Duration::from_secs(30);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Looks until `look` gives something. `what` completes "waited in vain for".
 pub async fn until<T>(what: &str, patience: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
@@ -14,6 +14,6 @@ pub async fn until<T>(what: &str, patience: Duration, mut look: impl AsyncFnMut(
             return found;
         }
         assert!(Instant::now() < deadline, "waited {patience:?} in vain for {what}");
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
