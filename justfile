@@ -19,6 +19,10 @@ bench *ARGS:
 docs *ARGS:
     scripts/docs {{ARGS}}
 
+# Crates, largest files, longest functions, rings between modules
+structure *ARGS:
+    scripts/structure {{ARGS}}
+
 # Bring .sqlx up to date after a changed query or migration
 sqlx:
     scripts/sqlx-prepare

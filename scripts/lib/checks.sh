@@ -67,6 +67,9 @@ metrics_exist() {
   return "$missing"
 }
 
+# The guard is tested before it is trusted.
+check_structure() { scripts/structure --self-test && scripts/structure --check; }
+
 # Runs all tests; a line for each group of them, and the words of those that fail.
 run_tests() {
   local status=0 passed failed output reader

@@ -19,7 +19,8 @@ class Crate:
     name: str
     depends: list
     modules: dict
-    lines: int
+    code: int  # lines without comments, blank lines and tests
+    lines: int  # without tests
     lines_with_tests: int
 
 
@@ -33,7 +34,9 @@ def crate(folder):
     modules = of_files({str(name): text for name, text in files.items()}, folder / "src")
     everything = sum(text.count("\n") for text in files.values())
     lines = sum(module.lines for module in modules.values())
-    return Crate(manifest["package"]["name"], sorted(manifest.get("dependencies", {})), modules, lines, everything)
+    code = sum(1 for module in modules.values() for line in module.code.split("\n") if line.strip())
+    depends = sorted(manifest.get("dependencies", {}))
+    return Crate(manifest["package"]["name"], depends, modules, code, lines, everything)
 
 
 def is_test(name):
