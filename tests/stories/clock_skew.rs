@@ -23,7 +23,7 @@ async fn works_beside_a_right_one(story: &str, seconds: i64) {
     let id = caller.submit("?max_attempts=20", requests::chat(2_000)).await;
     world.simulator.has_seen(500).await;
     caller.chat(requests::chat_body("chat", 1)).await;
-    // An hour is more than a lease: the wrong one was not taken for dead, and took nobody else for dead.
+    // An hour is more than a lease: the wrong one was not declared dead, and declared nobody else dead.
     let job = world.admin.ended(&id).await;
     assert_eq!(job["counts"]["succeeded"], 2_000, "{job}");
     assert_eq!(world.db.number("select count(*) from ledger where status = 'unknown_outcome'").await, 0);

@@ -87,7 +87,7 @@ async fn a_replica_that_stalled_stores_nothing_that_is_no_longer_its_own() {
     // Its answers have come in by then, and are read when it wakes.
     until("its answers", SOON, async || (world.simulator.stats().await.all.in_flight == 0).then_some(())).await;
     first.signal(Signal::SIGCONT);
-    let woke = async || first.log().contains("taken for dead").then_some(());
+    let woke = async || first.log().contains("declared dead").then_some(());
     until("it to notice", SOON, woke).await;
     first.assert_runs();
     world.check().await;

@@ -56,7 +56,7 @@ async fn what_cannot_be_declared_is_refused_with_the_reason(pool: PgPool) {
         ("a", json!({"scope": {"team": "opps"}, "limit_tokens": 1, "window": "day"}), 422, "scope.team", "opps"),
         ("a", json!({"limit_tokens": 1, "window": "day", "thresholds": [120]}), 422, "thresholds", "not soft"),
         ("a", json!({"limit_usd": "7", "window": "day"}), 409, "", "budget first"),
-        ("a", json!({"limit_usd": "7", "window": "year"}), 400, "window", "no window"),
+        ("a", json!({"limit_usd": "7", "window": "year"}), 400, "window", "is not a window; use hour, day"),
         ("a", json!({"scope": {"tags": {"": "x"}}, "limit_usd": "7", "window": "day"}), 422, "scope", "a tag's key"),
         (
             "a",
