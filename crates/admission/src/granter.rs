@@ -31,13 +31,16 @@ pub(crate) trait Grants {
     fn failed(&self, error: &store::Error);
 }
 
-/// Runs until cancelled. The claimer is notified whenever requests of jobs that were refused may try again.
-pub async fn run(control: Arc<AdmissionControl>, stop: CancellationToken) {
-    tokio::join!(
-        keep(&control.limits, &control, &stop),
-        keep(&control.budgets, &control, &stop),
-        peers::listen(&control, &stop),
-    );
+/// Keeps limits in grants, and listens to other replicas on behalf of limits and budgets, until cancelled. The claimer is notified
+/// whenever requests of jobs that were refused may try again.
+pub async fn run_limits(control: Arc<AdmissionControl>, stop: CancellationToken) {
+    tokio::join!(keep(&control.limits, &control, &stop), peers::listen(&control, &stop));
+}
+
+/// Keeps budgets in grants until cancelled, in a task of its own: a round of one never waits for a core that the other's round uses,
+/// and a panic in one leaves the other running.
+pub async fn run_budgets(control: Arc<AdmissionControl>, stop: CancellationToken) {
+    keep(&control.budgets, &control, &stop).await;
 }
 
 async fn keep(grants: &impl Grants, control: &AdmissionControl, stop: &CancellationToken) {

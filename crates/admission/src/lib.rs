@@ -40,7 +40,7 @@ pub struct AdmissionControl {
 }
 
 impl AdmissionControl {
-    /// With nothing limited yet: [`crate::limits::reload`] and [`crate::budgets::revision_watch`] read what is in force.
+    /// With nothing limited yet: [`crate::limits::reload`] and [`crate::budgets::follow`] read what is in force.
     pub fn new(pools: Pools, worker_id: i64, clock: Clock, catalog: CatalogWatch, work: WorkNotifier) -> Self {
         Self {
             pools,

@@ -1,6 +1,7 @@
 //! The way of a request. Modules stand in the order in which it meets them; `Engine` is what they share.
 
 pub mod fence;
+pub mod host;
 pub mod intents;
 pub mod roles;
 pub mod running;
@@ -141,7 +142,7 @@ pub struct Engine {
     pub clock: Clock,
     pub catalog: CatalogWatch,
     pub keys: KeyCache,
-    /// Limits and budgets.
+    /// Limits, budgets, and which deployments take calls.
     pub control: Arc<AdmissionControl>,
     /// Uploads that this process has room for.
     pub upload_permits: UploadPermits,

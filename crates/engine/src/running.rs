@@ -42,7 +42,8 @@ impl Running {
         loops.spawn(admit::follow_keys(e()));
         loops.spawn(route::by_hand::follow(Arc::clone(&engine.control), stop()));
         let notifier = || Arc::clone(&engine.notifier);
-        loops.spawn(granter::run(Arc::clone(&engine.control), stop()));
+        loops.spawn(granter::run_limits(Arc::clone(&engine.control), stop()));
+        loops.spawn(granter::run_budgets(Arc::clone(&engine.control), stop()));
         loops.spawn(jobs::keep_guard(e(), stop()));
         loops.spawn(intents::run(e(), intents));
         let settler = tokio::spawn(settle::run(e(), settlements, settling.clone()));

@@ -45,7 +45,7 @@
 //! `seed` and the number of the call in its deployment, so one caller at a time meets the same fates in every run.
 //!
 //! The source, in the order a call takes: `server` (socket, paths), `provider` (the call's way), `fault_plan` (what becomes of it),
-//! `wire` and `anthropic` (what is read and written), `reply` (bodies, and how they are cut), `journal`; beside it `steer`.
+//! `wire` and `anthropic` (what is read and written), `reply` (bodies, and how they are cut), and `journal`. `steer` changes its behaviour while it runs.
 
 #![warn(clippy::unwrap_used)]
 

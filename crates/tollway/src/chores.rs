@@ -1,6 +1,6 @@
 //! Chores by the clock, under apalis-cron. A tick fires on every replica; an advisory lock lets one of them do it.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{str::FromStr, sync::Arc};
 
 use anyhow::Context;
 use apalis::prelude::*;
@@ -9,9 +9,6 @@ use engine::{Engine, maintenance};
 use lake::{LakeError, LakeStore};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-
-/// How long alerts are kept for listing.
-const ALERT_RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Chore {
@@ -133,16 +130,7 @@ async fn work(chore: Chore, engine: &Engine, lake: &LakeStore) -> anyhow::Result
         Chore::Plans => maintenance::refresh_plans(engine).await?,
         Chore::Tallies => maintenance::fold_tallies(engine).await?,
         Chore::Partitions => maintenance::rotate_partitions(engine).await?,
-        Chore::Sweep => {
-            engine::lanes::forget_drained(engine).await?;
-            let mut conn = pool.acquire().await?;
-            store::ingest::sweep(&mut conn).await?;
-            store::idempotency::prune(&mut conn).await?;
-            store::outbox::prune(&mut conn, engine.settings.retention).await?;
-            store::alert::prune(&mut conn, ALERT_RETENTION).await?;
-            drop(conn);
-            admission::budgets::sweep(&engine.control).await?;
-        }
+        Chore::Sweep => maintenance::sweep(engine).await?,
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use admission::catalog::ActiveCatalog;
 use anyhow::Context;
 use domain::ids::time_id;
 use engine::{
-    Engine, Roles, Running, Settings, Start, call::Providers, config::apply_catalog, intents::IntentQueue, maintenance,
-    settle::Queue,
+    Engine, Roles, Running, Settings, Start, call::Providers, config::apply_catalog, host::hostname,
+    intents::IntentQueue, settle::Queue,
 };
 use gateway::{App, Children};
 use secrecy::ExposeSecret;
@@ -114,7 +114,7 @@ async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, In
     // Before it becomes the active version for all: a file that cannot be used is refused here.
     ActiveCatalog::build(0, catalog.clone()).context("the configuration cannot be used")?;
     let mut tx = pools.work.begin().await?;
-    apply_catalog(&mut tx, &catalog, &maintenance::hostname()).await.context("cannot apply the configuration")?;
+    apply_catalog(&mut tx, &catalog, &hostname()).await.context("cannot apply the configuration")?;
     let active = store::config::load_active(&mut tx).await?.context("no configuration is active")?;
     store::retention::make_partitions(&mut tx).await?;
     tx.commit().await?;
@@ -126,7 +126,7 @@ async fn build(config: &Config, roles: Roles) -> anyhow::Result<(Arc<Engine>, In
     let now = store::worker::database_now(&mut conn).await?;
     let worker_id = time_id(now);
     let slots = if roles.worker { settings.slots } else { 0 };
-    let host = maintenance::hostname();
+    let host = hostname();
     let now = store::worker::register(&mut conn, worker_id, &host, &role_names, slots, settings.lease).await?;
     drop(conn);
 

@@ -164,7 +164,7 @@ impl State {
             Some(n) => n,
             None => {
                 self.cells.push(Cell::new(rule.span(at)));
-                // A new window, of which nothing is known yet.
+                // A new window: nothing is known of it yet.
                 self.view = None;
                 self.cells.len() - 1
             }

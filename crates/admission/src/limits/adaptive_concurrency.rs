@@ -40,8 +40,8 @@ impl AdaptiveConcurrency {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds the rules that a call of the lane to the deployment takes from, and the pair (reserve, shared) of which it
-    /// takes from one.
+    /// Adds the rules that a call of the lane takes from, and the pair (reserve, shared): the call takes from one of
+    /// these two.
     pub(super) fn add_rules(
         &self,
         deployment: &str,

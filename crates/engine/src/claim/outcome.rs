@@ -68,7 +68,7 @@ pub(super) fn flows(
 }
 
 /// All verdicts, with those of the shares. A share in which nothing that was read can run sleeps until its first flow
-/// can run, or until it is woken. The exception is a share of which `enough` flows were read: it may have more, and
+/// can run, or until it is woken. The exception is a share with `enough` flows read: it may have more, and
 /// searching a million flows for the first runnable one would cost more than the next claim.
 pub(super) async fn all(
     conn: &mut store::PgConnection,

@@ -8,7 +8,7 @@ use admission::{
 use domain::Catalog;
 
 use super::{ApplyError, apply_catalog};
-use crate::maintenance::hostname;
+use crate::host::hostname;
 use crate::{Engine, keys};
 
 /// Nothing was changed.

@@ -14,7 +14,7 @@ use store::audit::{self, Change};
 use crate::{
     Engine,
     config::{self, merged},
-    maintenance,
+    host::hostname,
 };
 
 /// How long a removed lane is kept even if it is empty: a replica that does not know of the removal yet may still
@@ -49,7 +49,7 @@ pub async fn forget_drained(engine: &Engine) -> store::Result<()> {
         return Ok(());
     }
     let next = Catalog { lanes, ..active.catalog };
-    store::config::apply(&mut tx, &next, &maintenance::hostname()).await?;
+    store::config::apply(&mut tx, &next, &hostname()).await?;
     limits::apply(&mut tx, &next).await?;
     tx.commit().await?;
     config::follow_now(engine).await;

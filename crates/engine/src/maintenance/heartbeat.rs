@@ -11,7 +11,7 @@ use store::retry::NewRetry;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::Engine;
+use crate::{Engine, host::hostname};
 
 /// Leases younger than this may belong to a claim whose answer is still on its way.
 const CLAIM_GRACE: Duration = Duration::from_secs(15);
@@ -111,10 +111,4 @@ async fn release_strangers(engine: &Engine, conn: &mut store::PgConnection) -> s
         .collect();
     store::retry::insert(&mut tx, &retries).await?;
     tx.commit().await
-}
-
-pub fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map(|name| name.trim().to_owned())
-        .unwrap_or_else(|_| "unknown".to_owned())
 }

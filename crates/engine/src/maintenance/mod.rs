@@ -6,12 +6,14 @@ mod finisher;
 mod heartbeat;
 mod reaper;
 mod retry_waker;
+mod sweep;
 
 pub use canceller::run as stop_cancelled;
 pub use finisher::run as finish_jobs;
-pub use heartbeat::{hostname, run as heartbeat};
+pub use heartbeat::run as heartbeat;
 pub use reaper::run as reap;
 pub use retry_waker::{listen, run as wake_retries};
+pub use sweep::sweep;
 
 use crate::Engine;
 

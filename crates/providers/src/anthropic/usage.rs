@@ -40,7 +40,7 @@ pub(super) fn merged(earlier: Value, later: &Value) -> Value {
     all.into()
 }
 
-/// Usage of a stream of which `output_bytes` have come: the input that its first event reports, and an estimate of the output.
+/// Usage of a stream that broke off after `output_bytes`: the input that its first event reported, and an estimate of the output.
 pub(super) fn of_part(begun: &Usage, output_bytes: u64) -> Usage {
     let came = estimate_tokens(usize::try_from(output_bytes).unwrap_or(usize::MAX));
     let output = came.max(begun.output_total().unwrap_or(0));

@@ -1,4 +1,4 @@
-//! Whole answers, and what is asked beside them.
+//! Whole answers, embeddings, and the list of models.
 
 use super::*;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use admission::catalog::{ActiveCatalog, ActiveRoute};
 use clap::Args;
 use domain::Endpoint;
-use engine::{Connections, config::apply_catalog, maintenance};
+use engine::{Connections, config::apply_catalog, host::hostname};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -96,7 +96,7 @@ async fn probe_beside(loaded: &Loaded) -> Probe {
             return Ok("not asked: the schema is not there yet, or not up to date");
         }
         let mut tx = pools.api.begin().await?;
-        let applied = apply_catalog(&mut tx, &loaded.config.catalog(), &maintenance::hostname()).await;
+        let applied = apply_catalog(&mut tx, &loaded.config.catalog(), &hostname()).await;
         tx.rollback().await?;
         applied.map_err(|error| Failure::new(Exit::Refused, error))?;
         Ok::<_, Failure>("fits")

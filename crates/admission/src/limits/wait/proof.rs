@@ -238,7 +238,7 @@ async fn a_refused_calls_limit_was_full_in_a_view_newer_than_the_call(pool: PgPo
             let mut conn = pool.acquire().await.unwrap();
             store::worker::register(&mut conn, worker_id, "h", &[], 1, Duration::from_secs(60)).await.unwrap();
             reload(&control).await.unwrap();
-            replicas.push(tokio::spawn(granter::run(Arc::clone(&control), stop.clone())));
+            replicas.push(tokio::spawn(granter::run_limits(Arc::clone(&control), stop.clone())));
             for _ in 0..CALLERS {
                 let (seed, under_way) = (dice.roll(u64::MAX) | 1, Arc::clone(&under_way));
                 callers.push(tokio::spawn(caller(Arc::clone(&control), pool.clone(), seed, under_way, team_slots)));
